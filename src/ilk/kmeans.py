@@ -1,0 +1,64 @@
+"""k-means on a sample of features: seeded, bit-reproducible on one device, restarts side by side."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Partition(NamedTuple):
+    labels: Tensor  # (n,) int64
+    centres: Tensor  # (k, d)
+    inertia: float  # sum of squared distances to the own centre
+
+
+def kmeans(x: Tensor, k: int, *, generator: torch.Generator, restarts: int = 10, steps: int = 100) -> list[Partition]:
+    """One `Partition` a restart, each from its own k-means++ start, best (lowest inertia) first.
+
+    `x`: (n, d) floats, n >= k. scikit-learn's k-means sums its threads in the order they finish, so
+    its last digits change from run to run; this one repeats itself, which resuming a training needs.
+    Source: Arthur and Vassilvitskii 2007 for the start, Lloyd for the rest.
+    """
+    if len(x) < k:
+        raise ValueError(f"{k} clusters need at least {k} rows; there are {len(x)}.")
+    found = [lloyd(x, plus_plus(x, k, generator), steps) for _ in range(restarts)]
+    return sorted(found, key=lambda partition: partition.inertia)
+
+
+def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """k rows of `x` as first centres, each drawn by its squared distance to those before it, (k, d)."""
+    rows = [int(torch.randint(len(x), (1,), generator=generator, device=generator.device))]
+    distance = squared_distance(x, x[rows])[:, 0]
+    for _ in range(k - 1):
+        weight = distance.double()
+        weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))  # all rows are equal
+        spot = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64) * weight.sum()
+        rows.append(min(int(torch.searchsorted(weight.cumsum(0), spot)), len(x) - 1))
+        distance = torch.minimum(distance, squared_distance(x, x[rows[-1:]])[:, 0])
+    return x[rows].clone()
+
+
+def lloyd(x: Tensor, centres: Tensor, steps: int) -> Partition:
+    """Alternates nearest centres and means until nothing moves; an empty cluster takes the worst-served row."""
+    labels = torch.full((len(x),), -1, device=x.device)
+    for _ in range(steps):
+        distance, nearest = squared_distance(x, centres).min(1)
+        if torch.equal(nearest, labels):
+            break
+        labels = nearest
+        member = torch.nn.functional.one_hot(labels, len(centres)).to(x.dtype)  # (n, k)
+        count = member.sum(0)
+        centres = member.T @ x / count.clamp_min(1)[:, None]
+        empty = (count == 0).nonzero()[:, 0]
+        if len(empty):
+            centres[empty] = x[distance.topk(len(empty)).indices]
+    distance, labels = squared_distance(x, centres).min(1)
+    return Partition(labels, centres, float(distance.double().sum()))
+
+
+def squared_distance(x: Tensor, centres: Tensor) -> Tensor:
+    """(n, k), never below zero."""
+    square = x.square().sum(1, keepdim=True) - 2 * x @ centres.T + centres.square().sum(1)
+    return square.clamp_min(0)

@@ -1,0 +1,30 @@
+"""The methods: one paper, one file."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from ilk.methods.base import Method, Preset, Recipe, override
+from ilk.methods.cc import CC
+
+METHODS: dict[str, type[Method]] = {"cc": CC}
+
+
+def get_method(name: str) -> type[Method]:
+    """The method called `name`. Raises ValueError with the nearest name."""
+    if name not in METHODS:
+        near = get_close_matches(name, METHODS, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown method '{name}'.{hint} Known: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def get_preset(method: str, preset: str) -> Preset:
+    """The preset of a method. Raises ValueError with the known names."""
+    presets = get_method(method).presets
+    if preset not in presets:
+        raise ValueError(f"Method '{method}' has no preset '{preset}'. Known: {', '.join(presets)}.")
+    return presets[preset]
+
+
+__all__ = ["METHODS", "CC", "Method", "Preset", "Recipe", "get_method", "get_preset", "override"]

@@ -1,0 +1,17 @@
+"""Two randomly changed views of every image in a batch, made on the device, one draw per image."""
+
+from ilk.views.domains import DOMAINS, choose_views, describe, from_description, get_views, view_names
+from ilk.views.random_views import ViewRecipe, Views, channels_last, plain
+
+__all__ = [
+    "DOMAINS",
+    "ViewRecipe",
+    "Views",
+    "channels_last",
+    "choose_views",
+    "describe",
+    "from_description",
+    "get_views",
+    "plain",
+    "view_names",
+]

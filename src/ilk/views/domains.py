@@ -1,0 +1,102 @@
+"""Which views suit which kind of picture: the published lists, and presets by domain."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ilk.views.random_views import ViewRecipe
+
+
+class Domain(NamedTuple):
+    recipe: ViewRecipe
+    about: str
+
+
+CC_LIST = {"crop_scale": (0.08, 1.0), "flip": 0.5, "gray": 0.2}
+STROKES = {
+    "degrees": 15.0, "shear": 15.0, "zoom": (0.8, 1.2), "shift": 0.08, "elastic": 0.04,
+    "crop_scale": (0.6, 1.0), "brightness": 0.4, "contrast": 0.4,
+}  # fmt: skip
+DOMAINS: dict[str, Domain] = {
+    "photo": Domain(
+        ViewRecipe(crop_scale=(0.2, 1.0), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2),
+        "photographs: crops of 20-100 %, mirroring, colour jitter, now and then gray",
+    ),
+    "drawing": Domain(
+        ViewRecipe(**STROKES),  # type: ignore[arg-type]  # a table of floats and ranges
+        "digits, letters, line art, scans: slight turns, slants and bends, never mirrored",
+    ),
+    "object": Domain(
+        ViewRecipe(
+            degrees=10.0, zoom=(0.9, 1.2), shift=0.05, crop_scale=(0.4, 1.0), flip=0.5, brightness=0.4, contrast=0.4,
+            saturation=0.4, hue=0.1, gray=0.2,
+        ),
+        "single things on a plain ground (products, clothes): crops, slight turns, mirroring",
+    ),
+    "cc": Domain(
+        ViewRecipe(**CC_LIST, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),  # type: ignore[arg-type]
+        "CC as published for CIFAR and Tiny-ImageNet: jitter strength 0.5, no blur",
+    ),
+    "cc-strong": Domain(
+        ViewRecipe(**CC_LIST, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2),  # type: ignore[arg-type]
+        "CC as published for STL-10: jitter strength 1",
+    ),
+    "cc-strong-blur": Domain(
+        ViewRecipe(**CC_LIST, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5),  # type: ignore[arg-type]
+        "CC as published for ImageNet-10 and ImageNet-Dogs: jitter strength 1, blur",
+    ),
+    "none": Domain(ViewRecipe(), "no change at all (for ablations)"),
+}
+
+
+def view_names() -> list[str]:
+    return ["auto", *DOMAINS]
+
+
+def get_views(name: str) -> ViewRecipe:
+    """The recipe called `name`. Raises ValueError with the nearest name."""
+    if name not in DOMAINS:
+        near = get_close_matches(name, DOMAINS, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown views '{name}'.{hint} Known: {', '.join(view_names())}.")
+    return DOMAINS[name].recipe
+
+
+def choose_views(images: Tensor) -> tuple[str, str]:
+    """The domain that fits a sample of images, and why, in a few words.
+
+    `images`: (m, c, h, w) uint8. What counts is how much of a picture is flat ground, that is within
+    24 of 255 of the median of its own border: SimCLR's list ruins digits and line art, which are
+    mostly ground, while photographs have hardly any.
+    """
+    ground = flat_ground(images)
+    share = f"{ground:.0%} of a typical picture is flat ground"
+    if ground < 0.35:
+        return "photo", f"only {share}"
+    if images.shape[1] == 1:
+        return "drawing", f"gray, and {share}"
+    return "object", f"{share}, in colour"
+
+
+def flat_ground(images: Tensor) -> float:
+    """The median over images of the share of pixels that look like the image's border, in [0, 1]."""
+    x = images.float()
+    border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]], -1)  # (m, c, 2h + 2w)
+    ground = border.median(-1).values[..., None, None]
+    alike = ((x - ground).abs() <= 24).all(1)  # (m, h, w)
+    return float(alike.float().mean((1, 2)).median())
+
+
+def describe(recipe: ViewRecipe) -> dict[str, object]:
+    """The recipe as plain values, for JSON."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+
+
+def from_description(values: dict[str, object]) -> ViewRecipe:
+    """The recipe that `describe` described."""
+    return ViewRecipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""Image operations on a whole batch, each image with its own parameters; nothing random here.
+
+Images are (b, c, h, w) floats in [0, 1]; parameters are (b,) tensors on the same device. Each
+operation equals torchvision's published per-image behaviour on tensors, and is tested against it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in a gray value, as torchvision has them
+
+
+def resized_crop_map(box: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
+    """The affine map of output to input positions that crops, resizes and mirrors, (b, 2, 3).
+
+    `box`: (b, 4) top, left, height, width in input pixels. `flip`: (b,) bool, left-right.
+    Positions run from -1 to 1 from the outer edge of the first to that of the last pixel.
+    """
+    top, left, tall, wide = box.unbind(1)
+    scale_x, scale_y = wide / width, tall / height
+    shift_x = (2 * left + wide) / width - 1
+    shift_y = (2 * top + tall) / height - 1
+    zero = torch.zeros_like(scale_x)
+    sign = 1 - 2 * flip.to(scale_x.dtype)
+    return torch.stack(
+        [torch.stack([scale_x * sign, zero, shift_x], 1), torch.stack([zero, scale_y, shift_y], 1)], 1
+    )
+
+
+def affine_map(
+    angle: Tensor, zoom: Tensor, shear: Tensor, shift: Tensor, height: int, width: int
+) -> Tensor:
+    """The inverse map of a rotation by `angle`, a shear, a zoom and a shift, (b, 2, 3).
+
+    `angle`, `shear`: degrees, clockwise, the shear along x. `zoom` > 1 enlarges.
+    `shift`: (b, 2) in pixels, x then y. Equals torchvision's `affine` about the image centre.
+    """
+    rotation, slant = torch.deg2rad(angle), torch.deg2rad(shear)
+    # forward = rotate . shear . zoom, in pixels; its inverse is written out
+    a, b = torch.cos(rotation), -torch.cos(rotation) * torch.tan(slant) - torch.sin(rotation)
+    c, d = torch.sin(rotation), -torch.sin(rotation) * torch.tan(slant) + torch.cos(rotation)
+    inverse = torch.stack([torch.stack([d, -b], 1), torch.stack([-c, a], 1)], 1) / zoom[:, None, None]
+    offset = -(inverse @ shift[:, :, None])
+    side = torch.tensor([width / 2, height / 2], dtype=angle.dtype, device=angle.device)
+    return torch.cat([inverse * side / side[:, None], offset / side[:, None]], 2)
+
+
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The map that applies `inner` first and `outer` to its result; both (b, 2, 3)."""
+    linear = outer[:, :, :2] @ inner[:, :, :2]
+    return torch.cat([linear, outer[:, :, :2] @ inner[:, :, 2:] + outer[:, :, 2:]], 2)
+
+
+def warp(
+    images: Tensor, mapping: Tensor, size: int, *, box: Tensor | None = None, padding: str = "border",
+    displacement: Tensor | None = None,
+) -> Tensor:
+    """`images` seen through `mapping` (output to input positions), bilinear, (b, c, size, size).
+
+    `box`: (b, 4) top, left, height, width; nothing outside is looked at, as if the image had been cut first.
+    `padding`: what lies outside the image, `border` (the nearest pixel) or `zeros`.
+    `displacement`: (b, size, size, 2) added to the input positions (x, y).
+    """
+    height, width = images.shape[2:]
+    grid = F.affine_grid(mapping, [len(images), 1, size, size], align_corners=False)
+    if displacement is not None:
+        grid = grid + displacement
+    if box is not None:
+        top, left, tall, wide = (side[:, None, None] for side in box.unbind(1))
+        x = torch.clamp(grid[..., 0], (2 * left + 1) / width - 1, (2 * (left + wide) - 1) / width - 1)
+        y = torch.clamp(grid[..., 1], (2 * top + 1) / height - 1, (2 * (top + tall) - 1) / height - 1)
+        grid = torch.stack([x, y], -1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def gray(images: Tensor) -> Tensor:
+    """The gray value of RGB images, (b, 1, h, w)."""
+    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
+    return torch.einsum("bchw,c->bhw", images, weights)[:, None]
+
+
+def blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
+    """`factor * images + (1 - factor) * other`, kept in [0, 1]."""
+    factor = factor[:, None, None, None]
+    return (factor * images + (1 - factor) * other).clamp_(0, 1)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return blend(images, 0.0, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blends with the mean gray value of each image."""
+    tones = gray(images) if images.shape[1] == 3 else images
+    return blend(images, tones.mean((1, 2, 3), keepdim=True), factor)
+
+
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Blends with the gray image; other than three channels are returned as they are."""
+    return blend(images, gray(images), factor) if images.shape[1] == 3 else images
+
+
+def hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turns the hue by a part `turn` in [-0.5, 0.5] of the colour circle (in HSV); RGB only, else unchanged."""
+    if images.shape[1] != 3:
+        return images
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    span = value - low
+    safe = torch.where(span == 0, 1, span)
+    sixth = torch.where(
+        value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    )
+    angle = sixth + 6 * turn[:, None, None]
+    # a channel is value - span * clamp(min(d, 4 - d), 0, 1), d = (offset + angle) mod 6
+    distance = (torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1) + angle[:, None]) % 6
+    part = torch.minimum(distance, 4 - distance).clamp_(0, 1)
+    return value[:, None] - span[:, None] * part
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Blurs by a Gaussian of `sigma` pixels cut to `kernel` (odd) taps, mirrored at the border."""
+    b, c, h, w = images.shape
+    half = kernel // 2
+    taps = torch.arange(-half, half + 1, dtype=images.dtype, device=images.device)
+    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(c, 0)  # (bc, kernel)
+    x = F.pad(images, [half] * 4, mode="reflect").reshape(1, b * c, h + 2 * half, w + 2 * half)
+    x = F.conv2d(x, weights.view(b * c, 1, kernel, 1), groups=b * c)
+    return F.conv2d(x, weights.view(b * c, 1, 1, kernel), groups=b * c).view(b, c, h, w)
+
+
+def smooth_noise(amount: Tensor, cells: int, size: int, generator: torch.Generator) -> Tensor:
+    """A smooth random displacement field, (b, size, size, 2), of standard deviation about `amount` (b,)."""
+    coarse = torch.randn(len(amount), 2, cells, cells, generator=generator, device=generator.device)
+    fine = F.interpolate(coarse.to(amount.device), size=(size, size), mode="bicubic", align_corners=False)
+    return (fine * amount[:, None, None, None]).permute(0, 2, 3, 1)
+
+
+def crop_boxes(
+    count: int, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float],
+    generator: torch.Generator, *, attempts: int = 10,
+) -> Tensor:
+    """Random boxes (count, 4) top, left, height, width, drawn as torchvision's RandomResizedCrop does.
+
+    `scale`: range of the area as a part of the image's. `ratio`: range of width / height, log-uniform.
+    The first of `attempts` draws that fits is taken, else the largest centred box within `ratio`.
+    """
+    draw = torch.rand(4, attempts, count, generator=generator, device=generator.device)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draw[0])
+    log_ratio = math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draw[1]
+    wide = (area * log_ratio.exp()).sqrt().round()
+    tall = (area / log_ratio.exp()).sqrt().round()
+    fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)  # (attempts, count)
+    first = fits.to(torch.uint8).argmax(0, keepdim=True)
+    wide, tall = wide.gather(0, first)[0], tall.gather(0, first)[0]
+    top = (draw[2].gather(0, first)[0] * (height - tall + 1)).floor()
+    left = (draw[3].gather(0, first)[0] * (width - wide + 1)).floor()
+    aspect = width / height
+    whole_w = width if aspect <= ratio[1] else round(height * ratio[1])
+    whole_h = height if aspect >= ratio[0] else round(width / ratio[0])
+    centre = torch.tensor([(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w], device=draw.device)
+    return torch.where(fits.any(0)[:, None], torch.stack([top, left, tall, wide], 1), centre.to(draw.dtype))
