@@ -7,7 +7,6 @@ returning (b, feature_dim). Any module with that attribute can be used in its pl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -92,7 +91,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = entry
-        channels = entry[0].out_channels
+        channels = width_of(entry)
         stages = []
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             blocks = []
@@ -101,7 +100,7 @@ class ResNet(nn.Module):
                 channels = width * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.feature_dim = int(channels)
+        self.feature_dim = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -112,6 +111,11 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.feature_map(x).mean((2, 3))
+
+
+def width_of(entry: nn.Sequential) -> int:
+    """The number of channels that a stem puts out."""
+    return next(layer.out_channels for layer in entry if isinstance(layer, nn.Conv2d))
 
 
 def small(image_size: int, in_channels: int) -> ResNet:

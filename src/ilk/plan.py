@@ -89,7 +89,8 @@ def make_plan(request: Request, images: Images, fabric: Fabric) -> Plan:
     if n < k:
         raise ValueError(f"{k} clusters need at least {k} images; {images.name} has {n}. Ask for fewer clusters.")
     preset = request.resolved_preset()
-    recipe, notes = preset.recipe, []
+    recipe = preset.recipe
+    notes: list[str] = []
     channels, size = images.shape[0], images.shape[2]
     batch = batch_size(recipe.batch_size, n, k, fabric.world_size, images.name, notes)
     name, recipe_a, recipe_b = resolve_views(request, recipe.views, images, notes)

@@ -28,7 +28,12 @@ class Assignments:
 
 
 def assign(
-    method: Method, images: Images, fabric: Fabric, *, probabilities: bool = False, batch_size: int = 512,
+    method: Method,
+    images: Images,
+    fabric: Fabric,
+    *,
+    probabilities: bool = False,
+    batch_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Assignments:
     """The assignments of all images by a trained method, on plain images without views.
@@ -47,12 +52,12 @@ def assign(
         parts.append((best.values.cpu(), best.indices.cpu(), z.half().cpu(), y.cpu() if probabilities else y[:0].cpu()))
         if progress is not None:
             progress(int(rows[-1]) + 1, n)
-    values, indices, z, y = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    values, indices, embedding, probability = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Assignments(
         cluster=indices[:, 0],
         confidence=values[:, 0],
         second=indices[:, -1],
         margin=values[:, 0] - values[:, -1],
-        embedding=z,
-        probability=y if probabilities else None,
+        embedding=embedding,
+        probability=probability if probabilities else None,
     )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ilk.backbones import build_backbone
+from ilk.files import replacing, write_json, write_text
 from ilk.methods import get_method
 from ilk.methods.base import Method
 
@@ -53,7 +54,9 @@ class Run:
     def open(self) -> Run:
         """This run, if it is one. Raises FileNotFoundError or ValueError with a sentence."""
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"There is no run folder '{self.folder}'. Make one with: ilk fit SOURCE --clusters K")
+            raise FileNotFoundError(
+                f"There is no run folder '{self.folder}'. Make one with: ilk fit SOURCE --clusters K"
+            )
         if not self.exists:
             raise FileNotFoundError(f"'{self.folder}' is not a run folder: it has no config.json.")
         found = self.config.get("format")
@@ -97,9 +100,8 @@ class Run:
 
     def save_model(self, method: Method) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
-        temporary = self / "model.safetensors.tmp"
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        os.replace(temporary, self / "model.safetensors")
+        with replacing(self / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
 
     def load_method(self, backbone: nn.Module | None = None) -> Method:
         """The trained method. `backbone`: the untrained module, when the run was given one in Python.
@@ -115,7 +117,9 @@ class Run:
         try:
             method.load_state_dict(load_file(self / "model.safetensors"))
         except Exception as error:  # safetensors and torch raise several kinds for a damaged or foreign file
-            raise ValueError(f"'{self / 'model.safetensors'}' does not fit its config.json: {first_line(error)}") from None
+            raise ValueError(
+                f"'{self / 'model.safetensors'}' does not fit its config.json: {first_line(error)}"
+            ) from None
         return method.eval()
 
 
@@ -155,17 +159,3 @@ def free_name(parent: Path, stem: str) -> Path:
     """`parent/stem`, or with the first number behind it that is free."""
     candidates: Iterable[Path] = (parent / (stem if i == 1 else f"{stem}-{i}") for i in range(1, 1_000_000))
     return next(path for path in candidates if not path.exists())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes to a temporary name in the same folder, then renames: never half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.distributed import place
+from ilk.files import replacing
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.views import Views, channels_last, plain
@@ -44,8 +44,14 @@ class TrainingDiverged(RuntimeError):
 
 
 def train(
-    method: Method, images: Images, views: Views, config: TrainConfig, fabric: Fabric, *,
-    checkpoint: Path | None = None, on_step: Callable[[int, int], None] | None = None,
+    method: Method,
+    images: Images,
+    views: Views,
+    config: TrainConfig,
+    fabric: Fabric,
+    *,
+    checkpoint: Path | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[Record]:
     """Trains `method` in place and yields a record after each epoch.
 
@@ -80,8 +86,17 @@ def train(
 
 
 def run_epoch(
-    model: Any, method: Method, optimizer: Any, source: Any, n: int, views: Views, config: TrainConfig,
-    fabric: Fabric, epoch: int, on_step: Callable[[int, int], None] | None = None, limit: int | None = None,
+    model: Any,
+    method: Method,
+    optimizer: Any,
+    source: Any,
+    n: int,
+    views: Views,
+    config: TrainConfig,
+    fabric: Fabric,
+    epoch: int,
+    on_step: Callable[[int, int], None] | None = None,
+    limit: int | None = None,
 ) -> Record:
     """One pass over the images in an order drawn from (seed, epoch), the short last batch left out."""
     began = time.monotonic()
@@ -90,7 +105,11 @@ def run_epoch(
     order = torch.randperm(n, generator=seeded(config.seed, epoch, 0, torch.device("cpu")))
     draws = seeded(config.seed, epoch, 1 + fabric.global_rank, fabric.device)
     sums: dict[str, Tensor] = {}
-    counts, confidence, seen = torch.zeros(method.n_clusters, device=fabric.device), torch.zeros((), device=fabric.device), 0
+    counts, confidence, seen = (
+        torch.zeros(method.n_clusters, device=fabric.device),
+        torch.zeros((), device=fabric.device),
+        0,
+    )
     rate = config.learning_rate
     for step in range(steps if limit is None else min(steps, limit)):
         rate = learning_rate(epoch * steps + step, config.epochs * steps, config)
@@ -196,13 +215,15 @@ def seconds_per_step(method: Method, images: Images, views: Views, config: Train
 
 def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seconds: float) -> None:
     """Writes the state after `epoch` epochs to a temporary name, then renames it."""
-    state = {"format": 1, "epoch": epoch, "seconds": seconds, "method": method.state_dict(), "optimizer": optimizer.state_dict()}
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    state = {
+        "format": 1,
+        "epoch": epoch,
+        "seconds": seconds,
+        "method": method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.device) -> tuple[int, float]:

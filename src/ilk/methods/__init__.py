@@ -27,4 +27,4 @@ def get_preset(method: str, preset: str) -> Preset:
     return presets[preset]
 
 
-__all__ = ["METHODS", "CC", "Method", "Preset", "Recipe", "get_method", "get_preset", "override"]
+__all__ = ["CC", "METHODS", "Method", "Preset", "Recipe", "get_method", "get_preset", "override"]

@@ -58,6 +58,8 @@ class CC(Method):
     title = "Contrastive Clustering"
     source = "Li et al., AAAI 2021"
     config: CCConfig
+    started: Tensor
+    head_loss: Tensor
 
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: CCConfig) -> None:
         super().__init__(backbone, n_clusters, n_images, config)
@@ -98,10 +100,12 @@ class CC(Method):
         return int(self.head_loss.argmin())
 
     def assign_features(self, h: Tensor) -> Tensor:
-        return self.cluster_heads[self.best_head()](h).float().softmax(1)
+        logits: Tensor = self.cluster_heads[self.best_head()](h)
+        return logits.float().softmax(1)
 
     def embed_features(self, h: Tensor) -> Tensor:
-        return F.normalize(self.instance_head(h).float(), dim=1)
+        z: Tensor = self.instance_head(h)
+        return F.normalize(z.float(), dim=1)
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Starts the cluster heads from k-means partitions of the features, once, when their time has come."""
@@ -119,8 +123,6 @@ class CC(Method):
         heads = "1 cluster head starts" if len(labels) == 1 else f"{len(labels)} cluster heads start"
         return f"{heads} from k-means of the features of {len(features):,} images"
 
-    presets = {}
-
 
 def read_started(method: CC, _: object) -> None:
     method.clustering = bool(method.started)
@@ -131,7 +133,9 @@ def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator:
     optimizer = torch.optim.Adam(heads.parameters(), lr=3e-3)
     for _ in range(200):
         rows = torch.randint(len(features), (256,), generator=generator, device=features.device)
-        losses = [F.cross_entropy(head(features[rows]), target[rows]) for head, target in zip(heads, labels, strict=True)]
+        losses = [
+            F.cross_entropy(head(features[rows]), target[rows]) for head, target in zip(heads, labels, strict=True)
+        ]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
         optimizer.step()
@@ -139,7 +143,7 @@ def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator:
 
 CC.presets = {
     "default": Preset(
-        CCConfig(cluster_heads=10, warm_start=0.5),
+        CCConfig(cluster_heads=10, warm_start=0.5, entropy_weight=0.3),
         Recipe(learning_rate=2e-3, schedule="cosine", warmup=50),
         "best we found on small images and CPUs: several heads, started from k-means half-way",
     ),

@@ -33,8 +33,16 @@ DOMAINS: dict[str, Domain] = {
     ),
     "object": Domain(
         ViewRecipe(
-            degrees=10.0, zoom=(0.9, 1.2), shift=0.05, crop_scale=(0.4, 1.0), flip=0.5, brightness=0.4, contrast=0.4,
-            saturation=0.4, hue=0.1, gray=0.2,
+            degrees=10.0,
+            zoom=(0.9, 1.2),
+            shift=0.05,
+            crop_scale=(0.4, 1.0),
+            flip=0.5,
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            hue=0.1,
+            gray=0.2,
         ),
         "single things on a plain ground (products, clothes): crops, slight turns, mirroring",
     ),

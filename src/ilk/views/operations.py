@@ -27,14 +27,10 @@ def resized_crop_map(box: Tensor, flip: Tensor, height: int, width: int) -> Tens
     shift_y = (2 * top + tall) / height - 1
     zero = torch.zeros_like(scale_x)
     sign = 1 - 2 * flip.to(scale_x.dtype)
-    return torch.stack(
-        [torch.stack([scale_x * sign, zero, shift_x], 1), torch.stack([zero, scale_y, shift_y], 1)], 1
-    )
+    return torch.stack([torch.stack([scale_x * sign, zero, shift_x], 1), torch.stack([zero, scale_y, shift_y], 1)], 1)
 
 
-def affine_map(
-    angle: Tensor, zoom: Tensor, shear: Tensor, shift: Tensor, height: int, width: int
-) -> Tensor:
+def affine_map(angle: Tensor, zoom: Tensor, shear: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
     """The inverse map of a rotation by `angle`, a shear, a zoom and a shift, (b, 2, 3).
 
     `angle`, `shear`: degrees, clockwise, the shear along x. `zoom` > 1 enlarges.
@@ -57,7 +53,12 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def warp(
-    images: Tensor, mapping: Tensor, size: int, *, box: Tensor | None = None, padding: str = "border",
+    images: Tensor,
+    mapping: Tensor,
+    size: int,
+    *,
+    box: Tensor | None = None,
+    padding: str = "border",
     displacement: Tensor | None = None,
 ) -> Tensor:
     """`images` seen through `mapping` (output to input positions), bilinear, (b, c, size, size).
@@ -114,7 +115,9 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     span = value - low
     safe = torch.where(span == 0, 1, span)
     sixth = torch.where(
-        value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     angle = sixth + 6 * turn[:, None, None]
     # a channel is value - span * clamp(min(d, 4 - d), 0, 1), d = (offset + angle) mod 6
@@ -143,8 +146,14 @@ def smooth_noise(amount: Tensor, cells: int, size: int, generator: torch.Generat
 
 
 def crop_boxes(
-    count: int, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float],
-    generator: torch.Generator, *, attempts: int = 10,
+    count: int,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+    *,
+    attempts: int = 10,
 ) -> Tensor:
     """Random boxes (count, 4) top, left, height, width, drawn as torchvision's RandomResizedCrop does.
 

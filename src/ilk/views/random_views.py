@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,9 @@ def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tens
     return low + (high - low) * torch.rand(n, generator=generator, device=generator.device)
 
 
-def on_some(x: Tensor, probability: float, generator: torch.Generator, change) -> Tensor:
+def on_some(
+    x: Tensor, probability: float, generator: torch.Generator, change: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """`x` with `change(x[rows], rows)` in the rows that a coin of that `probability` picks."""
     rows = (uniform(len(x), 0, 1, generator) < probability).nonzero()[:, 0]
     if len(rows) == len(x):
@@ -148,7 +151,7 @@ def colour(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
 def jittered(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Brightness, contrast, saturation and hue, each image in its own random order (as torchvision does)."""
     n = len(x)
-    steps = [
+    steps: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = [
         (op.brightness, uniform(n, max(0, 1 - recipe.brightness), 1 + recipe.brightness, generator)),
         (op.contrast, uniform(n, max(0, 1 - recipe.contrast), 1 + recipe.contrast, generator)),
     ]

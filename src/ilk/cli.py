@@ -1,0 +1,319 @@
+"""The command line: words in, calls out. Nothing is decided here, and torch is loaded only when it is needed."""
+
+from __future__ import annotations
+
+import enum
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="ilk",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find images of the same kind in an unlabelled collection.",
+    epilog="Start with:  ilk demo    then:  ilk fit my-photos/ --clusters 10",
+)
+
+
+class Mode(str, enum.Enum):
+    copy = "copy"
+    symlink = "symlink"
+    hardlink = "hardlink"
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that ilk fit made.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A folder, image, .zip, .tar, .parquet, .npz or .npy file.", show_default=False
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="Labels, for scores only: none, folders (sub-folder names), or a CSV or Parquet FILE (id, label)."
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where decoded images are kept [default: $ILK_CACHE or the user's cache folder].", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
+
+
+def show_version(value: bool) -> None:
+    if value:
+        from ilk import __version__
+
+        print(f"ilk {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find images of the same kind in an unlabelled collection."""
+
+
+@app.command()
+def fit(
+    source: Source,
+    clusters: Annotated[int, typer.Option("--clusters", "-k", help="How many clusters to find.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to make [default: runs/NAME].", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option(help="See: ilk methods.")] = "cc",
+    preset: Annotated[str, typer.Option(help="See: ilk methods.")] = "default",
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images.", show_default="as many as the preset says")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train for about this long instead.", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side in pixels.", show_default="their own, at most 48 on a CPU")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="small, resnet18, resnet34-cifar, ...", show_default="chosen")
+    ] = None,
+    views: Annotated[str | None, typer.Option(help="photo, drawing, object, ...", show_default="chosen")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Replace one setting of the preset; may be repeated."),
+    ] = None,
+    labels: Labels = "none",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it.")] = False,
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Learn from the images of SOURCE and sort them into clusters."""
+    from ilk.display import Display, cluster_table, next_commands, score_lines
+
+    if resume and out is None:
+        raise ValueError("--resume needs --out RUN, to say which run to go on with.")
+    from ilk.plan import Request
+    from ilk.runs import Run, free_name
+    from ilk.workflow import fit as run_fit
+
+    request = Request(
+        n_clusters=clusters, method=method, preset=preset, epochs=epochs, minutes=minutes, image_size=image_size,
+        backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
+    )  # fmt: skip
+    run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
+    with Display(quiet=quiet) as display:
+        display.say(f"run folder: {run}")
+        try:
+            run_fit(
+                request, source, run, labels=None if labels == "none" else labels, resume=resume, cache_dir=cache_dir,
+                command=["ilk", *sys.argv[1:]], watch=display,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            display.close()
+            stopped(run, source, clusters, labels)
+    cluster_table(run)
+    score_lines(run)
+    next_commands(run, source)
+
+
+def stopped(run: Any, source: str, clusters: int, labels: str) -> NoReturn:
+    """Says how to go on after Ctrl-C."""
+    words = ["ilk", "fit", source, "--clusters", str(clusters), "--out", str(run), "--resume"]
+    words += [] if labels == "none" else ["--labels", labels]
+    done = len(run.log()) if run.exists else 0
+    kept = (
+        "The epochs up to the last checkpoint are kept"
+        if (run / "checkpoint.pt").is_file()
+        else "Nothing is lost but time"
+    )
+    print(f"\nStopped after {done} epochs. {kept}. Go on with:\n  {shlex.join(words)}", file=sys.stderr)
+    raise typer.Exit(130)
+
+
+def parsed(settings: list[str]) -> dict[str, str]:
+    """NAME=VALUE pairs as a dict."""
+    pairs = {}
+    for text in settings:
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise ValueError(f"--set takes NAME=VALUE; got '{text}'.")
+        pairs[name.strip().replace("-", "_")] = value.strip()
+    return pairs
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    source: Source,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write to [default: RUN/predictions/NAME].", show_default=False)
+    ] = None,
+    labels: Labels = "none",
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Sort new images into the clusters of a finished run."""
+    from ilk.display import Display, cluster_table, score_lines
+    from ilk.runs import Run, free_name
+    from ilk.workflow import predict as run_predict
+
+    opened = Run(run).open()
+    target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images")
+    with Display(quiet=quiet) as display:
+        run_predict(
+            opened,
+            source,
+            target,
+            device=device,
+            labels=None if labels == "none" else labels,
+            cache_dir=cache_dir,
+            watch=display,
+        )
+    cluster_table(Run(target))
+    score_lines(Run(target))
+    print(f"\nTables: {target / 'assignments.csv'}, {target / 'assignments.parquet'}")
+
+
+@app.command()
+def score(
+    run: RunFolder,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="folders, or a CSV or Parquet FILE with columns id, label.", show_default="those the run was made with"
+        ),
+    ] = None,
+) -> None:
+    """Compare the clusters of a run with labels."""
+    from ilk.display import score_lines
+    from ilk.evaluate import score_run
+    from ilk.runs import Run
+
+    score_run(Run(run), labels)
+    score_lines(Run(run), always=True)
+    print(f"Written to {run / 'scores.json'}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    folders: Annotated[
+        Path | None, typer.Option(help="Put the image files into one sub-folder a cluster here.", show_default=False)
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="How files get there; originals are never moved.")] = Mode.copy,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the assignments to this CSV file.", show_default=False)
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Write the model to this ONNX file.", show_default=False)] = None,
+    undo: Annotated[
+        Path | None, typer.Option(help="Take away what --folders put into this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Hand the clusters on: as folders, as a table, as an ONNX model."""
+    from ilk.runs import Run
+
+    if not any((folders, csv, onnx, undo)):
+        raise ValueError("Say what to export: --folders DIR, --csv FILE or --onnx FILE (or --undo DIR).")
+    if undo:
+        from ilk.export import undo_folders
+
+        print(f"{undo_folders(undo):,} files removed from {undo}")
+    if folders:
+        from ilk.display import Display
+        from ilk.export import MANIFEST, export_folders
+
+        with Display() as display:
+            made = export_folders(
+                Run(run), folders, mode.value, lambda done, total: display.progress(done, total, mode.value)
+            )
+        print(f"{len(made['made']):,} files in {folders} ({mode.value}); undo with: ilk export {run} --undo {folders}")
+        if made["left_out"]:
+            first = made["left_out"][0]
+            print(
+                f"{len(made['left_out']):,} images left out (the first: {first['id']}: {first['reason']});"
+                f" see {folders / MANIFEST}"
+            )
+    if csv:
+        from ilk.export import export_csv
+
+        print(f"{export_csv(Run(run), csv):,} rows in {csv}")
+    if onnx:
+        from ilk.onnx_export import export_onnx
+
+        opened = Run(run).open()
+        images = opened.config["images"]
+        worst = export_onnx(opened.load_method(), onnx, channels=images["channels"], size=images["size"])
+        print(f"{onnx}: uint8 images (batch, {images['channels']}, height, width) in, probabilities and embeddings out;"
+              f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
+
+
+@app.command()
+def methods() -> None:
+    """List the methods, their presets and settings."""
+    from ilk.display import method_lines
+
+    method_lines()
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(help="How long to train, about.")] = 1.5,
+    out: Annotated[Path | None, typer.Option(help="The run folder to make.", show_default="runs/demo")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Train for this many epochs instead.", show_default=False)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Sort 1,797 real handwritten digits into ten clusters, and see how well that went."""
+    from ilk.display import Display, cluster_table, demo_lines, score_lines
+    from ilk.plan import Request
+    from ilk.runs import Run, free_name
+    from ilk.workflow import demo as run_demo
+
+    request = Request(n_clusters=10, minutes=None if epochs else minutes, epochs=epochs, seed=seed)
+    run = Run(out or free_name(Path("runs"), "demo"))
+    with Display(quiet=quiet) as display:
+        display.say(
+            "1,797 handwritten digits of 8 x 8 pixels (scikit-learn's load_digits);"
+            " their labels are used for the score only"
+        )
+        baseline = run_demo(request, run, watch=display)
+    cluster_table(run)
+    score_lines(run)
+    demo_lines(run, baseline)
+
+
+def main() -> None:
+    """The entry point: a mistake becomes one sentence and exit code 2, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("ILK_DEBUG") or not readable(error):
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, (ValueError, OSError)) else 1)
+
+
+def readable(error: Exception) -> bool:
+    """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
+    from ilk.train import TrainingDiverged
+
+    return isinstance(error, (ValueError, OSError, TrainingDiverged))

@@ -1,0 +1,170 @@
+"""What the command line shows: progress while it works, tables when it is done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shlex
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ilk.runs import Run
+from ilk.workflow import Watch, epoch_line
+
+LINE_EVERY = 5.0  # seconds between plain lines where there is no terminal
+
+
+class Display(Watch):
+    """A live bar on a terminal, plain lines elsewhere, nothing but warnings when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        self.what, self.status, self.said = "", "", 0.0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal and not self.quiet:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(30),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[status]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"Warning: {text}", style="yellow", markup=False)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if self.bar is not None:
+            if what != self.what or self.task is None:
+                if self.task is not None:
+                    self.bar.remove_task(self.task)
+                self.task = self.bar.add_task(what, total=total, status="")
+            self.bar.update(self.task, completed=done, total=total)
+        elif not self.quiet and what != "training" and time.monotonic() - self.said > LINE_EVERY:
+            self.console.print(f"{what}: {done:,} of {total:,}", markup=False)
+            self.said = time.monotonic()
+        self.what = what
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        if record["message"]:
+            self.say(f"epoch {record['epoch']}: {record['message']}")
+        line = epoch_line(record)
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, status=line)
+        elif not self.quiet and (time.monotonic() - self.said > LINE_EVERY or record["epoch"] == record["epochs"]):
+            self.console.print(line, markup=False)
+            self.said = time.monotonic()
+
+
+def cluster_table(run: Run, most: int = 30) -> None:
+    """Prints the clusters of a finished run, largest first."""
+    with open(run / "clusters.csv", encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: -int(row["size"]))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, side in (("cluster", "right"), ("images", "right"), ("sure", "right"), ("most typical", "left")):
+        table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]  # a literal
+    for row in rows[:most]:
+        sure = f"{float(row['mean_confidence']):.0%}" if row["mean_confidence"] else "-"
+        table.add_row(
+            row["cluster"], f"{int(row['size']):,}", sure, ", ".join(filter(None, (row["typical_1"], row["typical_2"])))
+        )
+    console = Console(highlight=False, markup=False)
+    console.print()
+    console.print(table)
+    if len(rows) > most:
+        console.print(f"... and {len(rows) - most} smaller clusters in {run / 'clusters.csv'}", soft_wrap=True)
+
+
+def score_lines(run: Run, *, always: bool = False) -> None:
+    """Prints the scores of a run; without labels only `always`."""
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    found = scores["labels"]
+    if found is None and not always:
+        return
+    print()
+    if found is not None:
+        print(f"against the labels of {found['images']:,} images ({found['classes']} kinds):")
+        print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
+        print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
+        print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}")
+    else:
+        print(f"no labels known for these {scores['images']:,} images; give them with --labels")
+    print(
+        f"  effective clusters {scores['effective_clusters']:.1f} of {scores['n_clusters']}"
+        f"   mean confidence {scores['mean_confidence']:.3f} (not calibrated)"
+    )
+
+
+def next_commands(run: Run, source: str) -> None:
+    """Prints what to do with a finished run."""
+    where = shlex.quote(str(run))
+    with open(run / "bad_files.csv", encoding="utf-8", newline="") as file:
+        bad = sum(1 for _ in csv.reader(file)) - 1
+    print(f"\nLook:   {run / 'clusters.png'} (a picture of every cluster)")
+    print(f"Tables: {run / 'assignments.csv'} (one row an image), {run / 'clusters.csv'}")
+    if bad:
+        print(f"        {run / 'bad_files.csv'} ({bad:,} files that could not be read)")
+    print("Next:")
+    print(f"  ilk export {where} --folders sorted/     copy the files into one folder a cluster")
+    print(f"  ilk predict {where} MORE_IMAGES          sort new images into the same clusters")
+    print(f"  ilk score {where} --labels folders       compare with sub-folder names or a table")
+
+
+def demo_lines(run: Run, baseline: float) -> None:
+    print(f"  for comparison: k-means on the raw pixels has accuracy {baseline:.3f}")
+    print(f"\nLook at the clusters: {run / 'clusters.png'}")
+    print("Now your own pictures:  ilk fit FOLDER --clusters 10")
+
+
+def method_lines() -> None:
+    """Prints methods, presets and settings."""
+    from dataclasses import fields
+
+    from ilk.backbones import backbone_names
+    from ilk.methods import METHODS
+    from ilk.views import DOMAINS
+
+    for name, kind in METHODS.items():
+        print(f"{name}: {kind.title} ({kind.source})")
+        for preset, (_, _, about) in kind.presets.items():
+            print(f"  --preset {preset:9} {about}")
+        print("  settings (--set name=value), in the presets " + ", ".join(kind.presets) + ":")
+        for part in ("recipe", "config"):
+            for field in fields(getattr(kind.presets["default"], part)):
+                values = " | ".join(shown(getattr(getattr(one, part), field.name)) for one in kind.presets.values())
+                print(f"    {field.name:22} {values}")
+    print("\nviews (--views NAME; auto chooses photo, drawing or object):")
+    for name, domain in DOMAINS.items():
+        print(f"  {name:15} {domain.about}")
+    print(f"\nbackbones (--backbone NAME): {', '.join(backbone_names())}")
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return "auto"
+    return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)

@@ -1,0 +1,239 @@
+"""`Clusterer`: the scikit-learn face."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+from torch import nn
+
+from ilk.distributed import make_fabric
+from ilk.images import Images
+from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
+from ilk.predict import Assignments, assign
+from ilk.results import read_table
+from ilk.runs import Run
+from ilk.train import train
+from ilk.views import ViewRecipe
+from ilk.workflow import Watch, circumstances, collapse_warning, epoch_line, open_images, write_results
+
+
+class Warner(Watch):
+    """Silent but for what should not be missed, which becomes a Python warning."""
+
+    def warn(self, text: str) -> None:
+        warnings.warn(text, stacklevel=3)
+
+
+class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
+    """Finds images of the same kind by deep contrastive clustering.
+
+    Wherever images are taken, `X` is anything that `load_images` reads: an array or tensor
+    (n, h, w[, c]), a folder, a list of paths, a torch Dataset, an archive, a Parquet file.
+
+    Parameters
+    ----------
+    n_clusters : how many clusters, at least 2.
+    method, preset : as `ilk methods` lists them.
+    epochs, minutes : how long to train; at most one of them. None: as the preset says.
+    image_size : side in pixels at which images are used; None: their own, up to what the device stands.
+    backbone : a name, or an `nn.Module` with an integer `feature_dim` (a copy is trained). None: as the preset says.
+    views : a name, a `ViewRecipe`, or a pair of them. None: as the preset says.
+    settings : dict of single settings that replace those of the preset.
+    random_state : int, RandomState or None (a new seed at each fit).
+    device, precision : "auto", or as the command line has them.
+    cache_dir : where decoded files are kept; None: the platform's cache folder.
+    verbose : True prints what the command line would print.
+
+    Attributes
+    ----------
+    labels_ : (n,) int64, the cluster of each image.
+    confidence_ : (n,) float32 in [0, 1], the probability of that cluster.
+    ids_ : the id of each image (its path within the source), in order.
+    embedding_ : (n, d) float16, rows of length 1; like images are near.
+    history_ : one dict an epoch: loss terms, effective clusters, mean confidence, images/s.
+    notes_ : what was chosen automatically, and why.
+    bad_files_ : what could not be read, and why.
+    n_iter_ : epochs trained.
+    """
+
+    def __init__(
+        self, n_clusters: int = 10, *, method: str = "cc", preset: str = "default", epochs: int | None = None,
+        minutes: float | None = None, image_size: int | None = None, backbone: str | nn.Module | None = None,
+        views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None,
+        settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
+        cache_dir: str | os.PathLike[str] | None = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
+        self.n_clusters = n_clusters
+        self.method = method
+        self.preset = preset
+        self.epochs = epochs
+        self.minutes = minutes
+        self.image_size = image_size
+        self.backbone = backbone
+        self.views = views
+        self.settings = settings
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.cache_dir = cache_dir
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Clusterer:
+        """Trains on the images of `X`. `y` is ignored: labels never steer a training."""
+        request = self._request()
+        device, precision = device_and_precision(request)
+        fabric = make_fabric(device, precision)
+        images = open_images(
+            X, device=device, size=request.wanted_size(), cache_dir=self.cache_dir, watch=self._watch()
+        )
+        plan = make_plan(request, images, fabric)
+        for note in plan.notes:
+            self._watch().say(note)
+        self.history_: list[dict[str, Any]] = []
+        self.config_ = {**plan.config, **circumstances(images, device, precision)}
+        self._train(plan, images, fabric)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, *, epochs: int = 1) -> Clusterer:
+        """Trains on with new images, for `epochs` passes at a tenth of the learning rate; fits if not fitted yet.
+
+        Attributes such as `labels_` then describe the new images; `history_` grows.
+        """
+        if not hasattr(self, "method_"):
+            return self.fit(X)
+        images = self._open(X)
+        device, precision = device_and_precision(self._request())
+        settings = self.config_["train"]
+        batch = min(settings["batch_size"], len(images))
+        if batch < self.n_clusters:
+            raise ValueError(
+                f"partial_fit needs at least as many images as clusters ({self.n_clusters}); got {len(images)}."
+            )
+        changed = {
+            "epochs": epochs, "batch_size": batch, "schedule": "constant", "warmup": 0,
+            "learning_rate": settings["learning_rate"] / 10, "seed": settings["seed"] + len(self.history_),
+        }  # fmt: skip
+        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_)
+        self._train(plan, images, make_fabric(device, precision))
+        return self
+
+    def _train(self, plan: Plan, images: Images, fabric: Any) -> None:
+        watch, done = self._watch(), len(self.history_)
+        for record in train(plan.method, images, plan.views, plan.train, fabric):
+            self.history_.append({**record, "epoch": record["epoch"] + done})
+            watch.epoch(record)
+        if text := collapse_warning(record, self.n_clusters):
+            watch.warn(text)
+        found = assign(plan.method, images, fabric)
+        self.method_ = plan.method.cpu()
+        self._found, self._images = found, images
+        self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding
+        self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config["notes"]
+        self.n_iter_ = len(self.history_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The cluster of each image, (n,) int64."""
+        return self._assign(X).cluster
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each cluster, (n, n_clusters) float32; rows sum to 1."""
+        probability = self._assign(X, probabilities=True).probability
+        assert probability is not None  # asked for in the line above
+        return probability
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The embedding of each image, (n, d) float32, rows of length 1."""
+        return self._assign(X).embedding.astype(np.float32)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
+        self._fitted()
+        run = Run(folder)
+        run.create()
+        run.write_config(self.config_)
+        for record in self.history_:
+            run.append_log(record)
+        run.save_model(self.method_)
+        if hasattr(self, "_found"):
+            write_results(run, self._images, self._found, self.n_clusters)
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None, device: str = "auto"
+    ) -> Clusterer:
+        """A fitted Clusterer from a run folder. `backbone`: the untrained module, if the run used one of your own."""
+        run = Run(folder).open()
+        config = run.config
+        custom = config["backbone"].startswith("custom:")
+        found = cls(
+            config["n_clusters"], method=config["method"], preset=config["preset"], epochs=config["train"]["epochs"],
+            image_size=config["images"]["size"], backbone=backbone if custom else config["backbone"],
+            views=None if config["views"]["name"] == "custom" else config["views"]["name"],
+            settings=config["method_config"], random_state=config["seed"], device=device,
+        )  # fmt: skip
+        found.method_, found.config_, found.history_ = run.load_method(copy.deepcopy(backbone)), config, run.log()
+        found.n_iter_, found.notes_ = len(found.history_), config["notes"]
+        if run.finished:
+            table = read_table(run / "assignments.parquet")
+            found.labels_ = table["cluster"].to_numpy().astype(np.int64)
+            found.confidence_ = table["confidence"].to_numpy()
+            found.ids_ = table["id"].to_pylist()
+            found.embedding_ = np.load(run / "embeddings.npy", allow_pickle=False)
+        return found
+
+    def _request(self) -> Request:
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        backbone = copy.deepcopy(self.backbone) if isinstance(self.backbone, nn.Module) else self.backbone
+        clusters = int(self.n_clusters) if isinstance(self.n_clusters, np.integer) else self.n_clusters
+        return Request(
+            n_clusters=clusters, method=self.method, preset=self.preset, epochs=self.epochs, minutes=self.minutes,
+            image_size=self.image_size, backbone=backbone, views=self.views, seed=int(seed), device=self.device,
+            precision=self.precision, settings=self.settings or {},
+        )  # fmt: skip
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "method_"):
+            raise NotFittedError("This Clusterer has not been fitted yet. Call fit(X) first.")
+
+    def _open(self, X: Any) -> Images:
+        self._fitted()
+        size = self.config_["images"]
+        return open_images(
+            X, device="cpu", size=size["size"], channels=size["channels"], cache_dir=self.cache_dir, watch=self._watch()
+        )
+
+    def _assign(self, X: Any, *, probabilities: bool = False) -> Assignments:
+        images = self._open(X)
+        device, precision = device_and_precision(self._request())
+        found = assign(self.method_, images, make_fabric(device, precision), probabilities=probabilities)
+        self.method_.cpu()
+        return found
+
+    def _watch(self) -> Watch:
+        return Printer() if self.verbose else Warner()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name in ("_found", "_images"):  # the training images may be a memory map of this machine
+            state.pop(name, None)
+        return state
+
+
+class Printer(Warner):
+    """Plain lines on standard output."""
+
+    def say(self, text: str) -> None:
+        print(text)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        print(epoch_line(record))

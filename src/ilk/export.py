@@ -1,0 +1,117 @@
+"""A run's clusters as folders of files, as a table, and its model as ONNX."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ilk.files import replacing, write_json
+from ilk.results import printable, read_table
+from ilk.runs import Run
+
+MANIFEST = "ilk-export.json"
+MODES = ("copy", "symlink", "hardlink")
+
+
+def export_csv(run: Run, file: Path) -> int:
+    """Writes the assignments to a CSV file of your choice; returns the number of rows."""
+    source = run.open() / "assignments.csv"
+    rows = read_table(run / "assignments.parquet").num_rows  # refuses an unfinished run with a sentence
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        shutil.copyfile(source, temporary)
+    return rows
+
+
+def export_folders(
+    run: Run, folder: Path, mode: str = "copy", progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Puts the image files of each cluster into a sub-folder `cluster-NN` of `folder`.
+
+    `mode`: "copy", "symlink" or "hardlink"; the originals are never moved or changed. Every file made
+    is listed in `ilk-export.json` there *before* it is made, so that `undo_folders` can take it away.
+    Images without a file of their own (arrays, archives) or whose file has gone are left out and listed.
+    Returns the manifest: made, left_out. Raises FileExistsError if `folder` holds anything.
+    """
+    if mode not in MODES:
+        raise ValueError(f"Unknown mode '{mode}'. Use {', '.join(MODES)}.")
+    table = read_table(run.open() / "assignments.parquet")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"'{folder}' is not empty. Choose a new folder, or undo the export that is in it.")
+    digits = len(str(max(run.config["n_clusters"] - 1, 1)))
+    ids, paths, clusters = (table[name].to_pylist() for name in ("id", "path", "cluster"))
+    made: list[dict[str, str]] = []
+    left_out: list[dict[str, str]] = []
+    taken: set[str] = set()
+    for name, path, cluster in zip(ids, paths, clusters, strict=True):
+        if not path or not os.path.isfile(path):
+            reason = "its file has gone" if path and "::" not in path else "it has no file of its own"
+            left_out.append({"id": name, "reason": reason})
+            continue
+        place = free_target(f"cluster-{cluster:0{digits}d}", flat_name(name, path), taken)
+        made.append({"id": name, "from": path, "to": place})
+    if not made:
+        raise ValueError(
+            f"None of the {len(ids):,} images of '{run}' is a file on disk, so there is nothing to export."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {"format": 1, "run": str(run.folder.resolve()), "mode": mode, "made": made, "left_out": left_out}
+    write_json(folder / MANIFEST, manifest)
+    put: Callable[[str, Path], Any] = {"copy": shutil.copy2, "symlink": os.symlink, "hardlink": os.link}[mode]
+    for done, item in enumerate(made, 1):
+        target = folder / item["to"]
+        target.parent.mkdir(exist_ok=True)
+        put(os.path.abspath(item["from"]), target)
+        if progress is not None:
+            progress(done, len(made))
+    return manifest
+
+
+def flat_name(name: str, path: str) -> str:
+    """A file name that keeps the id readable: its folders joined by `__`, cut to what file systems allow."""
+    parts = [part for part in PurePosixPath(printable(name)).parts if part not in ("/", "..", ".")]
+    text = "__".join(parts) or os.path.basename(path)
+    suffix = os.path.splitext(path)[1]
+    stem = text[: -len(suffix)] if suffix and text.endswith(suffix) else text
+    while len((stem + suffix).encode()) > 200:
+        stem = stem[1:]
+    return stem + suffix
+
+
+def free_target(folder: str, name: str, taken: set[str]) -> str:
+    """`folder/name`, numbered where that is taken (also on file systems that ignore case)."""
+    stem, suffix = os.path.splitext(name)
+    target, number = f"{folder}/{name}", 1
+    while target.lower() in taken:
+        number += 1
+        target = f"{folder}/{stem}-{number}{suffix}"
+    taken.add(target.lower())
+    return target
+
+
+def undo_folders(folder: Path) -> int:
+    """Removes what `export_folders` made in `folder`, and nothing else; returns the number of files removed.
+
+    Files that are not in the manifest stay, and so do the folders that hold them.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise FileNotFoundError(f"'{folder}' has no {MANIFEST}: it was not made by ilk export, or was undone already.")
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    root, removed = folder.resolve(), 0
+    for item in manifest["made"]:
+        target = folder / item["to"]
+        if target.parent.resolve().parent != root:
+            raise ValueError(f"'{file}' names '{item['to']}', which is outside the folder; it was changed by hand.")
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+            removed += 1
+    file.unlink()
+    for child in [*sorted({(folder / item["to"]).parent for item in manifest["made"]}), folder]:
+        if child.is_dir() and not any(child.iterdir()):
+            child.rmdir()
+    return removed

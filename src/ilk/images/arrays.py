@@ -1,0 +1,275 @@
+"""Images that are numbers already: arrays, tensors, .npy and .npz files, Datasets."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .core import Images, check_unique, position_ids
+from .decode import explain
+from .items import Source, Unreadable, file_stamp, safe_text
+
+IMAGE_KEYS = ("image", "img", "images", "pixel_values", "x")
+LABEL_KEYS = ("label", "labels", "class", "target", "y")
+CHUNK_BYTES = 64 << 20
+FEW = 4  # an axis this short is taken for channels
+
+
+def channel_axis(shape: tuple[int, ...], default: int | None) -> int:
+    """1 or 3: which axis of (n, ?, ?, ?) holds the channels.
+
+    An axis of at most 4 beside a longer one is the channels; failing that, the odd one out beside a
+    square picture; failing that, `default`, or ValueError where that is None.
+    """
+    first, middle, last = shape[1:]
+    if (first <= FEW) != (last <= FEW):
+        return 1 if first <= FEW else 3
+    if first == middle != last:
+        return 3
+    if middle == last != first:
+        return 1
+    if default is None:
+        raise ValueError(
+            f"a tensor of shape {tuple(shape)} could be (n, c, h, w) or (n, h, w, c). "
+            "Give it as a NumPy array in the order (n, h, w, c)."
+        )
+    return default
+
+
+def as_array(data: Any) -> np.ndarray:
+    """A tensor or array as a NumPy array that shares its memory where it can."""
+    if hasattr(data, "detach"):
+        data = data.detach().cpu()
+        if str(data.dtype) == "torch.bfloat16":
+            data = data.float()
+        return data.numpy()
+    return data if isinstance(data, np.ndarray) else np.asarray(data)
+
+
+def array_source(data: Any, *, kind: str = "array", title: str = "array") -> Source:
+    """An array or tensor (n, h, w), (n, h, w, c) or (n, c, h, w); see `channel_axis` for which.
+
+    uint8; bool; floats in [0, 1]; other integers in 0..255.
+    """
+    is_tensor = hasattr(data, "detach")
+    array = as_array(data)
+    if array.ndim not in (3, 4):
+        raise ValueError(
+            f"the {title} has the shape {array.shape}; images need (n, h, w) or (n, h, w, c). "
+            "For a single image give image[None]."
+        )
+    if min(array.shape) == 0:
+        raise ValueError(f"the {title} has the shape {array.shape}, which holds no images. Give at least one.")
+    if array.ndim == 3:
+        array = array[:, None]
+    elif channel_axis(array.shape, None if is_tensor else 3) == 3:
+        array = array.transpose(0, 3, 1, 2)
+    check_range(array, f"the {title}")
+    return Source(
+        kind=kind,
+        title=title,
+        ids=position_ids(len(array)),
+        paths=[""] * len(array),
+        read=lambda i: to_uint8(array[i]),
+        array=array,
+        in_memory=getattr(array, "_mmap", None) is None,
+    )
+
+
+def check_range(array: np.ndarray, what: str) -> None:
+    """ValueError unless the dtype and all values can be shown as 0..255; reads an array in pieces."""
+    if array.dtype in (np.uint8, np.bool_):
+        return
+    is_float = array.dtype.kind == "f"
+    if not is_float and array.dtype.kind not in "iu":
+        raise TypeError(f"{what} has the dtype {array.dtype}; use uint8, bool, floats in [0, 1] or integers in 0..255.")
+    top = 1 if is_float else 255
+    step = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        part = array[start : start + step]
+        low, high = part.min(), part.max()
+        if low >= 0 and high <= top:
+            continue
+        if np.isnan(low):
+            raise ValueError(f"{what} holds NaN; every value must be a number. Replace them, e.g. by np.nan_to_num(x).")
+        value = high if high > top else low
+        raise ValueError(f"{what} holds the value {value:g}; {_range_advice(is_float, value)}")
+
+
+def _range_advice(is_float: bool, value: Any) -> str:
+    if not is_float:
+        return "integers must be in 0..255. Scale 16-bit images by (x // 257).astype('uint8')."
+    if value < 0:
+        return "floats must be in [0, 1]. Give the images before normalisation, or (x - x.min()) / np.ptp(x)."
+    if value <= 255:
+        return "floats must be in [0, 1]. If these are 0..255, give x.astype('uint8')."
+    return "floats must be in [0, 1]. Give (x - x.min()) / np.ptp(x)."
+
+
+def to_uint8(array: np.ndarray) -> np.ndarray:
+    """An array that passed `check_range` as uint8: true = 255, 1.0 = 255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "f":
+        return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+    return array.astype(np.uint8)
+
+
+def all_to_uint8(array: np.ndarray) -> np.ndarray:
+    """`to_uint8` of (n, c, h, w) in pieces, so that no float copy of the whole is made."""
+    if array.dtype == np.uint8:
+        return array
+    result = np.empty(array.shape, dtype=np.uint8)
+    step = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        result[start : start + step] = to_uint8(array[start : start + step])
+    return result
+
+
+def item_to_uint8(item: Any, what: str) -> np.ndarray:
+    """One image (h, w), (h, w, c) or (c, h, w) as uint8 (c, h, w); ValueError for values out of range."""
+    is_tensor = hasattr(item, "detach")
+    array = as_array(item)
+    if array.ndim not in (2, 3) or min(array.shape) == 0:
+        raise ValueError(
+            f"{what} has the shape {array.shape}; an image is (h, w), (h, w, c) or, as a tensor, (c, h, w)."
+        )
+    if array.ndim == 2:
+        array = array[None]
+    elif channel_axis((1, *array.shape), 1 if is_tensor else 3) == 3:
+        array = array.transpose(2, 0, 1)
+    check_range(array, what)
+    return to_uint8(array)
+
+
+def numpy_file_source(file: Path) -> Source:
+    """A memory-mapped .npy file, or an .npz with `x` or `images`, perhaps `y` or `labels`, and `ids`."""
+    name = safe_text(file.name)
+    try:
+        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            data, present = {"x": loaded}, ["x"]
+        else:
+            with loaded:
+                present = loaded.files
+                data = {key: loaded[key] for key in present if key in ("x", "images", "y", "labels", "ids")}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{file}' cannot be read as a NumPy file ({error}). Save plain number arrays with np.save or np.savez."
+        ) from error
+    key = next((key for key in ("x", "images") if key in data), None)
+    if key is None:
+        raise ValueError(f"'{file}' holds {', '.join(present) or 'nothing'}; the images must be named 'x' or 'images'.")
+    source = array_source(data[key], kind=file.suffix.lower().removeprefix("."), title=name)
+    source.stamp = file_stamp([os.fspath(file)], os.path.abspath(file))
+    source.labels = next((data[key] for key in ("y", "labels") if key in data), None)
+    if "ids" in data:
+        source.ids = [str(item) for item in data["ids"].ravel()]
+        if len(source.ids) != len(source.paths):
+            raise ValueError(
+                f"'{file}' holds {len(source.paths):,} images and {len(source.ids):,} ids; give one for each."
+            )
+        check_unique(source.ids)
+    return source
+
+
+def images_source(images: Images) -> Source:
+    """The images of an `Images`, to be resized."""
+    source = Source(
+        kind=images.source_kind,
+        title=images._title,
+        ids=images.ids,
+        paths=images.paths,
+        read=lambda i: images[i].numpy(),
+        stamp=images.fingerprint.encode(),
+        in_memory=images.in_memory(),
+        labels=images.labels,
+        label_names=images.label_names,
+        folders=images.ids,
+        bad=images.bad,
+        ignored=images.ignored,
+    )
+    return source
+
+
+def dataset_source(dataset: Any) -> Source:
+    """A map-style Dataset whose items are an image, (image, label) or a dict of both.
+
+    The items are read once, in order, by one thread; give a Dataset without random augmentation.
+    """
+    count = len(dataset)
+    title = type(dataset).__name__
+    if count == 0:
+        raise ValueError(f"the dataset {title} is empty. Give one with at least one image.")
+    labels: list[Any] = [None] * count
+
+    def read(i: int) -> Any:
+        try:
+            item = dataset[i]
+        except Exception as error:  # whatever someone else's __getitem__ raises for one item
+            raise Unreadable(explain(error)) from error
+        image, labels[i] = split_item(item)
+        if isinstance(image, (Image.Image, bytes)):
+            return image
+        if isinstance(image, (str, os.PathLike)):
+            return os.path.abspath(image)
+        return item_to_uint8(image, f"item {i:,} of {title}")
+
+    return Source(
+        kind="dataset",
+        title=title,
+        ids=position_ids(count),
+        paths=[""] * count,
+        read=read,
+        sequential=True,
+        in_memory=True,
+        labels=labels,
+        label_names=_class_names(dataset),
+    )
+
+
+def split_item(item: Any) -> tuple[Any, Any]:
+    """(image, label or None) of one Dataset item; what is not a number or text is no label."""
+    if isinstance(item, Mapping):
+        key = _first_key(item, IMAGE_KEYS)
+        if key is None:
+            raise ValueError(
+                f"a dataset item has the keys {', '.join(map(repr, item))}; the image must be under "
+                "'image', 'img' or 'pixel_values'."
+            )
+        label = _first_key(item, LABEL_KEYS)
+        return item[key], None if label is None else _label(item[label])
+    if isinstance(item, (tuple, list)):
+        if not item:
+            raise ValueError("a dataset item is an empty tuple; it must be (image,) or (image, label).")
+        return item[0], _label(item[1]) if len(item) > 1 else None
+    return item, None
+
+
+def _label(value: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        return value.item()
+    return value if isinstance(value, (int, float, str, bytes)) else None
+
+
+def _first_key(item: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    return next((key for key in keys if key in item), None)
+
+
+def _class_names(dataset: Any) -> list[str] | None:
+    """The names that integer labels stand for: torchvision's `classes`, or Hugging Face's ClassLabel."""
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        key: Callable[[Any], Any] = features.get
+        names = next((key(k).names for k in LABEL_KEYS if hasattr(key(k), "names")), None)
+    else:
+        names = getattr(dataset, "classes", None)
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None

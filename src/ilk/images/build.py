@@ -1,0 +1,263 @@
+"""A source through the decoder, by threads and a chunk at a time, into the cache or memory."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import shutil
+import tempfile
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from .cache import FORMAT, DiskStore, MemoryStore, Plan, Stored, cached, open_cache, part_folder, planned
+from .core import BadFile, Images, content_hash, to_channels
+from .decode import Decoded, Header, decode, read_header, strict_pillow
+from .disk import check_writable
+from .items import Source, Unreadable
+
+Progress = Callable[[int, int, str], None]
+SAMPLE = 512
+PROGRESS_EVERY = 32
+MEMORY_BYTES = 1 << 30
+
+
+class Coloured(Exception):
+    """A coloured image was met in a build planned as gray."""
+
+
+def sample_headers(source: Source, workers: int) -> list[Header]:
+    """Size and channels of up to 512 evenly spaced items that can be read.
+
+    Where items must be read in order it is the first 512, to spare a pass through the whole.
+    """
+    count = len(source)
+    if source.sequential:
+        chosen = list(range(min(count, SAMPLE)))
+    else:
+        chosen = [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).round())]
+    with strict_pillow(), ThreadPoolExecutor(workers) as pool:
+        headers = [h for h in _in_order(pool, source, chosen, read_header, workers) if isinstance(h, Header)]
+    return headers
+
+
+def build(
+    source: Source, store: MemoryStore | DiskStore, *, resize: str, workers: int, progress: Progress | None
+) -> Stored:
+    """Decodes what the store misses and finishes it; ValueError when nothing could be read.
+
+    Raises Coloured when the plan says gray and a picture is not: the caller plans again.
+    """
+    plan = store.plan
+    todo = store.missing()
+    done = plan.count - sum(stop - start for start, stop in todo)
+
+    def work(item: Any) -> Decoded | str:
+        return decode(item, plan.size, resize)
+
+    with strict_pillow(), ThreadPoolExecutor(workers) as pool:
+        for start, stop in todo:
+            block = np.zeros((stop - start, plan.channels, plan.size, plan.size), dtype=np.uint8)
+            bad: dict[int, str] = {}
+            coloured = False
+            for i, outcome in enumerate(_in_order(pool, source, range(start, stop), work, workers), start):
+                reason = outcome if isinstance(outcome, str) else _place(outcome, block[i - start], plan.channels)
+                if reason is not None:
+                    bad[i] = reason
+                else:
+                    coloured |= outcome.coloured
+                done += 1
+                if progress is not None and (done % PROGRESS_EVERY == 0 or done == plan.count):
+                    progress(done, plan.count, "decoding images")
+            store.write(start, block, bad, coloured)
+    stored = store.finish(collapse=plan.channels == 3)
+    if len(stored.bad) == plan.count:
+        store.discard()
+        raise ValueError(_nothing_read(source, stored.bad))
+    return stored
+
+
+def _place(decoded: Decoded, row: np.ndarray, channels: int) -> str | None:
+    """Writes the image into its row of the block; the reason if its channels do not fit."""
+    present = decoded.pixels.shape[0]
+    if channels == 1 and decoded.coloured:
+        raise Coloured
+    if present != channels and {present, channels} != {1, 3}:
+        return f"has {present} channels where the first images have {channels}"
+    row[:] = to_channels(decoded.pixels[None], channels)[0]
+    return None
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, source: Source, chosen: Iterable[int], work: Callable[[Any], Any], workers: int
+) -> Iterator[Any]:
+    """`work` of each chosen item in order, or the reason why it could not be had; few are held at a time."""
+
+    def read_and_work(i: int) -> Any:
+        try:
+            item = source.read(i)
+        except Unreadable as error:
+            return str(error)
+        return work(item)
+
+    pending: deque[Future[Any] | str] = deque()
+    try:
+        for i in chosen:
+            if len(pending) >= 4 * workers:
+                yield _result(pending.popleft())
+            if not source.sequential:
+                pending.append(pool.submit(read_and_work, i))
+                continue
+            try:
+                pending.append(pool.submit(work, source.read(i)))
+            except Unreadable as error:
+                pending.append(str(error))
+        while pending:
+            yield _result(pending.popleft())
+    finally:
+        for future in pending:
+            if not isinstance(future, str):
+                future.cancel()
+
+
+def _result(future: Future[Any] | str) -> Any:
+    return future if isinstance(future, str) else future.result()
+
+
+def _nothing_read(source: Source, bad: dict[int, str]) -> str:
+    first = "; ".join(f"{source.ids[i]}: {bad[i]}" for i in sorted(bad)[:3])
+    start = f"none of the {len(bad):,} images could" if len(bad) > 1 else "the only image could not"
+    return f"{start} be read from '{source.title}' ({first}). Give at least one readable image."
+
+
+def _auto_size(headers: Sequence[Header], largest: int) -> int:
+    """The median short side, at most `largest`; `largest` where no size is known."""
+    return min(largest, max(1, int(median(min(h.height, h.width) for h in headers)))) if headers else largest
+
+
+def decode_source(
+    found: Source,
+    image_size: int | None,
+    largest: int,
+    resize: str,
+    *,
+    where: Path,
+    cache: bool,
+    threads: int,
+    progress: Progress | None,
+) -> tuple[Images, np.ndarray]:
+    """The images of a source that goes through the decoder: from the cache, or into cache or memory."""
+    headers = sample_headers(found, threads) if image_size is None else None
+    size = int(image_size or _auto_size(headers or [], largest))
+    fingerprint = fingerprint_of(found, size, resize)
+
+    def plan() -> Plan:
+        return _plan(found, size, sample_headers(found, threads) if headers is None else headers)
+
+    def fill(plan: Plan, folder: Path | None) -> Stored:
+        def attempt(plan: Plan) -> Stored:
+            store = MemoryStore(plan) if folder is None else DiskStore(folder, plan)
+            return build(found, store, resize=resize, workers=threads, progress=progress)
+
+        try:
+            return attempt(plan if folder is None else planned(folder, plan))
+        except Coloured:
+            return attempt(replace(plan, channels=3))
+
+    keep = cache and found.stamp is not None and not found.in_memory
+    folder = where / f"images-{fingerprint}"
+    stored = open_cache(folder, found.ids) if keep else None  # first, for a cache may be shared and read-only
+    unusable = _why_unusable(where) if keep and stored is None else None
+    if keep and stored is None and unusable is None:
+        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)))
+    elif stored is None:
+        planning = plan()
+        small = planning.nbytes <= MEMORY_BYTES
+        if unusable is not None and small:
+            warnings.warn(
+                f"the cache folder '{where}' cannot be written ({unusable}), so the images are decoded "
+                "into memory, every time. Choose another with ILK_CACHE or --cache-dir.",
+                stacklevel=3,
+            )
+        stored = fill(planning, None) if small else _in_scratch(where, planning, fill)
+    good = np.array([i for i in range(len(found)) if i not in stored.bad], dtype=np.int64)
+    return to_images(found, stored.pixels, good, stored.bad, stored.original_size, fingerprint)
+
+
+def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:
+    """The most channels that the sample has; if that is 1, the build says when it was wrong."""
+    original = None
+    if headers:
+        original = int(median(h.height for h in headers)), int(median(h.width for h in headers))
+    channels = {h.channels for h in headers} or {3}
+    return Plan(len(found), max(channels), size, original)
+
+
+def _why_unusable(where: Path) -> str | None:
+    try:
+        check_writable(where)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _in_scratch(where: Path, plan: Plan, fill: Any) -> Stored:
+    """A build too large for memory and not to be kept: its folder goes as soon as the system allows."""
+    unusable = _why_unusable(where)
+    if unusable is not None:
+        raise OSError(
+            f"the images need {plan.nbytes:,} bytes, too many for memory, and the cache folder '{where}' "
+            f"cannot be written ({unusable}). Choose another with ILK_CACHE or --cache-dir."
+        )
+    folder = Path(tempfile.mkdtemp(prefix="scratch-", dir=where))
+    try:
+        return fill(plan, folder / "images.part")
+    finally:
+        # Where files in use can be deleted the space is freed when the map is closed, even by a kill.
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def fingerprint_of(found: Source, size: int, resize: str) -> str:
+    """The hash that names the cache; "" (the content is hashed instead) for a source without a stamp."""
+    if found.stamp is None:
+        return ""
+    digest = hashlib.blake2b(found.stamp, digest_size=16)
+    digest.update(repr((FORMAT, found.kind, len(found), size, resize)).encode())
+    return digest.hexdigest()
+
+
+def to_images(
+    found: Source,
+    pixels: np.ndarray,
+    good: np.ndarray,
+    bad: Mapping[int, str],
+    original_size: tuple[int, int] | None,
+    fingerprint: str,
+) -> tuple[Images, np.ndarray]:
+    """(`Images` of the good items of a source, their positions in it)."""
+    rows = None if len(good) == len(pixels) else good
+    images = Images(
+        pixels,
+        rows=rows,
+        ids=[found.ids[i] for i in good],
+        paths=[found.paths[i] for i in good],
+        bad=[
+            *found.bad,
+            *(BadFile(found.ids[i], found.paths[i], reason) for i, reason in sorted(bad.items())),
+        ],
+        ignored=found.ignored,
+        title=found.title,
+        fingerprint=fingerprint or content_hash(pixels, rows),
+        source_kind=found.kind,
+        original_size=original_size,
+    )
+    return images, good

@@ -1,0 +1,188 @@
+"""Images that are files: a folder, one file, a list of paths, pictures or arrays."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .arrays import item_to_uint8
+from .core import BadFile, position_ids
+from .decode import explain, picture_extensions
+from .items import Source, Unreadable, file_stamp, is_hidden, safe_text, unique_names
+
+TABLE_EXTENSIONS = frozenset({".parquet", ".pq"})
+REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass
+class Listing:
+    """What a walk through a folder met; names are relative, with `/`, sorted."""
+
+    pictures: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    bad: list[BadFile] = field(default_factory=list)
+
+
+def folder_source(folder: Path, listing: Listing) -> Source:
+    """The pictures below a folder, in the order of their relative paths, which are their ids."""
+    title = f"{folder.resolve().name}/"
+    if not listing.pictures:
+        raise ValueError(f"'{folder}' holds no images. {_what_else(listing)}")
+    root = os.path.abspath(folder)
+    real = [os.path.join(root, *name.split("/")) for name in listing.pictures]
+    ids = unique_names([safe_text(name) for name in listing.pictures])
+    return Source(
+        kind="folder",
+        title=title,
+        ids=ids,
+        paths=[safe_text(path) for path in real],
+        read=real.__getitem__,
+        stamp=file_stamp(real, str(folder.resolve()), listing.pictures),
+        folders=ids,
+        bad=listing.bad,
+        ignored=sum(listing.others.values()),
+    )
+
+
+def _what_else(listing: Listing) -> str:
+    if listing.bad:
+        return f"Its sub-folder {listing.bad[0].id!r} {listing.bad[0].reason}."
+    if not listing.others:
+        return "It is empty; give a folder that holds pictures, in itself or in sub-folders."
+    kinds = ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in listing.others.most_common(4))
+    if any(ending in (".zip", ".tar", ".gz", ".tgz", ".npy", ".npz") for ending in listing.others):
+        return f"It has files of other kinds ({kinds}); an archive or array file must be given itself."
+    return f"It has files of other kinds ({kinds}), none of which Pillow reads."
+
+
+def walk(folder: Path) -> Listing:
+    """All files below `folder`, hidden ones left out, each real sub-folder visited once.
+
+    Links to folders are followed after all real folders, so that a loop or a second way to a
+    folder neither hangs nor renames anything.
+    """
+    found = Listing()
+    visited: set[tuple[int, int]] = set()
+    links: list[str] = []
+    real = [""]
+    while real or links:
+        prefix = real.pop() if real else links.pop(0)
+        real.extend(_visit(folder, prefix, found, visited, links))
+    for names in (found.pictures, found.tables):
+        names.sort()
+    found.bad.sort(key=lambda bad: bad.id)
+    return found
+
+
+def _visit(folder: Path, prefix: str, found: Listing, visited: set[tuple[int, int]], links: list[str]) -> list[str]:
+    """The real sub-folders of one folder; its files go into `found`, its links to folders into `links`."""
+    here = os.path.join(os.path.abspath(folder), *prefix.split("/"))
+    deeper: list[str] = []
+    try:
+        identity = os.stat(here)
+        if (identity.st_dev, identity.st_ino) in visited and identity.st_ino:
+            return []
+        visited.add((identity.st_dev, identity.st_ino))
+        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+    except OSError as error:
+        if not prefix:
+            raise
+        found.bad.append(BadFile(safe_text(prefix), safe_text(here), explain(error)))
+        return []
+    for entry in entries:
+        if is_hidden(entry.name):
+            continue
+        name = f"{prefix}/{entry.name}" if prefix else entry.name
+        if entry.is_dir():
+            (links if entry.is_symlink() else deeper).append(name)
+            continue
+        ending = os.path.splitext(entry.name)[1].lower()
+        if ending in picture_extensions() and (entry.is_file() or not os.path.exists(entry.path)):
+            found.pictures.append(name)
+            continue
+        found.others[safe_text(ending)] += 1
+        if ending in TABLE_EXTENSIONS:
+            found.tables.append(name)
+    return deeper
+
+
+def list_source(items: Sequence[Any], title: str | None = None) -> Source:
+    """Paths, encoded bytes, Pillow images or arrays, in the given order.
+
+    The id of a path is the path below the folder that all share; of anything else, its position.
+    """
+    if not items:
+        raise ValueError("the list of images is empty. Give at least one path, picture or array.")
+    real = [_path_text(item) for item in items]
+    named = [path for path in real if path is not None]
+    if len(named) == len(items):
+        ids = unique_names(_below_common_folder(named))
+    else:
+        ids = position_ids(len(items))
+
+    def read(i: int) -> Any:
+        path = real[i]
+        return _read_item(items[i], i) if path is None else _check_file(path)
+
+    return Source(
+        kind="file" if len(items) == 1 and named else "list",
+        title=title or ("list" if len(items) > 1 or not named else os.path.basename(safe_text(named[0]))),
+        ids=ids,
+        paths=[safe_text(path) if path is not None else "" for path in real],
+        read=read,
+        stamp=file_stamp(named, named) if len(named) == len(items) else None,
+        sequential=len(named) < len(items),
+        in_memory=not named,
+        folders=ids if named else None,
+    )
+
+
+def _path_text(item: Any) -> str | None:
+    """The absolute path of a list item, None for one that is a picture itself."""
+    if isinstance(item, (str, os.PathLike)):
+        text = os.fsdecode(os.fspath(item))
+        if REMOTE.match(text):
+            raise ValueError(f"{text!r} is a remote address; images are read from local files. Download it first.")
+        return os.path.abspath(os.path.expanduser(text))
+    if isinstance(item, (bytes, bytearray, Image.Image, np.ndarray)) or hasattr(item, "detach"):
+        return None
+    raise TypeError(
+        f"the list holds a {type(item).__name__}; its items must be paths, encoded bytes, Pillow images or arrays."
+    )
+
+
+def _check_file(path: str) -> str:
+    if os.path.isdir(path):
+        raise Unreadable("is a folder, not an image; give the folder itself as the source")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise Unreadable("is not a plain file")  # opening a pipe would wait for ever
+    return path
+
+
+def _read_item(item: Any, position: int) -> Any:
+    if isinstance(item, Image.Image):
+        try:
+            # A picture may be in the list twice, and Pillow's late loading is not made for two threads.
+            return item.copy()
+        except Exception as error:  # as for `decode`: a late-loaded picture raises what its decoder does
+            raise Unreadable(explain(error)) from error
+    if isinstance(item, (bytes, bytearray)):
+        return bytes(item)
+    return item_to_uint8(item, f"image {position:,} of the list")
+
+
+def _below_common_folder(paths: Sequence[str]) -> list[str]:
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # two drives on Windows
+        return [safe_text(path).replace(os.sep, "/") for path in paths]
+    return [safe_text(os.path.relpath(path, common)).replace(os.sep, "/") for path in paths]

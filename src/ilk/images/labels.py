@@ -1,0 +1,152 @@
+"""Labels from whatever a person has: a sequence, a table on disk, folder names."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+KEY_COLUMNS = ("id", "path", "filename", "file_name", "file", "image", "image_id")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
+
+
+def encode_labels(values: Any, count: int) -> tuple[np.ndarray, list[str]]:
+    """int64 codes (count,), -1 = unknown, and the sorted names that they point into.
+
+    None, NaN and "" are unknown; so is -1 where all labels are integers. Names sort as numbers if all are.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise ValueError(
+            f"labels have the shape {values.shape}; one label per image is needed, shape ({count},). "
+            "For one-hot labels give labels.argmax(1)."
+        )
+    values = list(values)
+    if len(values) != count:
+        raise ValueError(f"{len(values):,} labels were given for {count:,} images. Give one for each image, in order.")
+    texts = [_text(value) for value in values]
+    names = {text for text in texts if text is not None}
+    if all(_is_integer(name) for name in names):
+        names.discard("-1")
+        ordered = sorted(names, key=lambda name: (int(name), name))
+    else:
+        ordered = sorted(names)
+    code = {name: i for i, name in enumerate(ordered)}
+    codes = np.array([-1 if text is None else code.get(text, -1) for text in texts], dtype=np.int64)
+    return codes, ordered
+
+
+def _text(value: Any) -> str | None:
+    """A label as its name, None for unknown."""
+    if isinstance(value, np.generic) or hasattr(value, "detach"):
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text if text else None
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+
+
+def folder_labels(names: Sequence[str]) -> list[str | None]:
+    """The first folder of each relative path, None for a file outside all folders."""
+    labels = [name.split("/", 1)[0] if "/" in name else None for name in names]
+    if not any(labels):
+        raise ValueError(
+            f"labels='folders' needs images in sub-folders, but none of the {len(names):,} is in one "
+            f"(the first is {names[0]!r}). Leave labels out, or give a table with columns id and label."
+        )
+    return labels
+
+
+def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> list[str | None]:
+    """The label of each image from a CSV or Parquet table, None where the table has none.
+
+    A row is matched by the image's id, its path (also relative to the table), its file name, or that
+    name without its ending; the last two only where they mean a single image.
+    """
+    table = _read_table(file)
+    names = [
+        PurePosixPath((path or id_).replace("\\", "/").rsplit("::", 1)[-1])
+        for id_, path in zip(ids, paths, strict=True)
+    ]
+    name_uses, stem_uses = Counter(n.name for n in names), Counter(n.stem for n in names)
+    beside = {_absolute(file.parent, key): label for key, label in table.items()}
+    labels: list[str | None] = []
+    found = 0
+    for id_, path, name in zip(ids, paths, names, strict=True):
+        keys = [
+            id_,
+            path,
+            name.name if name_uses[name.name] == 1 else "",
+            name.stem if stem_uses[name.stem] == 1 else "",
+        ]
+        matches = [table[key] for key in keys if key and key in table]
+        if not matches and path in beside:
+            matches = [beside[path]]
+        found += bool(matches)
+        labels.append(matches[0] if matches else None)
+    if not found:
+        raise ValueError(
+            f"no row of '{file}' matches an image: the table's first is {next(iter(table), '(no rows)')!r}, "
+            f"the first image is {ids[0]!r}. The first column should hold these ids, or paths."
+        )
+    return labels
+
+
+def _absolute(folder: Path, key: str) -> str:
+    return str((folder / key).absolute())
+
+
+def _read_table(file: Path) -> dict[str, str | None]:
+    """{id, path or file name: label} of a CSV or Parquet file."""
+    if file.suffix.lower() in (".parquet", ".pq"):
+        columns, rows = _parquet_rows(file)
+    else:
+        columns, rows = _csv_rows(file)
+    key = next((c for c in KEY_COLUMNS if c in columns), None)
+    label = next((c for c in LABEL_COLUMNS if c in columns), None)
+    if key is None or label is None:
+        raise ValueError(
+            f"'{file}' has the columns {', '.join(columns) or '(none)'}; it needs a column 'id' "
+            "(or 'path' or 'filename') and a column 'label'."
+        )
+    table: dict[str, str | None] = {}
+    for row in rows:
+        name, text = str(row[key]).replace("\\", "/").removeprefix("./"), _text(row[label])
+        if name in table and table[name] != text:
+            raise ValueError(f"'{file}' gives {name!r} two labels, {table[name]!r} and {text!r}. Keep one of them.")
+        table[name] = text
+    return table
+
+
+def _csv_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows = [{(key or "").strip().lower(): value for key, value in row.items()} for row in reader]
+            return [name.strip().lower() for name in reader.fieldnames or []], rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"'{file}' cannot be read as a CSV table ({error}). Save it as UTF-8 CSV.") from error
+
+
+def _parquet_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        wanted = [c for c in pq.read_schema(file).names if c.lower() in KEY_COLUMNS + LABEL_COLUMNS]
+        table = pq.read_table(file, columns=wanted)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{file}' cannot be read as a Parquet table ({error}).") from error
+    columns = [name.lower() for name in table.column_names]
+    return columns, table.rename_columns(columns).to_pylist()

@@ -1,0 +1,181 @@
+"""`load_images`: any source of pictures -> `Images`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import all_to_uint8
+from .build import MEMORY_BYTES, Progress, decode_source, fingerprint_of, to_images
+from .core import Images, check_unique
+from .decode import RESIZES
+from .disk import default_cache_dir
+from .items import Source
+from .labels import encode_labels, folder_labels, labels_from_file
+from .sources import find_source
+
+MAX_SIDE = 4096
+
+
+def load_images(
+    source: Any,
+    *,
+    image_size: int | None = None,
+    max_image_size: int = 64,
+    resize: str = "squash",
+    channels: int | None = None,
+    labels: str | os.PathLike[str] | Sequence[Any] | np.ndarray | Mapping[str, Any] | None = None,
+    ids: Sequence[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Images:
+    """`Images` of one square size from a folder, file, list, array, tensor, Dataset, archive or Parquet.
+
+    `image_size`: side in pixels; None takes the median short side, at most `max_image_size`.
+    `resize`: "squash" scales both sides, "crop" cuts the centre, "pad" adds the border's colour.
+    `channels`: 1 or 3 to convert to gray or RGB; None keeps one channel where every image is gray.
+    `labels`: "folders" (the first sub-folder), a CSV or Parquet file with columns id and label, one
+    label per item of the source, a mapping from id, "none", or None for those the source brings.
+    `cache_dir`: where files are decoded to, once; default $ILK_CACHE or the platform's cache folder.
+    `cache=False`, and sources that cannot be recognised again, leave nothing on disk afterwards.
+    `progress(done, total, what)` is called now and then, by this thread.
+
+    Items that cannot be read are listed in `.bad`. Raises ValueError when none can, TypeError for a
+    source of an unknown kind, FileNotFoundError for a missing path, OSError for a full disk.
+    """
+    _check_options(image_size, max_image_size, resize, workers)
+    threads = workers or min(32, os.cpu_count() or 1)
+    found = find_source(source)
+    try:
+        if ids is not None:
+            ids = _checked_ids(ids, len(found))
+        unchanged = isinstance(source, Images) and image_size in (None, source.shape[1])
+        if unchanged:
+            images, kept = source, np.arange(len(source))
+        else:
+            direct = _direct(found, image_size, max_image_size)
+            where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+            images, kept = direct or decode_source(
+                found,
+                image_size,
+                max_image_size,
+                resize,
+                where=where,
+                cache=cache,
+                threads=threads,
+                progress=progress,
+            )
+            if isinstance(source, Images):
+                images = images.with_channels(source.shape[0])
+        if ids is not None:
+            images = images._replace(ids=[ids[i] for i in kept])
+        if channels is not None:
+            images = images.with_channels(channels)
+        if unchanged and labels is None:
+            return images
+        return _with_labels(images, found, kept, labels)
+    finally:
+        found.close()
+
+
+def _check_options(image_size: int | None, max_image_size: int, resize: str, workers: int | None) -> None:
+    for name, value in (("image_size", image_size), ("max_image_size", max_image_size)):
+        if value is None and name == "image_size":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_SIDE:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to {MAX_SIDE:,}.")
+    if resize not in RESIZES:
+        near = difflib.get_close_matches(str(resize), RESIZES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}.{hint}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers!r}; it must be at least 1, or None for one per processor.")
+
+
+def _checked_ids(ids: Sequence[str], count: int) -> list[str]:
+    texts = [str(item) for item in ids]
+    if len(texts) != count:
+        raise ValueError(
+            f"{len(texts):,} ids were given for {count:,} images. Give one for each, in the source's order."
+        )
+    check_unique(texts)
+    return texts
+
+
+def _direct(found: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
+    """The images of an array that needs no resizing, without a copy where it is uint8 already."""
+    array = found.array
+    if array is None:
+        return None
+    count, channels, height, width = array.shape
+    if height != width or height != (image_size or min(height, largest)):
+        return None
+    if array.dtype != np.uint8 and not found.in_memory and array.size > MEMORY_BYTES:
+        return None
+    pixels = all_to_uint8(array)
+    if channels == 3 and _all_gray(pixels):
+        pixels = pixels[:, :1]
+    return to_images(found, pixels, np.arange(count), {}, (height, width), fingerprint_of(found, height, "none"))
+
+
+def _all_gray(pixels: np.ndarray) -> bool:
+    """True where the three channels are equal in every image; stops at the first coloured ones."""
+    step = max(1, (4 << 20) // pixels[0].size)
+    for start in range(0, len(pixels), step):
+        part = pixels[start : start + step]
+        if not (np.array_equal(part[:, 0], part[:, 1]) and np.array_equal(part[:, 0], part[:, 2])):
+            return False
+    return True
+
+
+def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -> Images:
+    """`images` with the labels that were asked for, or, for None, those of the source."""
+    count = len(found)
+    if labels is None:
+        if found.labels is None or all(value is None for value in found.labels):
+            return images
+        codes, names = _source_labels(found, count)
+    elif isinstance(labels, str) and labels == "none":
+        return images.with_labels(None)
+    elif isinstance(labels, str) and labels == "folders":
+        if found.folders is None:
+            raise ValueError(
+                f"labels='folders' needs a folder, an archive or a list of paths, not '{found.title}'. "
+                "Give the labels as a sequence, or as a table with columns id and label."
+            )
+        codes, names = encode_labels(folder_labels([found.folders[i] for i in kept]), len(kept))
+        return images._replace(labels=codes, label_names=names)
+    elif isinstance(labels, (str, os.PathLike)):
+        return images.with_labels(labels_from_file(_labels_path(labels), images.ids, images.paths))
+    elif isinstance(labels, Mapping):
+        return images.with_labels(labels)
+    else:
+        codes, names = encode_labels(labels, count)
+    return images._replace(labels=codes[kept], label_names=names)
+
+
+def _source_labels(found: Source, count: int) -> tuple[np.ndarray, list[str]]:
+    """Codes of all items of the source, kept as they are where the source names its classes."""
+    names = found.label_names
+    values = [value.item() if hasattr(value, "item") else value for value in found.labels]
+    if names is not None and all(value is None or isinstance(value, int) for value in values):
+        codes = np.array([-1 if value is None else value for value in values], dtype=np.int64)
+        if codes.max(initial=-1) < len(names):
+            return np.maximum(codes, -1), names
+    return encode_labels(values, count)
+
+
+def _labels_path(labels: str | os.PathLike[str]) -> Path:
+    path = Path(labels).expanduser()
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(str(labels), ("folders", "none"), n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "Give 'folders', 'none', or a CSV or Parquet file."
+    raise FileNotFoundError(f"labels is {str(labels)!r}, and there is no such file. {hint}")

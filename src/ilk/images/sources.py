@@ -1,0 +1,100 @@
+"""Which kind of source something is: a folder, an archive, an array, ..."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .archives import TAR_ENDINGS, ZIP_ENDINGS, tar_source, zip_source
+from .arrays import array_source, dataset_source, images_source, numpy_file_source
+from .core import Images
+from .files import REMOTE, TABLE_EXTENSIONS, folder_source, list_source, walk
+from .items import Source
+from .tables import parquet_source
+
+ACCEPTED = (
+    "a folder, an image file, a list of paths or pictures, an array or tensor (n, h, w) or (n, h, w, c), "
+    "a map-style Dataset, or a .npy, .npz, .zip, .tar(.gz) or .parquet file"
+)
+
+
+def find_source(given: Any) -> Source:
+    """The items in `given`; TypeError or ValueError listing what is accepted for anything else."""
+    if isinstance(given, (str, os.PathLike)):
+        return _path_source(os.fsdecode(os.fspath(given)))
+    if isinstance(given, Images):
+        return images_source(given)
+    if isinstance(given, torch.Tensor):
+        return array_source(given, title="tensor")
+    if isinstance(given, np.ndarray) and (given.dtype.kind not in "UOS" or given.ndim != 1):
+        return array_source(given)
+    if isinstance(given, (Image.Image, bytes, bytearray)):
+        return list_source([given])
+    if isinstance(given, (list, tuple)):
+        return list_source(given)
+    if isinstance(given, Iterator):
+        return list_source(list(given))
+    if getattr(given, "ndim", None) == 1 and hasattr(given, "tolist"):  # paths in an array or a pandas Series
+        return list_source(given.tolist())
+    if isinstance(given, torch.utils.data.IterableDataset):
+        raise TypeError(
+            f"{type(given).__name__} is an IterableDataset, which has no fixed order; images need one. "
+            "Give a map-style Dataset (with __len__ and __getitem__), or list(dataset) if it is small."
+        )
+    if hasattr(given, "columns") and hasattr(given, "shape"):
+        raise TypeError(f"a {type(given).__name__} is a table. Give its column of paths, such as list(df['path']).")
+    indexable = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    if isinstance(given, (Mapping, set, frozenset)) or not indexable:
+        raise TypeError(f"a {type(given).__name__} is not a source of images. Give {ACCEPTED}.")
+    return dataset_source(given)
+
+
+def _path_source(text: str) -> Source:
+    if REMOTE.match(text):
+        raise ValueError(
+            f"{text!r} is a remote address; images are read from local disks. Download it, or give {ACCEPTED}."
+        )
+    if not text.strip():
+        raise ValueError(f"the source is an empty string. Give {ACCEPTED}.")
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(_missing(path))
+    if path.is_dir():
+        listing = walk(path)
+        if not listing.pictures and listing.tables:
+            return parquet_source([path / name for name in listing.tables], path)
+        return folder_source(path, listing)
+    name = path.name.lower()
+    if name.endswith(ZIP_ENDINGS):
+        return zip_source(path)
+    if name.endswith(TAR_ENDINGS):
+        return tar_source(path)
+    if name.endswith((".npy", ".npz")):
+        return numpy_file_source(path)
+    if name.endswith(tuple(TABLE_EXTENSIONS)):
+        return parquet_source([path], path)
+    if name.endswith((".csv", ".tsv", ".json", ".jsonl", ".txt", ".h5", ".hdf5", ".pkl", ".pt", ".pth")):
+        raise ValueError(f"'{path}' is not a source of images. Give {ACCEPTED}.")
+    return list_source([path])
+
+
+def _missing(path: Path) -> str:
+    """A sentence naming the first part of `path` that does not exist and what comes nearest to it."""
+    part = path.absolute()
+    while not part.parent.exists():
+        part = part.parent
+    try:
+        beside = os.listdir(part.parent)
+    except OSError:
+        beside = []
+    near = difflib.get_close_matches(part.name, beside, n=1, cutoff=0.5)
+    place = "" if part == path.absolute() else f", not even '{part}'"
+    hint = f"Did you mean '{part.parent / near[0]}'?" if near else "Check the spelling and the current folder."
+    return f"'{path}' does not exist{place}. {hint}"

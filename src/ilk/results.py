@@ -1,0 +1,170 @@
+"""The tables that come out: which image is in which cluster, and what each cluster is like."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ilk.files import replacing, write_text
+
+COLUMNS = ("id", "path", "cluster", "confidence", "second_cluster", "margin", "label")
+EXAMPLES = 5  # typical and uncertain ids named for each cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What one cluster is like; rows are positions in the assignments table."""
+
+    number: int
+    rows: np.ndarray  # (size,) most typical first
+    uncertain: np.ndarray  # (size,) least certain first
+    confidence: float  # mean, nan for an empty cluster
+
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
+
+def assignments_table(
+    ids: Sequence[str],
+    paths: Sequence[str],
+    cluster: np.ndarray,
+    confidence: np.ndarray,
+    second: np.ndarray,
+    margin: np.ndarray,
+    labels: Sequence[str | None] | None,
+) -> Any:
+    """The assignments as a pyarrow table with `COLUMNS`, one row an image in the source's order.
+
+    `labels`: names, None for an image without one. Raises ValueError if the columns contradict each other.
+    """
+    import pyarrow as pa
+
+    n = len(ids)
+    if len(set(ids)) != n:
+        raise ValueError("The ids of the images are not unique; the table would be ambiguous.")
+    if not n == len(paths) == len(cluster) == len(confidence) == len(second) == len(margin):
+        raise ValueError("The columns of the assignments have different lengths.")
+    if n and not (np.all(confidence >= 0) and np.all(confidence <= 1 + 1e-5) and np.all(np.isfinite(margin))):
+        raise ValueError("A confidence is not a probability; the model's weights are damaged.")
+    return pa.table(
+        {
+            "id": pa.array([printable(text) for text in ids], pa.string()),
+            "path": pa.array([printable(text) for text in paths], pa.string()),
+            "cluster": pa.array(cluster, pa.int32()),
+            "confidence": pa.array(confidence, pa.float32()),
+            "second_cluster": pa.array(second, pa.int32()),
+            "margin": pa.array(margin, pa.float32()),
+            "label": pa.array(labels if labels is not None else [None] * n, pa.string()),
+        }
+    )
+
+
+def printable(text: str) -> str:
+    """`text` with bytes that are no UTF-8 (file names may hold any) shown as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def write_table(table: Any, folder: Path, stem: str) -> None:
+    """Writes `stem.parquet` and `stem.csv` into `folder`."""
+    import pyarrow.parquet as pq
+
+    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    write_csv(folder / f"{stem}.csv", table.column_names, rows)
+    with replacing(folder / f"{stem}.parquet") as temporary:
+        pq.write_table(table, temporary)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Any) -> None:
+    """A CSV file with a header; floats with six digits, None as an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
+    write_text(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> Any:
+    """The assignments of a run. Raises FileNotFoundError or ValueError with a sentence."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"'{path.parent}' has no {path.name} yet: its training has not finished."
+            f" Go on with: ilk fit SOURCE --clusters K --out {path.parent} --resume"
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"'{path}' cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}; it was not written by ilk.")
+    return table
+
+
+def summarise(
+    cluster: np.ndarray, confidence: np.ndarray, margin: np.ndarray, embedding: np.ndarray, n_clusters: int
+) -> list[Cluster]:
+    """What each cluster is like, by number. Sizes are checked to add up to n.
+
+    Typical images are those nearest to the mean embedding of their cluster, weighted by their
+    confidence; uncertain ones have the smallest margin to another cluster.
+    """
+    found = []
+    for number in range(n_clusters):
+        rows = np.flatnonzero(cluster == number)
+        if len(rows) == 0:
+            found.append(Cluster(number, rows, rows, float("nan")))
+            continue
+        own = embedding[rows].astype(np.float32)
+        centre = own.mean(0)
+        typical = own @ centre / max(float(np.linalg.norm(centre)), 1e-12) * confidence[rows]
+        found.append(
+            Cluster(
+                number,
+                rows[np.argsort(-typical, kind="stable")],
+                rows[np.argsort(margin[rows], kind="stable")],
+                float(confidence[rows].mean()),
+            )
+        )
+    if sum(one.size for one in found) != len(cluster):
+        raise ValueError("Cluster sizes do not add up to the number of images.")
+    return found
+
+
+def write_clusters(path: Path, clusters: Sequence[Cluster], ids: Sequence[str]) -> None:
+    """`clusters.csv`: size, mean confidence, the ids of the most typical and of the least certain images."""
+    columns = ["cluster", "size", "mean_confidence"]
+    columns += [f"{kind}_{i + 1}" for kind in ("typical", "uncertain") for i in range(EXAMPLES)]
+
+    def names(rows: np.ndarray) -> list[str]:
+        chosen = [printable(ids[row]) for row in rows[:EXAMPLES]]
+        return chosen + [""] * (EXAMPLES - len(chosen))
+
+    write_csv(
+        path,
+        columns,
+        (
+            [one.number, one.size, one.confidence if one.size else None, *names(one.rows), *names(one.uncertain)]
+            for one in clusters
+        ),
+    )
+
+
+def write_bad_files(path: Path, bad: Sequence[Any]) -> None:
+    """`bad_files.csv`: what was left out, and why."""
+    write_csv(path, ["id", "path", "reason"], ([printable(one.id), printable(one.path), one.reason] for one in bad))
+
+
+def write_embeddings(path: Path, embedding: np.ndarray) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, embedding.astype(np.float16))
