@@ -61,11 +61,11 @@ def export_folders(
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"format": 1, "run": str(run.folder.resolve()), "mode": mode, "made": made, "left_out": left_out}
     write_json(folder / MANIFEST, manifest)
-    put: Callable[[str, Path], Any] = {"copy": shutil.copy2, "symlink": os.symlink, "hardlink": os.link}[mode]
+    puts: dict[str, Callable[..., Any]] = {"copy": shutil.copy2, "symlink": os.symlink, "hardlink": os.link}
     for done, item in enumerate(made, 1):
         target = folder / item["to"]
         target.parent.mkdir(exist_ok=True)
-        put(os.path.abspath(item["from"]), target)
+        puts[mode](os.path.abspath(item["from"]), target)
         if progress is not None:
             progress(done, len(made))
     return manifest

@@ -122,7 +122,7 @@ def decode(item: Any, size: int, resize: str) -> Decoded | str:
             return _decode_picture(item, size, resize)
         with _open(item) as picture:
             if picture.format in ("JPEG", "MPO"):  # only ours: draft() changes the picture it is called on
-                picture.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]  # None keeps the mode
+                picture.draft(None, (2 * size, 2 * size))
             return _decode_picture(picture, size, resize)
     except Exception as error:  # the decoders of forty formats raise anything on a damaged file
         return explain(error, item)
