@@ -117,7 +117,6 @@ def fit(
     )  # fmt: skip
     run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
     with Display(quiet=quiet) as display:
-        display.say(f"run folder: {run}")
         try:
             run_fit(
                 request, source, run, labels=None if labels == "none" else labels, resume=resume, cache_dir=cache_dir,
@@ -125,23 +124,21 @@ def fit(
             )  # fmt: skip
         except KeyboardInterrupt:
             display.close()
-            stopped(run, source, clusters, labels)
+            stopped(run)
     cluster_table(run)
     score_lines(run)
     next_commands(run, source)
 
 
-def stopped(run: Any, source: str, clusters: int, labels: str) -> NoReturn:
+def stopped(run: Any) -> NoReturn:
     """Says how to go on after Ctrl-C."""
-    words = ["ilk", "fit", source, "--clusters", str(clusters), "--out", str(run), "--resume"]
-    words += [] if labels == "none" else ["--labels", labels]
+    words = ["ilk", *sys.argv[1:]]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(run)]
+    words += [] if "--resume" in words else ["--resume"]
     done = len(run.log()) if run.exists else 0
-    kept = (
-        "The epochs up to the last checkpoint are kept"
-        if (run / "checkpoint.pt").is_file()
-        else "Nothing is lost but time"
-    )
-    print(f"\nStopped after {done} epochs. {kept}. Go on with:\n  {shlex.join(words)}", file=sys.stderr)
+    kept = "; all up to the last checkpoint are kept" if (run / "checkpoint.pt").is_file() else ""
+    print(f"\nStopped after {done} epochs{kept}. Go on with:\n  {shlex.join(words)}", file=sys.stderr)
     raise typer.Exit(130)
 
 

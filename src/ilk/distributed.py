@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed"}
 
@@ -45,13 +45,16 @@ def choose_precision(name: str, device: str) -> str:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """A launched `Fabric`: one process, or the ones that torchrun started."""
+    """A launched `Fabric`: one process, or the ones that torchrun started.
+
+    Heads that wait for their turn get no gradient until then, which plain DDP takes for a mistake.
+    """
     accelerator, _, number = device.partition(":")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings: dict[str, Any] = {"accelerator": accelerator, "precision": PRECISIONS[precision]}
     if world > 1:
         nodes = world // int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        settings |= {"devices": world // nodes, "num_nodes": nodes, "strategy": "ddp"}
+        settings |= {"devices": world // nodes, "num_nodes": nodes, "strategy": "ddp_find_unused_parameters_true"}
     else:
         settings |= {"devices": [int(number)] if number and accelerator == "cuda" else 1}
     fabric = Fabric(**settings)
@@ -68,7 +71,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad = grads[0].contiguous()
+        grad = grads[0].clone(memory_format=torch.contiguous_format)  # autograd may share it with another node
         dist.all_reduce(grad)
         rows = len(grad) // dist.get_world_size()
         return grad[dist.get_rank() * rows : (dist.get_rank() + 1) * rows]
@@ -83,6 +86,18 @@ def gather(x: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
     return _Gather.apply(x)
+
+
+def agree(module: nn.Module) -> None:
+    """Gives every process the parameters and buffers of the first; nothing to do in a single process.
+
+    To be called after a change that processes make on their own, outside the averaged gradients: what
+    each has seen differs (its running BatchNorm statistics), so its k-means differs too.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor, 0)
 
 
 def place(images: Any, device: torch.device) -> Any:

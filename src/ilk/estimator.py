@@ -16,6 +16,7 @@ from torch import nn
 
 from ilk.distributed import make_fabric
 from ilk.images import Images
+from ilk.metrics import effective_clusters
 from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
 from ilk.results import read_table
@@ -130,9 +131,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         for record in train(plan.method, images, plan.views, plan.train, fabric):
             self.history_.append({**record, "epoch": record["epoch"] + done})
             watch.epoch(record)
-        if text := collapse_warning(record, self.n_clusters):
-            watch.warn(text)
         found = assign(plan.method, images, fabric)
+        if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters):
+            watch.warn(text)
         self.method_ = plan.method.cpu()
         self._found, self._images = found, images
         self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding

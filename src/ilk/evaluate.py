@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,4 +56,11 @@ def find_labels(table: Any, labels: str | os.PathLike[str] | None) -> Sequence[s
     if labels == "none":
         return None
     ids, paths = table["id"].to_pylist(), table["path"].to_pylist()
-    return folder_labels(ids) if labels == "folders" else labels_from_file(Path(labels), ids, paths)
+    if labels == "folders":
+        return folder_labels(ids)
+    file = Path(labels).expanduser()
+    if not file.is_file():
+        near = difflib.get_close_matches(str(labels), ("folders", "none"), 1)
+        hint = f"Did you mean {near[0]}?" if near else "Give folders, or a CSV or Parquet file with columns id, label."
+        raise FileNotFoundError(f"There is no file of labels '{labels}'. {hint}")
+    return labels_from_file(file, ids, paths)

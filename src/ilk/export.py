@@ -65,7 +65,16 @@ def export_folders(
     for done, item in enumerate(made, 1):
         target = folder / item["to"]
         target.parent.mkdir(exist_ok=True)
-        puts[mode](os.path.abspath(item["from"]), target)
+        try:
+            puts[mode](os.path.abspath(item["from"]), target)
+        except BaseException as error:
+            target.unlink(missing_ok=True)  # half a copy
+            if not isinstance(error, OSError):
+                raise
+            raise OSError(
+                f"'{item['from']}' cannot be put into '{folder}' by {mode} ({error.strerror}). Use another mode"
+                f" ({', '.join(MODES)}) or folder; undo first, which takes away the {done - 1:,} files made so far."
+            ) from None
         if progress is not None:
             progress(done, len(made))
     return manifest
@@ -76,6 +85,7 @@ def flat_name(name: str, path: str) -> str:
     parts = [part for part in PurePosixPath(printable(name)).parts if part not in ("/", "..", ".")]
     text = "__".join(parts) or os.path.basename(path)
     suffix = os.path.splitext(path)[1]
+    suffix = suffix if len(suffix.encode()) <= 20 else ""
     stem = text[: -len(suffix)] if suffix and text.endswith(suffix) else text
     while len((stem + suffix).encode()) > 200:
         stem = stem[1:]
@@ -96,22 +106,52 @@ def free_target(folder: str, name: str, taken: set[str]) -> str:
 def undo_folders(folder: Path) -> int:
     """Removes what `export_folders` made in `folder`, and nothing else; returns the number of files removed.
 
-    Files that are not in the manifest stay, and so do the folders that hold them.
+    Files that are not in the manifest stay, and so do the folders that hold them. So does a file that
+    is no longer what was made, or whose original has gone: it may be the last one there is. Those are
+    what the manifest then still lists. Raises FileNotFoundError or ValueError, before anything is removed.
     """
     file = folder / MANIFEST
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' has no {MANIFEST}: it was not made by ilk export, or was undone already.")
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    root, removed = folder.resolve(), 0
-    for item in manifest["made"]:
-        target = folder / item["to"]
+    root = folder.resolve()
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        made = [(folder / item["to"], os.path.abspath(item["from"]), item) for item in manifest["made"]]
+        mode = manifest["mode"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"'{file}' is damaged ({type(error).__name__}: {error}); nothing was removed.") from None
+    for target, _, item in made:
         if target.parent.resolve().parent != root:
-            raise ValueError(f"'{file}' names '{item['to']}', which is outside the folder; it was changed by hand.")
-        if target.is_symlink() or target.is_file():
-            target.unlink()
-            removed += 1
-    file.unlink()
-    for child in [*sorted({(folder / item["to"]).parent for item in manifest["made"]}), folder]:
+            raise ValueError(
+                f"'{file}' names '{item['to']}', which is outside the folder; it was changed by hand."
+                " Nothing was removed."
+            )
+    kept, removed = [], 0
+    for target, original, item in made:
+        if not os.path.lexists(target):
+            continue
+        if not unchanged(target, original, mode):
+            kept.append(item)
+            continue
+        target.unlink()
+        removed += 1
+    if kept:
+        write_json(file, {**manifest, "made": kept})
+    else:
+        file.unlink()
+    for child in [*sorted({target.parent for target, _, _ in made}), folder]:
         if child.is_dir() and not any(child.iterdir()):
             child.rmdir()
     return removed
+
+
+def unchanged(target: Path, original: str, mode: str) -> bool:
+    """Whether `target` is still what the export made of `original`, and `original` is still there."""
+    if target.is_symlink():
+        return mode == "symlink" and os.readlink(target) == original
+    if mode == "symlink" or not target.is_file() or not os.path.isfile(original):
+        return False
+    if mode == "hardlink":
+        return os.path.samefile(target, original)
+    ours, theirs = target.stat(), os.stat(original)
+    return ours.st_size == theirs.st_size and abs(ours.st_mtime - theirs.st_mtime) <= 2  # seconds; FAT rounds to two

@@ -43,9 +43,10 @@ def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
 def lloyd(x: Tensor, centres: Tensor, steps: int) -> Partition:
     """Alternates nearest centres and means until nothing moves; an empty cluster takes the worst-served row."""
     labels = torch.full((len(x),), -1, device=x.device)
+    empty = labels[:0]
     for _ in range(steps):
         distance, nearest = squared_distance(x, centres).min(1)
-        if torch.equal(nearest, labels):
+        if torch.equal(nearest, labels) and not len(empty):  # the row just taken may have been alone
             break
         labels = nearest
         member = torch.nn.functional.one_hot(labels, len(centres)).to(x.dtype)  # (n, k)

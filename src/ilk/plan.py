@@ -15,7 +15,7 @@ from ilk.backbones import build_backbone, choose_backbone
 from ilk.distributed import choose_device, choose_precision
 from ilk.images import Images
 from ilk.methods import get_method, get_preset, override
-from ilk.methods.base import Method, Preset, at_least
+from ilk.methods.base import Method, Preset, Recipe, at_least
 from ilk.train import TrainConfig, seconds_per_step
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
 
@@ -92,12 +92,13 @@ def make_plan(request: Request, images: Images, fabric: Fabric) -> Plan:
     recipe = preset.recipe
     notes: list[str] = []
     channels, size = images.shape[0], images.shape[2]
-    batch = batch_size(recipe.batch_size, n, k, fabric.world_size, images.name, notes)
+    batch = batch_size(recipe, n, k, fabric.world_size, notes)
     name, recipe_a, recipe_b = resolve_views(request, recipe.views, images, notes)
     views = Views(recipe_a, recipe_b, size=size)
-    torch.manual_seed(request.seed)
-    backbone_name, backbone = resolve_backbone(request, recipe.backbone, size, channels, fabric.device.type, notes)
-    method = get_method(request.method)(backbone, k, n, preset.config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        backbone_name, backbone = resolve_backbone(request, recipe.backbone, size, channels, fabric.device.type, notes)
+        method = get_method(request.method)(backbone, k, n, preset.config)
     steps = max(1, n // batch)
     epochs = request.epochs or recipe.epochs or auto_epochs(steps, recipe.steps, recipe.min_epochs, recipe.max_epochs)
     train = TrainConfig(
@@ -129,18 +130,20 @@ def replan(config: dict[str, Any], method: Method) -> Plan:
     return Plan(method, views, TrainConfig(**config["train"]), config, [])
 
 
-def batch_size(wanted: int, n: int, k: int, world: int, name: str, notes: list[str]) -> int:
-    """`wanted`, or what the images allow, divisible by the number of processes."""
+def batch_size(recipe: Recipe, n: int, k: int, world: int, notes: list[str]) -> int:
+    """The recipe's batch, or what images and clusters ask for, divisible by the number of processes."""
+    wanted = max(recipe.batch_size, recipe.images_per_cluster * k)
     batch = min(wanted, n) // world * world
+    if batch < k:
+        larger = f"use --set batch_size={2 * k}" if n >= 2 * k else "add images"
+        raise ValueError(
+            f"{k} clusters do not fit a batch of {batch} images, in which each cluster is seen through its column."
+            f" Ask for fewer clusters, or {larger}."
+        )
     if n < wanted:
         notes.append(f"batch of {batch} instead of {wanted}: there are only {n} images")
-    if k > batch:
-        raise ValueError(
-            f"{k} clusters do not fit a batch of {batch} images: a cluster is seen through its column of the batch."
-            f" Ask for fewer clusters, or use --set batch_size={min(n, 2 * k)}."
-            if n >= k
-            else f"{k} clusters need more than the {n} images in {name}."
-        )
+    elif wanted > recipe.batch_size:
+        notes.append(f"batch of {batch} instead of {recipe.batch_size}: {recipe.images_per_cluster} images a cluster")
     if batch < 2 * k:
         notes.append(f"a batch of {batch} is small for {k} clusters: less than two images a cluster")
     return batch

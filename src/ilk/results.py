@@ -47,28 +47,34 @@ def assignments_table(
     import pyarrow as pa
 
     n = len(ids)
-    if len(set(ids)) != n:
+    names = [printable(text) for text in ids]
+    if len(set(names)) != n:
         raise ValueError("The ids of the images are not unique; the table would be ambiguous.")
     if not n == len(paths) == len(cluster) == len(confidence) == len(second) == len(margin):
         raise ValueError("The columns of the assignments have different lengths.")
+    if labels is not None and len(labels) != n:
+        raise ValueError(f"There are {len(labels):,} labels for {n:,} images.")
     if n and not (np.all(confidence >= 0) and np.all(confidence <= 1 + 1e-5) and np.all(np.isfinite(margin))):
         raise ValueError("A confidence is not a probability; the model's weights are damaged.")
     return pa.table(
         {
-            "id": pa.array([printable(text) for text in ids], pa.string()),
+            "id": pa.array(names, pa.string()),
             "path": pa.array([printable(text) for text in paths], pa.string()),
             "cluster": pa.array(cluster, pa.int32()),
             "confidence": pa.array(confidence, pa.float32()),
             "second_cluster": pa.array(second, pa.int32()),
             "margin": pa.array(margin, pa.float32()),
-            "label": pa.array(labels if labels is not None else [None] * n, pa.string()),
+            "label": pa.array(
+                [None] * n if labels is None else [None if text is None else printable(text) for text in labels],
+                pa.string(),
+            ),
         }
     )
 
 
 def printable(text: str) -> str:
-    """`text` with bytes that are no UTF-8 (file names may hold any) shown as escapes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """`text` with what is no Unicode (file names may hold any bytes) shown as escapes such as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_table(table: Any, folder: Path, stem: str) -> None:
@@ -84,10 +90,13 @@ def write_table(table: Any, folder: Path, stem: str) -> None:
 def write_csv(path: Path, columns: Sequence[str], rows: Any) -> None:
     """A CSV file with a header; floats with six digits, None as an empty cell."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(columns)
     for row in rows:
-        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
+        cells = [f"{value:.6g}" if isinstance(value, float) else value for value in row]
+        # csv would leave a bare "\r" unquoted, and readers would take it for the end of the line
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
     write_text(path, buffer.getvalue())
 
 

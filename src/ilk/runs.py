@@ -20,6 +20,7 @@ from ilk.methods import get_method
 from ilk.methods.base import Method
 
 FORMAT = 1
+NEEDED = ("method", "preset", "n_clusters", "seed", "method_config", "backbone", "views", "train", "images")
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow", "pyarrow", "safetensors")
 
 
@@ -43,12 +44,16 @@ class Run:
     def finished(self) -> bool:
         return (self / "assignments.parquet").is_file()
 
+    def refuse_used(self) -> None:
+        """Raises FileExistsError if there is something in the folder already."""
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            holds = "it holds a run" if self.exists else "its files would be mixed up with those of a run"
+            advice = ", or add --resume to go on with it" if self.exists else ""
+            raise FileExistsError(f"'{self.folder}' is not empty: {holds}. Choose another --out{advice}.")
+
     def create(self) -> None:
         """Makes the folder. Raises FileExistsError if something is already in it."""
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise FileExistsError(
-                f"'{self.folder}' is not empty. Choose another --out, or add --resume to go on with the run in it."
-            )
+        self.refuse_used()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def open(self) -> Run:
@@ -59,9 +64,15 @@ class Run:
             )
         if not self.exists:
             raise FileNotFoundError(f"'{self.folder}' is not a run folder: it has no config.json.")
-        found = self.config.get("format")
-        if found != FORMAT:
-            raise ValueError(f"'{self.folder}' has format {found}; this version of ilk reads format {FORMAT}.")
+        config = self.config
+        if config.get("format") not in (None, FORMAT):
+            raise ValueError(
+                f"'{self.folder}' has format {config['format']}; this version of ilk reads format {FORMAT}."
+                " Update ilk, or make the run again."
+            )
+        missing = [name for name in ("format", *NEEDED) if name not in config]
+        if missing:
+            raise ValueError(f"'{self.folder}' is not a run folder of ilk: its config.json lacks {', '.join(missing)}.")
         return self
 
     @property
@@ -118,13 +129,14 @@ class Run:
             method.load_state_dict(load_file(self / "model.safetensors"))
         except Exception as error:  # safetensors and torch raise several kinds for a damaged or foreign file
             raise ValueError(
-                f"'{self / 'model.safetensors'}' does not fit its config.json: {first_line(error)}"
+                f"'{self / 'model.safetensors'}' is damaged or does not fit its config.json: {in_short(error)}"
             ) from None
         return method.eval()
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def in_short(error: Exception) -> str:
+    """An error of torch or safetensors in one line; torch's first line alone says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def method_of(config: dict[str, Any], backbone: nn.Module | None = None) -> Method:
@@ -138,7 +150,10 @@ def method_of(config: dict[str, Any], backbone: nn.Module | None = None) -> Meth
                 " Clusterer.load(folder, backbone=...)."
             )
         backbone = build_backbone(config["backbone"], image_size=images["size"], in_channels=images["channels"])
-    settings = type(kind.presets["paper"].config)(**config["method_config"])
+    try:
+        settings = type(kind.presets["paper"].config)(**config["method_config"])
+    except TypeError as error:
+        raise ValueError(f"This run has settings that this version of ilk does not know: {in_short(error)}") from None
     return kind(backbone, config["n_clusters"], images["n"], settings)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from ilk.distributed import make_fabric
 from ilk.evaluate import score_run
 from ilk.images import Images, load_images
-from ilk.metrics import accuracy
+from ilk.metrics import accuracy, effective_clusters
 from ilk.plan import MAX_SIZE, Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
 from ilk.results import (
@@ -122,15 +122,14 @@ def fit(
             watch.say(f"'{run}' is finished; nothing is left to do")
             return run
     else:
-        if not resume or run.folder.exists():
-            run.create()
+        run.refuse_used()
         images = open_images(
             source, device=device, size=request.wanted_size(), labels=labels, cache_dir=cache_dir, watch=watch
         )
         plan = start(request, images, run, fabric, device, precision, command, watch)
     write_bad_files(run / "bad_files.csv", images.bad)
-    train_into(run, plan, images, fabric, watch)
-    finish(run, plan, images, fabric, watch)
+    warned = train_into(run, plan, images, fabric, watch)
+    finish(run, plan, images, fabric, watch, warned=warned)
     return run
 
 
@@ -148,7 +147,8 @@ def start(
     plan = make_plan(request, images, fabric)
     for note in plan.notes:
         watch.say(note)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    run.create()
+    watch.say(f"run folder: {run}")
     run.write_config({**plan.config, **circumstances(images, device, precision, command)})
     return plan
 
@@ -198,8 +198,8 @@ def reopen(
     return images, replan(config, method_of(config, backbone))
 
 
-def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> None:
-    """Trains, keeping log and checkpoint in the run's folder, and saves the model."""
+def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
+    """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     records = train(
         plan.method, images, plan.views, plan.train, fabric, checkpoint=run / "checkpoint.pt",
         on_step=lambda done, total: watch.progress(done, total, "training"),
@@ -210,27 +210,36 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
             run.cut_log(record["epoch"] - 1)
         run.append_log(record)
         watch.epoch(record)
-        if not warned and (text := collapse_warning(record, plan.method.n_clusters)):
+        if not warned and (text := collapsing(record, plan.method.n_clusters)):
             watch.warn(text)
             warned = True
     run.save_model(plan.method)
+    return warned
 
 
-def collapse_warning(record: Record, k: int) -> str | None:
-    """A warning in plain words when, late in training, half of the clusters are hardly used."""
-    found = record["effective_clusters"]
-    if found is None or record["epoch"] < 0.75 * record["epochs"] or found >= k / 2:
+def collapsing(record: Record, k: int) -> str | None:
+    """A warning when, late in training, half of the clusters are hardly used."""
+    late = record["epoch"] >= 0.75 * record["epochs"]
+    return collapse_warning(record["effective_clusters"], k) if late else None
+
+
+def collapse_warning(effective: float | None, k: int) -> str | None:
+    """What to say, in plain words, when the images fill less than half of the clusters; else None."""
+    if effective is None or effective >= k / 2:
         return None
     return (
-        f"the clusters are collapsing: the images fill only about {found:.1f} of {k} clusters. Often the views do not"
-        " suit the pictures (try --views drawing, object or photo), the training is short (--epochs, --minutes), or"
-        f" there are fewer than {k} kinds (--clusters)"
+        f"the clusters are collapsing: the images fill only about {effective:.1f} of {k} clusters. Often the views do"
+        " not suit the pictures (try --views drawing, object or photo), the training is short (--epochs, --minutes),"
+        f" or there are fewer than {k} kinds (--clusters)"
     )
 
 
-def finish(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> None:
-    """Assigns every image and writes the results."""
+def finish(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, warned: bool) -> None:
+    """Assigns every image and writes the results; warns of collapsed clusters unless that was done."""
     found = assign(plan.method, images, fabric, progress=lambda done, total: watch.progress(done, total, "assigning"))
+    text = collapse_warning(effective_clusters(found.cluster), plan.method.n_clusters)
+    if text and not warned:
+        watch.warn(text)
     write_results(run, images, found, plan.method.n_clusters)
 
 
@@ -271,7 +280,7 @@ def predict(
     method = run.load_method()
     device, precision = device_and_precision(Request(n_clusters=config["n_clusters"], device=device))
     target = Run(out)
-    target.create()
+    target.refuse_used()
     images = open_images(
         source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
         cache_dir=cache_dir, watch=watch,
@@ -280,6 +289,7 @@ def predict(
         method, images, make_fabric(device, precision),
         progress=lambda done, total: watch.progress(done, total, "assigning"),
     )  # fmt: skip
+    target.create()
     target.write_config(
         {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
     )

@@ -281,10 +281,14 @@ def test_two_builders_of_one_cache_share_the_work(photos, decodes, monkeypatch):
 
 
 def test_a_lock_is_held_by_one_at_a_time_and_freed_by_an_error(tmp_path):
-    with pytest.raises(Stop), disk.locked(tmp_path / "lock"):
-        with open(tmp_path / "lock", "a+b") as other:
-            assert not disk.try_lock(other)
-        raise Stop
+    def fail_inside():
+        with disk.locked(tmp_path / "lock"):
+            with open(tmp_path / "lock", "a+b") as other:
+                assert not disk.try_lock(other)
+            raise Stop
+
+    with pytest.raises(Stop):
+        fail_inside()
     with open(tmp_path / "lock", "a+b") as other:
         assert disk.try_lock(other)
 

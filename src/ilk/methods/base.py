@@ -17,6 +17,7 @@ class Recipe:
     """How a method is trained; None and "auto" are decided when the images and the machine are known.
 
     `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`.
+    `images_per_cluster`: the batch grows beyond `batch_size` until it holds that many for each cluster.
     `schedule`: "constant" or "cosine" (to zero), after `warmup` steps of linear rise.
     """
 
@@ -30,6 +31,7 @@ class Recipe:
     schedule: str = "constant"
     warmup: int = 0
     batch_size: int = 256
+    images_per_cluster: int = 0
     epochs: int | None = None
     steps: int = 4000
     min_epochs: int = 10
@@ -44,6 +46,8 @@ class Recipe:
         at_least("weight_decay", self.weight_decay, 0)
         at_least("warmup", self.warmup, 0)
         at_least("batch_size", self.batch_size, 2)
+        at_least("images_per_cluster", self.images_per_cluster, 0)
+        at_least("steps", self.steps, 1)
         for name in ("epochs", "image_size"):
             if getattr(self, name) is not None:
                 at_least(name, getattr(self, name), 1)

@@ -144,7 +144,7 @@ def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator:
 CC.presets = {
     "default": Preset(
         CCConfig(cluster_heads=10, warm_start=0.5, entropy_weight=0.3),
-        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50),
+        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
         "best we found on small images and CPUs: several heads, started from k-means half-way",
     ),
     "paper": Preset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ class ViewRecipe:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} is a range (low, high) with 0 < low <= high; got ({low}, {high}).")
+        for name in ("degrees", "shear", "shift", "elastic", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0; got {getattr(self, name)}.")
+        if self.shear >= 90:
+            raise ValueError(f"shear is an angle in degrees below 90; got {self.shear}.")
         if self.crop_scale[1] > 1:
             raise ValueError(f"crop_scale is a part of the image's area; {self.crop_scale[1]} is more than 1.")
         if not 0 <= self.hue <= 0.5:
@@ -108,15 +114,19 @@ def on_some(
 def geometry(images: Tensor, recipe: ViewRecipe, size: int, generator: torch.Generator) -> Tensor:
     """Crop, mirror, affine map and elastic displacement as one bilinear look-up."""
     n, _, height, width = images.shape
-    if recipe.crop_scale == (1.0, 1.0):
-        box = torch.tensor([[0.0, 0.0, height, width]], device=images.device).expand(n, 4)
-    else:
+    moved = recipe.degrees or recipe.shear or recipe.zoom != (1.0, 1.0) or recipe.shift
+    cut = recipe.crop_scale != (1.0, 1.0)
+    if not (moved or cut or recipe.flip or recipe.vertical_flip or recipe.elastic) and height == width == size:
+        return images.clone()  # a look-up at every pixel would be off by its rounding
+    if cut:
         box = op.crop_boxes(n, height, width, recipe.crop_scale, recipe.crop_ratio, generator)
+    else:
+        box = torch.tensor([[0.0, 0.0, height, width]], device=images.device).expand(n, 4)
     mapping = op.resized_crop_map(box, uniform(n, 0, 1, generator) < recipe.flip, height, width)
     if recipe.vertical_flip:
         upside = 1 - 2 * (uniform(n, 0, 1, generator) < recipe.vertical_flip).float()
         mapping[:, :, 1] *= upside[:, None]
-    if recipe.degrees or recipe.shear or recipe.zoom != (1.0, 1.0) or recipe.shift:
+    if moved:
         on = (uniform(n, 0, 1, generator) < recipe.affine).float()
         shift = torch.stack([uniform(n, -size, size, generator) for _ in "xy"], 1) * recipe.shift
         zoom = uniform(n, *recipe.zoom, generator)
@@ -172,7 +182,7 @@ def blurred(x: Tensor, recipe: ViewRecipe, rows: Tensor, generator: torch.Genera
     """Gaussian blur with torchvision's kernel of 23 at 224 pixels, in proportion at other sizes."""
     size = x.shape[-1]
     kernel = max(3, round(23 * size / 224) // 2 * 2 + 1)
-    sigma = uniform(len(rows), *recipe.blur_sigma, generator) * (size / 224 if size < 224 else 1)
+    sigma = uniform(len(rows), *recipe.blur_sigma, generator) * (size / 224)
     return op.gaussian_blur(x, sigma.clamp_min(0.05), kernel)
 
 

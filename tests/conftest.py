@@ -1,0 +1,143 @@
+"""Small pictures of a few kinds, tiny trainings of them, and a cache folder that is never the user's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+KINDS = ("disc", "stripes")
+TINY = {"batch_size": 32, "cluster_heads": 2}  # settings that train 60 images in a blink
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ILK_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def kept_random_state() -> Iterator[None]:
+    """Whatever a test does to torch's global generator, the next one starts as if it had not been."""
+    state = torch.get_rng_state()
+    yield
+    torch.set_rng_state(state)
+
+
+def draw(kind: int, number: int, side: int) -> np.ndarray:
+    """A red disc (kind 0) or blue stripes (kind 1) on a dark ground, uint8 (side, side, 3)."""
+    random = np.random.default_rng(2 * number + kind)
+    y, x = np.mgrid[:side, :side]
+    picture = np.zeros((side, side, 3)) + random.integers(0, 30, 3)
+    if kind == 0:
+        centre = side / 2 + random.normal(0, 0.5, 2)
+        picture[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (side / 3) ** 2] = [220, 60, 40]
+    else:
+        picture[(y + random.integers(0, 3)) // 2 % 2 == 0] = [40, 90, 220]
+    return (picture + random.normal(0, 10, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """`pictures(n, side=12, gray=False, start=0)`: n uint8 images, half discs and half stripes, and their kinds."""
+
+    def make(n: int, side: int = 12, gray: bool = False, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        kinds = (np.arange(n) >= n // 2).astype(np.int64)
+        images = np.stack([draw(int(kind), start + i, side) for i, kind in enumerate(kinds)])
+        return (images.mean(3).astype(np.uint8) if gray else images), kinds
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photo_folder() -> Callable[..., Path]:
+    """`photo_folder(path, n=60)`: fills a folder with n PNGs in the sub-folders `disc` and `stripes`."""
+
+    def make(folder: Path, n: int = 60, side: int = 12, start: int = 0) -> Path:
+        for i in range(n):
+            kind = int(i >= n // 2)
+            file = folder / KINDS[kind] / f"{i:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw(kind, start + i, side)).save(file)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, photo_folder: Callable[..., Path]) -> Path:
+    """60 photographs in two sub-folders and three files that only look like some; do not change it."""
+    folder = photo_folder(tmp_path_factory.mktemp("source") / "my photos")
+    Image.fromarray(draw(0, 99, 40)).save(folder / "disc" / "whole.jpg")
+    data = (folder / "disc" / "whole.jpg").read_bytes()
+    (folder / "disc" / "whole.jpg").unlink()
+    (folder / "disc" / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "stripes" / "nothing.png").write_bytes(b"")
+    (folder / "stripes" / "words.jpg").write_text("this is no picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fabric() -> Any:
+    from ilk.distributed import make_fabric
+
+    return make_fabric("cpu", "float32")
+
+
+@pytest.fixture(scope="session")
+def planned(fabric: Any) -> Callable[..., Any]:
+    """`planned(images, k=2, **request)`: a fresh plan for a tiny training on the CPU in float32."""
+    from ilk.plan import Request, make_plan
+
+    def make(images: Any, k: int = 2, **asked: Any) -> Any:
+        settings = {**TINY, **asked.pop("settings", {})}
+        asked = {"epochs": 4, "backbone": "small", "views": "object", "device": "cpu", **asked}
+        return make_plan(Request(n_clusters=k, settings=settings, **asked), images, fabric)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """The folder of a finished run on `photos`; do not change it, `run` is a copy that may be."""
+    from ilk.plan import Request
+    from ilk.runs import Run
+    from ilk.workflow import fit
+
+    folder = tmp_path_factory.mktemp("runs") / "a run"
+    request = Request(
+        n_clusters=2, epochs=4, backbone="small", views="object", device="cpu", precision="float32", settings=TINY
+    )
+    fit(request, photos, Run(folder), labels="folders", cache_dir=tmp_path_factory.mktemp("trained-cache"))
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Any:
+    from ilk.runs import Run
+
+    return Run(shutil.copytree(trained, tmp_path / "a run"))
+
+
+@pytest.fixture(scope="session")
+def clusterer() -> Callable[..., Any]:
+    """`clusterer(**parameters)`: an untrained Clusterer that fits 60 images in a blink."""
+    from ilk import Clusterer
+
+    def make(n_clusters: Any = 2, **asked: Any) -> Any:
+        defaults = {"epochs": 3, "backbone": "small", "views": "object", "settings": TINY, "device": "cpu"}
+        return Clusterer(n_clusters, **{**defaults, **asked})
+
+    return make

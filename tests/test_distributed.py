@@ -1,0 +1,246 @@
+"""Devices, precisions, and that two processes learn what one would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import ilk.distributed
+from ilk.distributed import agree, choose_device, choose_precision, gather, make_fabric, place
+from ilk.losses import negative_marginal_entropy, nt_xent
+
+N, D, K = 6, 5, 3
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`machine(cuda=..., mps=..., amx=..., bf16=...)`: what this machine pretends to have."""
+
+    def pretend(*, cuda: bool = False, mps: bool = False, amx: bool = False, bf16: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+
+    return pretend
+
+
+# devices and precisions
+
+
+@pytest.mark.parametrize(
+    ("has", "chosen"),
+    [({}, "cpu"), ({"cuda": True}, "cuda"), ({"mps": True}, "mps"), ({"cuda": True, "mps": True}, "cuda")],
+)
+def test_auto_takes_the_accelerator_there_is(machine: Callable[..., None], has: dict[str, bool], chosen: str) -> None:
+    machine(**has)
+    assert choose_device("auto") == chosen
+
+
+def test_a_device_that_exists_is_taken_as_named(machine: Callable[..., None]) -> None:
+    machine(cuda=True, mps=True)
+    assert [choose_device(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == ["cpu", "cuda", "cuda:1", "mps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpu", "Unknown device 'gpu'. Use auto, cpu, cuda or mps."),
+        ("", "Unknown device ''"),
+        ("cuda", "PyTorch sees no CUDA GPU. Use --device cpu or auto."),
+        ("cuda:0", "PyTorch sees no CUDA GPU. Use --device cpu or auto."),
+        ("mps", "PyTorch sees no Apple GPU. Use --device cpu or auto."),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(machine: Callable[..., None], name: str, message: str) -> None:
+    machine()
+    with pytest.raises(ValueError, match=message):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "chosen"),
+    [
+        ("cpu", {"amx": True}, "bf16"),
+        ("cpu", {"amx": False}, "float32"),
+        ("cuda", {"cuda": True, "bf16": True}, "bf16"),
+        ("cuda:1", {"cuda": True, "bf16": True}, "bf16"),
+        ("cuda", {"cuda": True, "bf16": False, "amx": True}, "float32"),
+        ("mps", {"mps": True, "amx": True}, "float32"),
+    ],
+)
+def test_auto_takes_bf16_where_the_hardware_has_it(
+    machine: Callable[..., None], device: str, has: dict[str, bool], chosen: str
+) -> None:
+    machine(**has)
+    assert choose_precision("auto", device) == chosen
+
+
+def test_a_named_precision_is_taken_whatever_the_hardware(machine: Callable[..., None]) -> None:
+    machine()
+    assert choose_precision("bf16", "cpu") == "bf16" and choose_precision("float32", "cuda") == "float32"
+
+
+@pytest.mark.parametrize("name", ["fp16", "float64", ""])
+def test_an_unknown_precision_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"Unknown precision '{name}'. Use auto, float32 or bf16."):
+        choose_precision(name, "cpu")
+
+
+@pytest.mark.parametrize(("precision", "product"), [("float32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_fabric_computes_in_its_precision(precision: str, product: torch.dtype) -> None:
+    fabric = make_fabric("cpu", precision)
+    with fabric.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == product
+    assert fabric.world_size == 1 and fabric.device.type == "cpu"
+
+
+def test_images_on_a_cpu_are_used_as_they_are() -> None:
+    images = object()
+    assert place(images, torch.device("cpu")) is images
+
+
+# one process
+
+
+def test_gather_and_agree_do_nothing_in_a_single_process() -> None:
+    x, net = torch.ones(2, 3), nn.Linear(2, 2)
+    kept = net.weight.clone()
+    agree(net)
+    assert gather(x) is x and torch.equal(net.weight, kept)
+
+
+# two processes
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(N, D, generator=g, dtype=torch.float64), torch.randn(N, D, generator=g, dtype=torch.float64)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, K)).double()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "rows": lambda a, b: nt_xent(gather(a), gather(b), 0.5),
+    "columns": lambda a, b: nt_xent(gather(a).softmax(1).T, gather(b).softmax(1).T, 1.0),
+    "entropy": lambda a, b: negative_marginal_entropy(gather(a).log_softmax(1)),
+}
+
+
+class Whole(nn.Module):
+    """A network and one of the losses on what it makes of both views."""
+
+    def __init__(self, loss: str) -> None:
+        super().__init__()
+        self.network, self.loss = network(), loss
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return LOSSES[self.loss](self.network(a), self.network(b))
+
+
+def gradients(model: nn.Module, a: Tensor, b: Tensor) -> list[Tensor]:
+    loss = model(a, b)
+    loss.backward()
+    return [loss.detach(), *[p.grad for p in model.parameters()]]
+
+
+def work(rank: int, folder: Path) -> None:
+    """One of two processes: saves what it finds to `folder`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    mine = slice(rank * N // 2, (rank + 1) * N // 2)
+    a, b = batch()
+    found: dict[str, Any] = {}
+    for loss in LOSSES:
+        model = nn.parallel.DistributedDataParallel(Whole(loss))
+        found[loss] = gradients(model, a[mine], b[mine])
+        rows = a[mine].clone().requires_grad_()
+        LOSSES[loss](rows, b[mine]).backward()
+        found[f"{loss} by row"] = rows.grad
+    found["gathered"] = gather(a[mine])
+    shared, other = (torch.zeros(2, 1, dtype=torch.float64).requires_grad_() for _ in "ab")
+    ((gather(shared) + torch.cat([other, other])) * torch.arange(4).view(4, 1)).sum().backward()
+    found["other"] = other.grad
+    torch.manual_seed(rank)
+    net = nn.BatchNorm1d(3)
+    net.running_mean.fill_(float(rank + 1))
+    nn.init.normal_(net.weight)
+    net.register_buffer("flag", torch.tensor(rank == 0))
+    agree(net)
+    found["agreed"] = net.state_dict()
+    torch.save(found, folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes found, each with half of the batch."""
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(work, (folder,), nprocs=2)  # type: ignore[no-untyped-call]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_two_processes_give_the_loss_and_gradient_of_one(two: list[dict[str, Any]], loss: str) -> None:
+    """The parameters' gradients as DDP leaves them, that is after its average over processes."""
+    alone = gradients(Whole(loss), *batch())
+    assert max(g.abs().max() for g in alone[1:]) > 1e-3
+    for found in two:
+        for ours, theirs in zip(found[loss], alone, strict=True):
+            assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rows_get_the_gradient_of_one_process_times_two(two: list[dict[str, Any]], loss: str) -> None:
+    """Summed over processes, each of which holds the whole loss; DDP's average halves it again."""
+    a, b = batch()
+    a.requires_grad_()
+    LOSSES[loss](a, b).backward()
+    together = torch.cat([found[f"{loss} by row"] for found in two])
+    assert torch.allclose(together, 2 * a.grad, rtol=0, atol=1e-12)
+
+
+def test_gather_puts_rows_in_the_order_of_processes(two: list[dict[str, Any]]) -> None:
+    assert all(torch.equal(found["gathered"], batch()[0]) for found in two)
+
+
+def test_gather_leaves_the_gradient_of_others_alone(two: list[dict[str, Any]]) -> None:
+    """An addition hands one gradient tensor to both its sides; summing it in place would double the other's."""
+    assert all(found["other"].flatten().tolist() == [2.0, 4.0] for found in two)
+
+
+def test_agreed_processes_hold_what_the_first_held(two: list[dict[str, Any]]) -> None:
+    first, second = (found["agreed"] for found in two)
+    assert first["running_mean"].tolist() == [1.0] * 3 and bool(first["flag"])
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_heads_that_wait_may_go_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain DDP stops at the second step of a method whose cluster heads start later."""
+    asked: dict[str, Any] = {}
+
+    class Fake:
+        def __init__(self, **settings: Any) -> None:
+            asked.update(settings)
+
+        def launch(self) -> None:
+            asked["launched"] = True
+
+    monkeypatch.setattr(ilk.distributed, "Fabric", Fake)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    make_fabric("cuda", "bf16")
+    assert asked == {
+        "accelerator": "cuda", "precision": "bf16-mixed", "devices": 2, "num_nodes": 2,
+        "strategy": "ddp_find_unused_parameters_true", "launched": True,
+    }  # fmt: skip

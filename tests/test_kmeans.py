@@ -1,0 +1,196 @@
+"""k-means: repeatable, as good as scikit-learn's, and sound where rows are few or equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ilk.kmeans import Partition, kmeans, lloyd, plus_plus, squared_distance
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Three clouds of 40, 30 and 20 rows, far apart, in a mixed order; and which is whose."""
+    kind = torch.tensor([0] * 40 + [1] * 30 + [2] * 20)[torch.randperm(90, generator=seeded())]
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    return (centres[kind] + 0.5 * torch.randn(90, 2, generator=seeded(1))).to(dtype), kind
+
+
+def digits() -> Tensor:
+    return torch.from_numpy(load_digits().data[:600]).float()
+
+
+def slow_inertia(x: Tensor, partition: Partition) -> float:
+    total = 0.0
+    for row, label in zip(x.tolist(), partition.labels.tolist(), strict=True):
+        total += sum((p - q) ** 2 for p, q in zip(row, partition.centres[label].tolist(), strict=True))
+    return total
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first, second = (kmeans(digits(), 10, generator=seeded(3), restarts=4) for _ in "ab")
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.labels, b.labels) and torch.equal(a.centres, b.centres) and a.inertia == b.inertia
+
+
+def test_other_seeds_and_restarts_start_elsewhere() -> None:
+    inertias = [p.inertia for seed in (0, 1) for p in kmeans(digits(), 10, generator=seeded(seed), restarts=3)]
+    assert len(set(inertias)) == 6
+
+
+def test_nothing_is_drawn_from_the_global_generator() -> None:
+    state = torch.get_rng_state()
+    kmeans(digits(), 10, generator=seeded(), restarts=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_three_obvious_blobs_are_found(dtype: torch.dtype) -> None:
+    x, kind = blobs(dtype)
+    best = kmeans(x, 3, generator=seeded())[0]
+    assert sorted(torch.bincount(best.labels).tolist()) == [20, 30, 40]
+    assert all(len(best.labels[kind == k].unique()) == 1 for k in range(3))
+
+
+def test_centres_are_the_means_of_their_rows() -> None:
+    x, _ = blobs(torch.float64)
+    for p in kmeans(x, 5, generator=seeded()):
+        for k in range(5):
+            assert torch.allclose(p.centres[k], x[p.labels == k].mean(0), atol=1e-12)
+
+
+def test_every_row_has_the_nearest_centre() -> None:
+    x = digits()
+    for p in kmeans(x, 10, generator=seeded(), restarts=3):
+        assert torch.equal(torch.cdist(x.double(), p.centres.double()).argmin(1), p.labels)
+
+
+def test_inertia_is_the_sum_of_squared_distances() -> None:
+    x, _ = blobs(torch.float64)
+    for p in kmeans(x, 4, generator=seeded()):
+        assert p.inertia == pytest.approx(slow_inertia(x, p), rel=1e-12)
+
+
+def test_squared_distance_equals_the_loop_and_is_never_negative() -> None:
+    x = torch.randn(6, 3, generator=seeded(), dtype=torch.float64)
+    expected = [[sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) for b in x.tolist()] for a in x.tolist()]
+    assert torch.allclose(squared_distance(x, x), torch.tensor(expected, dtype=torch.float64), atol=1e-12)
+    many = torch.randn(200, 30, generator=seeded())
+    assert squared_distance(many, many).min() >= 0
+
+
+def test_partitions_come_best_first_and_one_a_restart() -> None:
+    inertias = [p.inertia for p in kmeans(digits(), 10, generator=seeded(), restarts=7)]
+    assert len(inertias) == 7 and inertias == sorted(inertias)
+
+
+def test_on_digits_it_is_within_one_per_cent_of_scikit_learn() -> None:
+    x = digits()
+    theirs = KMeans(10, n_init=10, random_state=0).fit(x.numpy()).inertia_
+    ours = kmeans(x, 10, generator=seeded(), restarts=10)[0]
+    assert ours.inertia == pytest.approx(slow_inertia(x, ours), rel=1e-5)
+    assert ours.inertia < 1.01 * theirs
+
+
+def test_from_the_same_centres_it_ends_where_scikit_learn_does() -> None:
+    x = digits()
+    start = plus_plus(x, 10, seeded())
+    theirs = KMeans(10, init=start.numpy(), n_init=1, max_iter=100, tol=0, algorithm="lloyd").fit(x.numpy())
+    ours = lloyd(x, start, 100)
+    assert np.array_equal(ours.labels.numpy(), theirs.labels_)
+    assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-5)
+
+
+def test_more_steps_are_never_worse() -> None:
+    x = digits()
+    start = plus_plus(x, 10, seeded())
+    inertias = [lloyd(x, start, steps).inertia for steps in range(12)]
+    assert all(later <= earlier for earlier, later in zip(inertias, inertias[1:], strict=False))
+    assert inertias[-1] < 0.8 * inertias[0]
+
+
+def test_plus_plus_picks_distinct_rows_of_the_data() -> None:
+    x, _ = blobs()
+    for seed in range(20):
+        centres = plus_plus(x, 10, seeded(seed))
+        assert len(centres.unique(dim=0)) == 10
+        assert all((x == centre).all(1).any() for centre in centres)
+
+
+def test_plus_plus_prefers_far_rows() -> None:
+    """From one blob the next two centres come nearly always from the other two."""
+    x, kind = blobs()
+    whose = [torch.cdist(plus_plus(x, 3, seeded(seed)), x).argmin(1) for seed in range(50)]
+    assert sum(len(kind[rows].unique()) == 3 for rows in whose) > 45
+
+
+def test_plus_plus_draws_by_squared_distance() -> None:
+    """Rows at 0, 1 and 2: after 0 the row at 2 is drawn with probability 4 / 5, the one at 1 with 1 / 5."""
+    x = torch.tensor([[0.0], [1.0], [2.0]])
+    pairs = [plus_plus(x, 2, seeded(seed))[:, 0].tolist() for seed in range(3000)]
+    after_zero = [second for first, second in pairs if first == 0]
+    share = after_zero.count(2.0) / len(after_zero)
+    assert abs(share - 0.8) < 4 * (0.8 * 0.2 / len(after_zero)) ** 0.5
+
+
+def test_as_many_clusters_as_rows_give_each_row_its_own() -> None:
+    x = torch.randn(12, 3, generator=seeded())
+    for p in kmeans(x, 12, generator=seeded()):
+        assert len(p.labels.unique()) == 12 and p.inertia == pytest.approx(0, abs=1e-4)
+
+
+def test_one_cluster_is_the_mean() -> None:
+    x = digits().double()
+    p = kmeans(x, 1, generator=seeded(), restarts=1)[0]
+    assert torch.allclose(p.centres[0], x.mean(0)) and p.labels.max() == 0
+
+
+def test_equal_rows_are_no_error() -> None:
+    p = kmeans(torch.ones(20, 4), 3, generator=seeded(), restarts=2)[0]
+    assert p.inertia == pytest.approx(0, abs=1e-4) and p.centres.isfinite().all() and p.labels.shape == (20,)
+
+
+def test_fewer_distinct_rows_than_clusters_leave_no_distance() -> None:
+    x = torch.eye(3).repeat(5, 1)
+    p = kmeans(x, 4, generator=seeded(), restarts=3)[0]
+    assert p.inertia == pytest.approx(0, abs=1e-4)
+    assert len({tuple(row.tolist()): int(label) for row, label in zip(x, p.labels, strict=True)}.values()) == 3
+
+
+def test_no_cluster_is_empty_when_rows_are_distinct() -> None:
+    for seed in range(150):
+        g = seeded(seed)
+        n = int(torch.randint(3, 12, (1,), generator=g))
+        k = int(torch.randint(2, n + 1, (1,), generator=g))
+        x = torch.randn(n, 2, generator=g)
+        assert all(len(p.labels.unique()) == k for p in kmeans(x, k, generator=g, restarts=2))
+
+
+def test_an_empty_cluster_is_filled_even_from_a_bad_start() -> None:
+    """Centres far from all rows: without care one in forty of these ends with an empty cluster."""
+    for seed in range(300):
+        g = seeded(seed)
+        n = int(torch.randint(3, 12, (1,), generator=g))
+        k = int(torch.randint(2, n + 1, (1,), generator=g))
+        x, bad = torch.randn(n, 2, generator=g), 4 * torch.randn(k, 2, generator=g)
+        assert len(lloyd(x, bad, 100).labels.unique()) == k
+
+
+
+def test_fewer_rows_than_clusters_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 clusters need at least 4 rows; there are 3"):
+        kmeans(torch.randn(3, 2), 4, generator=seeded())
+
+
+def test_the_rows_are_left_as_they_are() -> None:
+    x, _ = blobs()
+    kept = x.clone()
+    kmeans(x, 3, generator=seeded())
+    assert torch.equal(x, kept)

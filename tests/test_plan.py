@@ -1,0 +1,231 @@
+"""From a wish to a plan: what is chosen, what is reduced with a note, what is refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ilk.plan
+from ilk import ViewRecipe, load_images
+from ilk.methods import METHODS
+from ilk.plan import Request, auto_epochs, device_and_precision, make_plan, replan
+from ilk.runs import method_of
+
+SMALL = {"backbone": "small", "views": "object", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def images(pictures: Callable[..., Any]) -> Any:
+    return load_images(pictures(60, side=8)[0])
+
+
+def test_fewer_images_than_clusters_are_refused(images: Any, fabric: Any) -> None:
+    with pytest.raises(ValueError, match=r"61 clusters need at least 61 images.*has 60"):
+        make_plan(Request(n_clusters=61, **SMALL), images, fabric)
+
+
+def test_as_many_clusters_as_images_are_allowed(images: Any, fabric: Any) -> None:
+    plan = make_plan(Request(n_clusters=60, epochs=1, **SMALL), images, fabric)
+    assert plan.method.n_clusters == plan.train.batch_size == 60
+    assert any("less than two images a cluster" in note for note in plan.notes)
+
+
+def test_more_clusters_than_the_batch_are_refused_with_the_batch_that_would_do(images: Any, fabric: Any) -> None:
+    request = Request(n_clusters=20, settings={"batch_size": 16, "images_per_cluster": 0}, **SMALL)
+    with pytest.raises(ValueError, match=r"20 clusters do not fit a batch of 16 images.*batch_size=40"):
+        make_plan(request, images, fabric)
+
+
+def test_a_batch_larger_than_the_set_is_reduced_with_a_note(images: Any, fabric: Any) -> None:
+    plan = make_plan(Request(n_clusters=2, epochs=1, settings={"batch_size": 256}, **SMALL), images, fabric)
+    assert plan.train.batch_size == plan.config["train"]["batch_size"] == 60
+    assert "batch of 60 instead of 256: there are only 60 images" in plan.notes
+
+
+def test_two_images_make_a_plan(pictures: Callable[..., Any], fabric: Any) -> None:
+    plan = make_plan(Request(n_clusters=2, epochs=1, **SMALL), load_images(pictures(2)[0]), fabric)
+    assert plan.train.batch_size == 2
+
+
+@pytest.mark.parametrize("k", [1, 0, -3, 2.5, True, "3", None])
+def test_less_than_two_clusters_or_no_whole_number_is_refused(k: Any) -> None:
+    with pytest.raises(ValueError, match="number of clusters must be a whole number of at least 2; got"):
+        Request(n_clusters=k)
+
+
+def test_epochs_and_minutes_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="epochs or minutes, not both"):
+        Request(n_clusters=2, epochs=3, minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("minutes", 0), ("minutes", float("nan")), ("image_size", 0), ("seed", -1), ("seed", 2**31)],
+)
+def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        Request(n_clusters=2, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"method": "ccc"}, "Unknown method 'ccc'. Did you mean 'cc'?"),
+        ({"preset": "papers"}, "no preset 'papers'.*paper"),
+        ({"views": "fotos"}, "Unknown views 'fotos'. Did you mean 'photo'?"),
+        ({"backbone": "resnet19"}, "Unknown backbone 'resnet19'. Did you mean 'resnet18'?"),
+        ({"settings": {"learning_rat": "1"}}, "no setting 'learning_rat'. Did you mean 'learning_rate'?"),
+        ({"settings": {"batch_size": "many"}}, "batch_size must be of type int; got 'many'"),
+        ({"settings": {"learning_rate": "-1"}}, "learning_rate must be more than 0"),
+        ({"settings": {"optimizer": "lion"}}, "Unknown optimizer 'lion'. Use adam, adamw or sgd"),
+        ({"settings": {"warm_start": 1}}, "warm_start"),
+        ({"device": "gpu"}, "Unknown device 'gpu'. Use auto, cpu, cuda or mps"),
+        ({"precision": "fp16"}, "Unknown precision 'fp16'. Use auto, float32 or bf16"),
+    ],
+)
+def test_unknown_names_and_values_are_refused_with_what_is_known(
+    images: Any, fabric: Any, asked: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        request = Request(n_clusters=2, **{**SMALL, **asked})
+        device_and_precision(request)
+        make_plan(request, images, fabric)
+
+
+def test_settings_may_be_text_and_reach_the_method_and_the_loop(images: Any, planned: Callable[..., Any]) -> None:
+    plan = planned(images, settings={"learning_rate": "0.25", "cluster_heads": "3", "schedule": "constant"})
+    assert plan.train.learning_rate == 0.25
+    assert len(plan.method.cluster_heads) == 3
+    assert plan.config["train"]["schedule"] == "constant"
+
+
+def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
+    images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ilk.plan, "seconds_per_step", lambda *_: 0.5)
+    plan = planned(images, epochs=None, minutes=2, settings={"batch_size": 16})
+    assert plan.train.epochs == plan.config["train"]["epochs"] == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
+    assert any(note.startswith("72 epochs fit 2 minutes") for note in plan.notes)
+
+
+def test_minutes_too_few_for_one_epoch_still_give_one(
+    images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ilk.plan, "seconds_per_step", lambda *_: 1000.0)
+    assert planned(images, epochs=None, minutes=0.1).train.epochs == 1
+
+
+def test_minutes_are_measured_on_this_machine(images: Any, planned: Callable[..., Any]) -> None:
+    few, many = (planned(images, epochs=None, minutes=minutes).train.epochs for minutes in (0.01, 1))
+    assert 1 <= few < many
+
+
+def test_epochs_left_open_are_as_many_as_give_the_steps_of_the_preset() -> None:
+    assert auto_epochs(100, 4000, 10, 1000) == 40
+    assert auto_epochs(7, 4000, 10, 1000) == 572
+    assert auto_epochs(1, 4000, 10, 1000) == 1000
+    assert auto_epochs(10_000, 4000, 10, 1000) == 10
+
+
+def test_epochs_left_open_follow_the_settings(images: Any, planned: Callable[..., Any]) -> None:
+    asked = {"batch_size": 20, "steps": 90, "min_epochs": 1}
+    assert planned(images, epochs=None, settings=asked).train.epochs == 30
+    assert planned(images, epochs=None, settings={**asked, "epochs": 7}).train.epochs == 7
+    assert planned(images, epochs=5, settings={**asked, "epochs": 7}).train.epochs == 5
+
+
+@pytest.mark.parametrize("preset", METHODS["cc"].presets)
+def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], preset: str) -> None:
+    plan = planned(images, k=3, preset=preset, seed=5)
+    config = json.loads(json.dumps(plan.config))
+    again = replan(config, method_of(config))
+    assert again.train == plan.train
+    assert again.config == plan.config
+    assert (again.views.recipe_a, again.views.recipe_b, again.views.size) == (
+        plan.views.recipe_a,
+        plan.views.recipe_b,
+        plan.views.size,
+    )
+    assert again.method.config == plan.method.config
+    ours, theirs = plan.method.state_dict(), again.method.state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+
+
+def test_two_recipes_of_your_own_survive_config_json(images: Any, planned: Callable[..., Any]) -> None:
+    pair = (ViewRecipe(flip=0.25, crop_scale=(0.3, 0.9)), ViewRecipe(degrees=12.0))
+    config = json.loads(json.dumps(planned(images, views=pair).config))
+    again = replan(config, method_of(config))
+    assert (again.views.recipe_a, again.views.recipe_b) == pair
+    assert config["views"]["name"] == "custom"
+
+
+def test_the_weights_of_a_plan_depend_on_the_seed_alone(images: Any, planned: Callable[..., Any]) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed + 77)
+        return torch.cat([value.flatten() for value in planned(images, seed=seed).method.parameters()])
+
+    torch.rand(5)
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+@pytest.mark.parametrize("asked", [{"epochs": 2}, {"epochs": None, "minutes": 0.01}])
+def test_making_a_plan_leaves_the_global_random_state_alone(
+    images: Any, planned: Callable[..., Any], asked: dict[str, Any]
+) -> None:
+    torch.manual_seed(42)
+    state = torch.get_rng_state()
+    planned(images, **asked)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_chosen_automatically_is_explained(images: Any, fabric: Any) -> None:
+    plan = make_plan(Request(n_clusters=2, epochs=1, device="cpu"), images, fabric)
+    assert plan.config["backbone"] == "small"
+    assert any(note.startswith("backbone 'small': no GPU") for note in plan.notes)
+    assert any(note.startswith(f"views '{plan.config['views']['name']}': ") for note in plan.notes)
+    assert plan.config["notes"] == plan.notes
+
+
+def test_what_was_asked_for_is_not_explained(images: Any, planned: Callable[..., Any]) -> None:
+    assert planned(images).notes == []
+
+
+class Sum(nn.Module):
+    def __init__(self, feature_dim: Any = 4) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.mean((2, 3)))
+
+
+def test_a_backbone_of_your_own_is_named_after_its_class(images: Any, planned: Callable[..., Any]) -> None:
+    mine = Sum()
+    plan = planned(images, backbone=mine)
+    assert plan.method.backbone is mine
+    assert plan.config["backbone"] == "custom:Sum"
+
+
+@pytest.mark.parametrize("wrong", [None, 4.0, "4"])
+def test_a_backbone_without_a_feature_dim_is_refused(images: Any, planned: Callable[..., Any], wrong: Any) -> None:
+    with pytest.raises(TypeError, match="backbone Sum has no integer attribute feature_dim"):
+        planned(images, backbone=Sum(wrong))
+
+
+def test_the_size_that_is_asked_for_beats_that_of_the_preset() -> None:
+    assert Request(n_clusters=2).wanted_size() is None
+    assert Request(n_clusters=2, preset="paper").wanted_size() == 224
+    assert Request(n_clusters=2, preset="paper", image_size=32).wanted_size() == 32
+    assert Request(n_clusters=2, settings={"image_size": "20"}).wanted_size() == 20
+
+
+def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:
+    request = Request(n_clusters=4, epochs=1, settings={"batch_size": 16}, **SMALL)
+    assert make_plan(request, images, fabric).train.batch_size == 16
