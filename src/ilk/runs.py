@@ -46,10 +46,13 @@ class Run:
 
     def refuse_used(self) -> None:
         """Raises FileExistsError if there is something in the folder already."""
+        if self.exists:
+            raise FileExistsError(
+                f"'{self.folder}' is not empty: it holds a run. Choose another --out, or add --resume to go on with it."
+            )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            holds = "it holds a run" if self.exists else "its files would be mixed up with those of a run"
-            advice = ", or add --resume to go on with it" if self.exists else ""
-            raise FileExistsError(f"'{self.folder}' is not empty: {holds}. Choose another --out{advice}.")
+            what = "not empty" if self.folder.is_dir() else "a file"
+            raise FileExistsError(f"'{self.folder}' is {what}. Choose another folder, one that does not exist yet.")
 
     def create(self) -> None:
         """Makes the folder. Raises FileExistsError if something is already in it."""
