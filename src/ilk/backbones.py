@@ -121,13 +121,13 @@ def width_of(entry: nn.Sequential) -> int:
 def small(image_size: int, in_channels: int) -> ResNet:
     """A ResNet of one narrow block a stage that leaves full resolution early, for small images without a GPU.
 
-    The first block sees at most 14 x 14 positions, whatever the image size: full resolution is where a
-    CPU spends its time, and twice as many steps teach a small set more than twice the width does.
+    The first block sees at most 8 x 8 positions, whatever the image size: full resolution is where a CPU
+    spends its time, and many steps teach a small set more than many positions or twice the width do.
     """
-    side, stride = image_size, 2 if image_size > 14 else 1
+    side, stride = image_size, 2 if image_size > 8 else 1
     first = nn.Sequential(conv(in_channels, 32, 3, stride), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
     side = (side + stride - 1) // stride
-    while side > 14:
+    while side > 8:
         first.append(nn.MaxPool2d(3, 2, padding=1))
         side = (side + 1) // 2
     return ResNet(BasicBlock, [1, 1, 1], [32, 64, 128], first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,7 +69,8 @@ def export_folders(
         try:
             puts[mode](os.path.abspath(item["from"]), target)
         except BaseException as error:
-            target.unlink(missing_ok=True)  # half a copy
+            if mode == "copy":
+                target.unlink(missing_ok=True)  # half of it
             if not isinstance(error, OSError):
                 raise
             raise OSError(
@@ -93,13 +95,13 @@ def flat_name(name: str, path: str) -> str:
 
 
 def free_target(folder: str, name: str, taken: set[str]) -> str:
-    """`folder/name`, numbered where that is taken (also on file systems that ignore case)."""
+    """`folder/name`, numbered where that is taken, also on file systems that ignore case or accents' spelling."""
     stem, suffix = os.path.splitext(name)
     target, number = f"{folder}/{name}", 1
-    while target.lower() in taken:
+    while (key := unicodedata.normalize("NFC", target).casefold()) in taken:
         number += 1
         target = f"{folder}/{stem}-{number}{suffix}"
-    taken.add(target.lower())
+    taken.add(key)
     return target
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> floa
         raise ValueError(
             f"ONNX export needs the package {error.name}. Install it with: pip install 'ilk[onnx]'"
         ) from None
-    model = Deployed(method.cpu().eval(), size).eval()
+    model = Deployed(settled(method), size).eval()
     example = torch.randint(0, 256, (2, channels, size + 5, size + 3), dtype=torch.uint8)
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,16 @@ def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> floa
                 f"The ONNX model differs from PyTorch by {worst:.2g} (at most 1e-4 is accepted); not kept."
             )
     return worst
+
+
+def settled(method: Method) -> Method:
+    """A copy on the CPU whose choice of a head is made: tracing cannot follow a choice that a tensor makes."""
+    method = copy.deepcopy(method).cpu().eval()
+    choose: Any = getattr(method, "best_head", None)
+    if choose is not None:
+        best = choose()
+        method.best_head = lambda: best  # type: ignore[assignment]  # the tracer calls it instead of the method's own
+    return method
 
 
 def difference(model: nn.Module, session: object, batch: int, channels: int, height: int, width: int) -> float:

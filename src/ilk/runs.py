@@ -143,21 +143,23 @@ def in_short(error: Exception) -> str:
 
 
 def method_of(config: dict[str, Any], backbone: nn.Module | None = None) -> Method:
-    """The untrained method that `config` describes."""
+    """The untrained method that `config` describes, with the weights that its seed gave it when it was planned."""
     kind = get_method(config["method"])
     images = config["images"]
-    if backbone is None:
-        if config["backbone"].startswith("custom:"):
-            raise ValueError(
-                f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
-                " Clusterer.load(folder, backbone=...)."
-            )
-        backbone = build_backbone(config["backbone"], image_size=images["size"], in_channels=images["channels"])
+    if backbone is None and config["backbone"].startswith("custom:"):
+        raise ValueError(
+            f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
+            " Clusterer.load(folder, backbone=...)."
+        )
     try:
         settings = type(kind.presets["paper"].config)(**config["method_config"])
     except TypeError as error:
         raise ValueError(f"This run has settings that this version of ilk does not know: {in_short(error)}") from None
-    return kind(backbone, config["n_clusters"], images["n"], settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        if backbone is None:
+            backbone = build_backbone(config["backbone"], image_size=images["size"], in_channels=images["channels"])
+        return kind(backbone, config["n_clusters"], images["n"], settings)
 
 
 def versions() -> dict[str, str]:
