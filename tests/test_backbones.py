@@ -130,7 +130,12 @@ def test_every_name_builds() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("resnet19", "resnet1"), ("smal", "small"), ("resnet18-cifer", "resnet18-cifar"), ("Resnet50-pica", "resnet50-pica")],
+    [
+        ("resnet19", "resnet1"),
+        ("smal", "small"),
+        ("resnet18-cifer", "resnet18-cifar"),
+        ("Resnet50-pica", "resnet50-pica"),
+    ],
 )
 def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"Unknown backbone '{wrong}'. Did you mean '{near}.*Known: small, resnet18"):

@@ -168,7 +168,8 @@ def work(rank: int, folder: Path) -> None:
         found[f"{loss} by row"] = rows.grad
     found["gathered"] = gather(a[mine])
     shared, other = (torch.zeros(2, 1, dtype=torch.float64).requires_grad_() for _ in "ab")
-    ((gather(shared) + torch.cat([other, other])) * torch.arange(4).view(4, 1)).sum().backward()
+    beside = torch.cat([other, other])  # made before `gather`, so its gradient is taken after
+    ((beside + gather(shared)) * torch.arange(4).view(4, 1)).sum().backward()
     found["other"] = other.grad
     torch.manual_seed(rank)
     net = nn.BatchNorm1d(3)

@@ -10,6 +10,12 @@ import pytest
 from ilk.files import replacing, write_json, write_text
 
 
+def write_half(file: Path, accident: type[BaseException]) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text("half")
+        raise accident
+
+
 def test_the_new_content_is_there_when_the_block_ends(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
@@ -27,17 +33,15 @@ def test_an_exception_in_the_middle_leaves_the_old_file_and_nothing_else(
 ) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(accident), replacing(file) as temporary:
-        temporary.write_text("half")
-        raise accident
+    with pytest.raises(accident):
+        write_half(file, accident)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_an_exception_in_the_first_write_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a.txt", RuntimeError)
     assert list(tmp_path.iterdir()) == []
 
 

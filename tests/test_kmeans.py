@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -112,7 +114,7 @@ def test_more_steps_are_never_worse() -> None:
     x = digits()
     start = plus_plus(x, 10, seeded())
     inertias = [lloyd(x, start, steps).inertia for steps in range(12)]
-    assert all(later <= earlier for earlier, later in zip(inertias, inertias[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(inertias))
     assert inertias[-1] < 0.8 * inertias[0]
 
 
@@ -181,7 +183,6 @@ def test_an_empty_cluster_is_filled_even_from_a_bad_start() -> None:
         k = int(torch.randint(2, n + 1, (1,), generator=g))
         x, bad = torch.randn(n, 2, generator=g), 4 * torch.randn(k, 2, generator=g)
         assert len(lloyd(x, bad, 100).labels.unique()) == k
-
 
 
 def test_fewer_rows_than_clusters_are_refused() -> None:

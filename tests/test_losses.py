@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from reference import cc as slow
 from torch import Tensor
 
 from ilk.losses import negative_marginal_entropy, nt_xent
+from reference import cc as slow
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

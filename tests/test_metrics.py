@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from reference import metrics as slow
 from sklearn.metrics import normalized_mutual_info_score
 
 from ilk.metrics import (
@@ -19,6 +18,7 @@ from ilk.metrics import (
     purity,
     score,
 )
+from reference import metrics as slow
 
 Codes = tuple[list[int], list[int]]
 

@@ -56,7 +56,7 @@ def test_a_row_shows_the_most_typical_and_then_the_least_certain(tmp_path: Path)
     write_sheet(tmp_path / "s.png", images, [one], columns=8)
     (row,) = tiles_of(tmp_path / "s.png", 32)
     typical = [COLOURS[i % 3] for i in range(6)]
-    assert colours_in(row, 32) == typical + [COLOURS[7 % 3], COLOURS[10 % 3]]  # 1, 4, 2, 5 stand there already
+    assert colours_in(row, 32) == [*typical, COLOURS[7 % 3], COLOURS[10 % 3]]  # 1, 4, 2, 5 stand there already
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
@@ -69,7 +69,9 @@ def test_any_number_of_channels_can_be_shown(tmp_path: Path, channels: int) -> N
         assert (200, 200, 200) in {tuple(pixel) for pixel in row[1].tolist()}  # the first channel, as gray
 
 
-@pytest.mark.parametrize(("size", "side"), [(1, 32), (5, 35), (8, 32), (28, 56), (32, 64), (48, 48), (64, 64), (100, 64)])
+@pytest.mark.parametrize(
+    ("size", "side"), [(1, 32), (5, 35), (8, 32), (28, 56), (32, 64), (48, 48), (64, 64), (100, 64)]
+)
 def test_images_are_shown_at_a_size_one_can_see(tmp_path: Path, size: int, side: int) -> None:
     write_sheet(tmp_path / "s.png", plain_images(2, side=size), [cluster(0, [0]), cluster(1, [1])])
     with Image.open(tmp_path / "s.png") as sheet:

@@ -63,6 +63,4 @@ def entropy_term(y: Matrix) -> float:
 
 def whole_loss(z_a: Matrix, z_b: Matrix, y_a: Matrix, y_b: Matrix, tau_i: float, tau_c: float) -> float:
     """Eq. 7."""
-    return (
-        instance_loss(z_a, z_b, tau_i) + cluster_loss(y_a, y_b, tau_c) + entropy_term(y_a) + entropy_term(y_b)
-    )
+    return instance_loss(z_a, z_b, tau_i) + cluster_loss(y_a, y_b, tau_c) + entropy_term(y_a) + entropy_term(y_b)

@@ -58,8 +58,8 @@ def images() -> dict[str, torch.Tensor]:
     colours = torch.tensor(
         [
             (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1),
-            (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), (1, 0.5, 0), (0, 0.5, 1), (0.3, 0.3, 0.9), (0.9, 0.3, 0.3), (0.3, 0.9, 0.3),
-            (0.004, 0, 0), (0.996, 1, 1), (0.7, 0.7, 0.1),
+            (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), (1, 0.5, 0), (0, 0.5, 1), (0.3, 0.3, 0.9), (0.9, 0.3, 0.3),
+            (0.3, 0.9, 0.3), (0.004, 0, 0), (0.996, 1, 1), (0.7, 0.7, 0.1),
         ]
     )  # fmt: skip
     return {
@@ -83,7 +83,9 @@ def affine(image: torch.Tensor, angle: float, x: int, y: int, zoom: float, shear
     return tv.affine(image, angle, [x, y], zoom, [shear, 0.0], interpolation=InterpolationMode.BILINEAR)
 
 
-def crop_counts(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> dict[str, np.ndarray]:
+def crop_counts(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> dict[str, np.ndarray]:
     """How often each top, left, height and width was drawn, and each area."""
     torch.manual_seed(0)
     blank = torch.zeros(1, height, width)

@@ -1,0 +1,176 @@
+"""The published lists, the presets by domain, and the choice between them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ilk.views import DOMAINS, ViewRecipe, Views, choose_views, describe, from_description, get_views, view_names
+from ilk.views.domains import flat_ground, solidity
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real image sets are not at {DATA}")
+
+# the authors' lists: crop, flip, jitter (probability and four strengths), gray, blur
+PUBLISHED = {"cc": (0.5, 0.0), "cc-strong": (1.0, 0.0), "cc-strong-blur": (1.0, 0.5)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_cc_has_exactly_the_published_list(name: str) -> None:
+    strength, blur = PUBLISHED[name]
+    assert get_views(name) == ViewRecipe(
+        crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, jitter=0.8, brightness=0.8 * strength,
+        contrast=0.8 * strength, saturation=0.8 * strength, hue=0.2 * strength, gray=0.2, blur=blur,
+        blur_sigma=(0.1, 2.0), vertical_flip=0.0, degrees=0.0, shear=0.0, zoom=(1.0, 1.0), shift=0.0, elastic=0.0,
+        invert=0.0,
+    )  # fmt: skip
+
+
+def test_drawings_are_never_mirrored_nor_cut_hard() -> None:
+    recipe = get_views("drawing")
+    assert recipe.flip == recipe.vertical_flip == recipe.invert == 0
+    assert recipe.crop_scale[0] >= 0.5 and recipe.degrees < 30
+
+
+def test_no_views_are_an_empty_recipe() -> None:
+    assert get_views("none") == ViewRecipe()
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_every_domain_makes_views_and_says_what_it_is_for(name: str) -> None:
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    a, b = Views(get_views(name), size=16)(images, torch.Generator().manual_seed(0))
+    assert a.isfinite().all() and b.isfinite().all() and DOMAINS[name].about
+    assert torch.equal(a, b) == (name == "none")
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_a_recipe_survives_its_description_as_json(name: str) -> None:
+    recipe = get_views(name)
+    assert from_description(json.loads(json.dumps(describe(recipe)))) == recipe
+
+
+def test_a_description_names_every_setting() -> None:
+    recipe = ViewRecipe(crop_scale=(0.25, 0.75), hue=0.3)
+    values = describe(recipe)
+    assert values["crop_scale"] == [0.25, 0.75] and values["hue"] == 0.3
+    assert set(values) == set(ViewRecipe.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("foto", "photo"), ("drawings", "drawing"), ("cc-stron", "cc-strong")])
+def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"Unknown views '{wrong}'. Did you mean '{near}'\\? Known: auto, photo,"):
+        get_views(wrong)
+
+
+def test_the_names_are_the_domains_and_auto() -> None:
+    assert view_names() == ["auto", *DOMAINS]
+
+
+# the choice
+
+
+def strokes(n: int = 20, channels: int = 1, light: bool = False) -> Tensor:
+    """A bright bar and a dot on a dark ground, or dark on light."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 12, (n, channels, 28, 28))
+    for image in images:
+        column = random.integers(8, 20)
+        image[:, 5:23, column : column + 3] = 230
+        image[:, 10:14, 4:8] = 200
+    images = 255 - images if light else images
+    return torch.from_numpy(images.astype(np.uint8))
+
+
+def things(n: int = 20) -> Tensor:
+    """A coloured square on white."""
+    images = np.full((n, 3, 32, 32), 250, dtype=np.uint8)
+    images[:, :, 8:24, 8:24] = np.random.default_rng(0).integers(0, 200, (n, 3, 1, 1))
+    return torch.from_numpy(images)
+
+
+def noise(n: int = 20, channels: int = 3) -> Tensor:
+    return torch.randint(0, 256, (n, channels, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thin_strokes_on_a_flat_ground_are_drawings(light: bool, channels: int) -> None:
+    name, why = choose_views(strokes(light=light, channels=channels))
+    assert name == "drawing" and "thin strokes" in why and "% of a typical picture is flat ground" in why
+
+
+def test_pictures_full_of_detail_are_photographs() -> None:
+    assert choose_views(noise())[0] == "photo" and choose_views(noise(channels=1))[0] == "photo"
+    assert choose_views(noise())[1].startswith("only ")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_solid_things_on_a_flat_ground_are_objects(channels: int) -> None:
+    name, why = choose_views(things()[:, :channels])
+    assert name == "object" and "solid things" in why
+
+
+def test_how_much_is_ground_and_how_solid_the_rest_by_hand() -> None:
+    """A white square of half the side: three quarters ground; a square of 9 leaves 8 x 8 of its 16 x 16."""
+    image = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    image[..., 8:24, 8:24] = 255
+    assert flat_ground(image) == 0.75 and solidity(image) == 0.25
+    image[..., 8:24, 8:24] = 20  # within what counts as ground, and still the foreground
+    assert flat_ground(image) == 1 and solidity(image) == 0.25
+
+
+def test_blank_pictures_are_no_error() -> None:
+    assert choose_views(torch.full((3, 3, 16, 16), 7, dtype=torch.uint8))[0] in DOMAINS
+
+
+def test_a_few_odd_pictures_do_not_change_the_choice() -> None:
+    assert choose_views(torch.cat([things(20), noise(6)]))[0] == "object"
+
+
+def test_one_picture_is_enough_to_choose() -> None:
+    assert choose_views(strokes(1))[0] == "drawing"
+
+
+def test_the_choice_is_always_a_domain() -> None:
+    assert all(choose_views(images)[0] in DOMAINS for images in (strokes(), things(), noise(), noise(2, 4)))
+
+
+# real pictures
+
+
+@pytest.fixture(scope="module")
+def sets() -> ModuleType:
+    """The reader that lies beside the packed image sets."""
+    spec = importlib.util.spec_from_file_location("sets", DATA / "sets.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@with_data
+def test_scanned_digits_are_drawings(sets: ModuleType) -> None:
+    images = torch.from_numpy(sets.load("usps").images[::50])[:, None]
+    assert choose_views(images)[0] == "drawing"
+
+
+@with_data
+def test_pictures_of_clothes_are_objects(sets: ModuleType) -> None:
+    images = torch.from_numpy(sets.load("fashion_mnist").images[::300])[:, None]
+    assert choose_views(images)[0] == "object"
+
+
+@with_data
+def test_photographs_of_flowers_are_photographs() -> None:
+    files = sorted((DATA / "flowers").glob("*/*"))[::40]
+    images = [np.asarray(Image.open(file).convert("RGB").resize((64, 64))) for file in files]
+    assert choose_views(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))[0] == "photo"
