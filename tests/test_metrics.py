@@ -32,7 +32,7 @@ def codes(seed: int) -> Codes:
     return y.tolist(), c.tolist()
 
 
-MANY = [codes(seed) for seed in range(60)]
+MANY = [codes(seed) for seed in range(40)]
 
 # by hand
 
@@ -127,7 +127,7 @@ def test_nmi_and_ari_equal_the_slow_ones() -> None:
             assert ari(labels, clusters) == pytest.approx(slow.ari(labels, clusters), abs=1e-9)
             for average in ("arithmetic", "geometric"):
                 assert nmi(labels, clusters, average) == pytest.approx(slow.nmi(labels, clusters, average), abs=1e-9)
-    assert checked > 30
+    assert checked > 20
 
 
 def test_both_averages_equal_scikit_learn_and_differ_from_each_other() -> None:

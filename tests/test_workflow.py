@@ -110,6 +110,19 @@ def test_a_run_that_was_interrupted_and_resumed_has_the_files_of_one_that_was_no
     assert [record["epoch"] for record in run.log()] == [1, 2, 3, 4]
 
 
+def test_epochs_after_the_last_checkpoint_are_done_again_and_logged_once(
+    tmp_path: Path, photos: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", 1e9)
+    run = Run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit(asked(), photos, run, watch=Listener((3, "training")))
+    assert len(run.log()) == 2 and not (run / "checkpoint.pt").exists()
+    fit(asked(), photos, run, resume=True)
+    assert [record["epoch"] for record in run.log()] == [1, 2, 3, 4]
+    assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
 def test_resuming_a_finished_run_says_so_and_changes_nothing(run: Run, photos: Path) -> None:
     before = {file.name: file.stat().st_mtime_ns for file in run.folder.iterdir()}
     watch = Listener()

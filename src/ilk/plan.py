@@ -193,5 +193,6 @@ def fit_minutes(
     one = fabric.broadcast(seconds_per_step(method, images, views, train, fabric))
     steps = max(1, len(images) // train.batch_size)
     epochs = max(1, int(0.9 * 60 * minutes / (one * steps)))
-    notes.append(f"{epochs} epochs fit {minutes:g} minutes: {one:.3f} s a step, {steps} steps an epoch")
+    plural = "epoch fits" if epochs == 1 else "epochs fit"
+    notes.append(f"{epochs} {plural} {minutes:g} minutes: {one:.3f} s a step, {steps} steps an epoch")
     return TrainConfig(**{**asdict(train), "epochs": epochs})

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ilk.distributed import place
+from ilk.distributed import agree, place
 from ilk.files import replacing
 from ilk.images import Images
 from ilk.methods.base import Method
@@ -73,6 +73,8 @@ def train(
     for epoch in range(first, config.epochs):
         began = time.monotonic()
         message = method.start_epoch(epoch, config.epochs, encode, config.seed)
+        if message:
+            agree(method)  # what a rank worked out from its own BatchNorm statistics differs in the last digits
         method.train()
         record = run_epoch(model, method, optimizer, source, len(images), views, config, fabric, epoch, on_step)
         spent += time.monotonic() - began
@@ -200,17 +202,25 @@ def refuse_nonfinite(record: Record) -> None:
 
 
 def seconds_per_step(method: Method, images: Images, views: Views, config: TrainConfig, fabric: Fabric) -> float:
-    """The time of one training step, from a few on a copy of `method`, which itself stays as it is."""
+    """The mean time of a training step: a few as in the first epoch and a few as in the last.
+
+    They are done on a copy; `method` itself stays as it is.
+    """
     trial = copy.deepcopy(method).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, optimizer = fabric.setup(trial, make_optimizer(trial, config))
-    trial.train()
-    source = place(images, fabric.device)
-    times = []
-    for trials in (1, 3, 3):
-        began = time.monotonic()
-        run_epoch(model, trial, optimizer, source, len(images), views, config, fabric, 0, limit=trials)
-        times.append((time.monotonic() - began) / min(trials, max(1, len(images) // config.batch_size)))
-    return min(times[1:])
+    source, n = place(images, fabric.device), len(images)
+    encode = encoder(trial, source, n, fabric)
+    means = []
+    for epoch in (0, config.epochs - 1):
+        trial.start_epoch(epoch, config.epochs, lambda m: encode(min(m, 1000)), config.seed)
+        trial.train()
+        times = []
+        for steps in (1, 3, 3):
+            began = time.monotonic()
+            run_epoch(model, trial, optimizer, source, n, views, config, fabric, epoch, limit=steps)
+            times.append((time.monotonic() - began) / min(steps, max(1, n // config.batch_size)))
+        means.append(min(times[1:]))
+    return sum(means) / 2
 
 
 def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seconds: float) -> None:

@@ -282,7 +282,7 @@ def test_three_obvious_kinds_are_found(preset: str, fabric: Any) -> None:
     config, recipe, _ = get_preset("cc", preset)
     method = CC(build_backbone("small", image_size=SIDE, in_channels=3), 3, len(kind), config)
     settings = TrainConfig(
-        epochs=8, batch_size=50, optimizer="adam", learning_rate=2e-3, weight_decay=0.0, momentum=0.9,
+        epochs=6, batch_size=50, optimizer="adam", learning_rate=2e-3, weight_decay=0.0, momentum=0.9,
         schedule=recipe.schedule, warmup=0, seed=0,
     )  # fmt: skip
     recipe_of_views = ViewRecipe(crop_scale=(0.6, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -33,7 +34,7 @@ class Recipe:
     batch_size: int = 256
     images_per_cluster: int = 0
     epochs: int | None = None
-    steps: int = 4000
+    steps: int = 3000
     min_epochs: int = 10
     max_epochs: int = 1000
 
@@ -116,8 +117,8 @@ class Method(nn.Module):
 
 
 def at_least(name: str, value: float, low: float, *, strict: bool = False) -> None:
-    """Raises ValueError unless `value >= low` (or `> low`); NaN is refused as well."""
-    if not (value > low if strict else value >= low):
+    """Raises ValueError unless `value >= low` (or `> low`) and finite."""
+    if not (math.isfinite(value) and (value > low if strict else value >= low)):
         raise ValueError(f"{name} must be {'more than' if strict else 'at least'} {low}; got {value}.")
 
 

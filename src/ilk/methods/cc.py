@@ -109,7 +109,7 @@ class CC(Method):
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Starts the cluster heads from k-means partitions of the features, once, when their time has come."""
-        if self.clustering or epoch < min(int(self.config.warm_start * epochs), epochs - 1):
+        if self.clustering or epoch < int(self.config.warm_start * epochs):
             return None
         features = encode(20_000)
         generator = torch.Generator(features.device).manual_seed(seed * 1_000_003 + epoch)

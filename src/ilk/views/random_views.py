@@ -83,7 +83,7 @@ class Views:
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two views of each image, (b, c, size, size) in [0, 1]. `generator` lives on the images' device."""
-        floats = images.float().div_(255)
+        floats = images / 255
         return self.view(floats, self.recipe_a, generator), self.view(floats, self.recipe_b, generator)
 
     def view(self, images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
@@ -192,4 +192,4 @@ def channels_last(x: Tensor) -> Tensor:
 
 def plain(images: Tensor) -> Tensor:
     """uint8 images as the network sees them without views: floats in [0, 1]."""
-    return channels_last(images.float().div_(255))
+    return channels_last(images / 255)
