@@ -9,9 +9,11 @@ import shlex
 import time
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ilk.runs import Run
 from ilk.workflow import Watch, epoch_line
@@ -20,36 +22,39 @@ LINE_EVERY = 5.0  # seconds between plain lines where there is no terminal
 
 
 class Display(Watch):
-    """A live bar on a terminal, plain lines elsewhere, nothing but warnings when quiet."""
+    """A live bar with a line of status on a terminal, plain lines elsewhere, nothing but warnings when quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
+        self.live: Live | None = None
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+        )
         self.task: TaskID | None = None
         self.what, self.status, self.said = "", "", 0.0
 
     def __enter__(self) -> Display:
         if self.console.is_terminal and not self.quiet:
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(30),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[status]}"),
-                console=self.console,
-                transient=True,
-            )
-            self.bar.start()
+            self.live = Live(get_renderable=self.picture, console=self.console, transient=True)
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def picture(self) -> Group:
+        return Group(self.bar, Text(self.status)) if self.status else Group(self.bar)
+
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -59,11 +64,11 @@ class Display(Watch):
         self.console.print(f"Warning: {text}", style="yellow", markup=False)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        if self.bar is not None:
+        if self.live is not None:
             if what != self.what or self.task is None:
                 if self.task is not None:
                     self.bar.remove_task(self.task)
-                self.task = self.bar.add_task(what, total=total, status="")
+                self.task, self.status = self.bar.add_task(what, total=total), ""
             self.bar.update(self.task, completed=done, total=total)
         elif not self.quiet and what != "training" and time.monotonic() - self.said > LINE_EVERY:
             self.console.print(f"{what}: {done:,} of {total:,}", markup=False)
@@ -73,11 +78,10 @@ class Display(Watch):
     def epoch(self, record: dict[str, Any]) -> None:
         if record["message"]:
             self.say(f"epoch {record['epoch']}: {record['message']}")
-        line = epoch_line(record)
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, status=line)
-        elif not self.quiet and (time.monotonic() - self.said > LINE_EVERY or record["epoch"] == record["epochs"]):
-            self.console.print(line, markup=False)
+        self.status = epoch_line(record)
+        due = time.monotonic() - self.said > LINE_EVERY or record["epoch"] == record["epochs"]
+        if self.live is None and not self.quiet and due:
+            self.console.print(self.status, markup=False)
             self.said = time.monotonic()
 
 

@@ -50,7 +50,7 @@ class Watch:
 def epoch_line(record: dict[str, Any]) -> str:
     """One epoch as a line of text."""
     terms = ", ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
-    clusters = ", clusters not started"
+    clusters = ", clusters start later"
     if record["effective_clusters"] is not None:
         clusters = f", {record['effective_clusters']:.1f} effective clusters, {record['confidence']:.0%} sure"
     left = (record["epochs"] - record["epoch"]) * record["seconds"] / max(record["epoch"], 1)
