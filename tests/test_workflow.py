@@ -250,7 +250,7 @@ def test_an_epoch_is_one_line_a_person_can_read() -> None:
         "terms": {"instance": 4.0, "cluster": 1.25}, "effective_clusters": None, "confidence": None, "message": None,
     }  # fmt: skip
     assert epoch_line(record) == (
-        "epoch 5/20, 12,346 images/s, 2 min left, instance 4.000, cluster 1.250, clusters not started"
+        "epoch 5/20, 12,346 images/s, 2 min left, instance 4.000, cluster 1.250, clusters start later"
     )
     late = epoch_line({**record, "effective_clusters": 9.51, "confidence": 0.876, "epoch": 20})
     assert late.endswith("0 s left, instance 4.000, cluster 1.250, 9.5 effective clusters, 88% sure")
