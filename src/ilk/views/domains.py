@@ -34,10 +34,10 @@ DOMAINS: dict[str, Domain] = {
     ),
     "object": Domain(
         ViewRecipe(
-            degrees=10.0,
-            zoom=(0.9, 1.2),
+            degrees=5.0,
+            zoom=(0.9, 1.1),
             shift=0.05,
-            crop_scale=(0.4, 1.0),
+            crop_scale=(0.7, 1.0),  # a thing is framed whole; a closer crop cuts off what tells it apart
             flip=0.5,
             brightness=0.4,
             contrast=0.4,
@@ -45,7 +45,7 @@ DOMAINS: dict[str, Domain] = {
             hue=0.1,
             gray=0.2,
         ),
-        "single things on a plain ground (products, clothes): crops, slight turns, mirroring",
+        "single things on a plain ground (products, clothes): slight crops and turns, mirroring",
     ),
     "cc": Domain(
         ViewRecipe(**CC_LIST, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),  # type: ignore[arg-type]
