@@ -47,6 +47,19 @@ DOMAINS: dict[str, Domain] = {
         ),
         "single things on a plain ground (products, clothes): slight crops and turns, mirroring",
     ),
+    "aerial": Domain(
+        ViewRecipe(
+            degrees=15.0,
+            crop_scale=(0.4, 1.0),
+            flip=0.5,
+            vertical_flip=0.5,
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.2,
+            hue=0.02,
+        ),
+        "pictures without an up or down, whose colours mean something: satellite, microscope, textures",
+    ),
     "cc": Domain(
         ViewRecipe(**CC_LIST, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),  # type: ignore[arg-type]
         "CC as published for CIFAR and Tiny-ImageNet: jitter strength 0.5, no blur",
