@@ -180,7 +180,6 @@ def test_export_puts_files_into_folders_and_takes_them_away_again(call: Command,
     assert {file: file.read_bytes() for file in photos.rglob("*") if file.is_file()} == before
 
 
-@pytest.mark.xfail(strict=True, reason="export prints paths without quoting them for a shell")
 def test_the_undo_command_that_export_prints_can_be_typed_as_it_is(call: Command, run: ilk.Run) -> None:
     found = call("export", run, "--folders", "by kind")
     proposed = found.out.splitlines()[0].split("undo with: ")[1]
@@ -349,7 +348,6 @@ def test_every_command_has_help(call: Command, command: str) -> None:
         assert re.search(rf"Usage: .*{command}", found.out)
 
 
-@pytest.mark.xfail(strict=True, reason="square brackets in help texts are taken for markup and vanish")
 def test_help_names_the_defaults_of_out_and_cache_dir(call: Command) -> None:
     assert "runs/NAME" in words(call("fit", "--help").out)
     assert "$ILK_CACHE" in words(call("fit", "--help").out)

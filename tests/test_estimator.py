@@ -146,7 +146,6 @@ def test_a_random_state_object_gives_what_its_copy_gives(X: np.ndarray, clustere
     np.testing.assert_array_equal(one.embedding_, two.embedding_)
 
 
-@pytest.mark.xfail(strict=True, reason="_assign builds a Request, which draws a seed")
 def test_predicting_draws_nothing_from_a_random_state_object(X: np.ndarray, clusterer: Callable[..., Any]) -> None:
     random = np.random.RandomState(3)
     found = clusterer(epochs=1, random_state=random).fit(X)
@@ -223,7 +222,6 @@ def test_partial_fit_with_fewer_images_than_clusters_is_refused(fitted: Clustere
         copy.deepcopy(fitted).partial_fit(X[:1])
 
 
-@pytest.mark.xfail(strict=True, reason="partial_fit leaves config_ as fit wrote it")
 def test_saving_after_partial_fit_describes_the_new_images(
     tmp_path: Path, pictures: Callable[..., Any], fitted: Clusterer
 ) -> None:
@@ -257,7 +255,6 @@ def test_a_run_of_the_command_line_can_be_loaded(trained: Path, photos: Path) ->
     assert found.ids_[0] == "disc/00.png"
 
 
-@pytest.mark.xfail(strict=True, reason="load restores the settings of the method, not of the recipe")
 def test_a_loaded_clusterer_fits_again_as_the_first_did(tmp_path: Path, fitted: Clusterer, X: np.ndarray) -> None:
     fitted.save(tmp_path / "run")
     again = Clusterer.load(tmp_path / "run", device="cpu").fit(X)

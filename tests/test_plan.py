@@ -230,7 +230,6 @@ def test_the_size_that_is_asked_for_beats_that_of_the_preset() -> None:
     assert Request(n_clusters=2, settings={"image_size": "20"}).wanted_size() == 20
 
 
-@pytest.mark.xfail(strict=True, reason="images_per_cluster overrules an explicit batch_size")
 def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:
     request = Request(n_clusters=4, epochs=1, settings={"batch_size": 16}, **SMALL)
     assert make_plan(request, images, fabric).train.batch_size == 16

@@ -339,7 +339,6 @@ def test_measuring_the_time_of_a_step_leaves_the_method_as_it_was(
     assert all(torch.equal(value, before[name]) for name, value in plan.method.state_dict().items())
 
 
-@pytest.mark.xfail(strict=True, reason="load_checkpoint lets an UnpicklingError through")
 def test_a_damaged_checkpoint_is_named_in_a_sentence(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
@@ -348,7 +347,6 @@ def test_a_damaged_checkpoint_is_named_in_a_sentence(
         next(work(planned(images, settings=BATCH), images, fabric, checkpoint=tmp_path / "checkpoint.pt"))
 
 
-@pytest.mark.xfail(strict=True, reason="refuse_nonfinite always claims a checkpoint")
 def test_a_divergence_before_the_first_checkpoint_does_not_claim_that_one_was_kept(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:

@@ -45,7 +45,7 @@ Labels = Annotated[
 CacheDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where decoded images are kept [default: $ILK_CACHE or the user's cache folder].", show_default=False
+        help="Where decoded images are kept (default: $ILK_CACHE or the user's cache folder).", show_default=False
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
@@ -73,7 +73,7 @@ def fit(
     source: Source,
     clusters: Annotated[int, typer.Option("--clusters", "-k", help="How many clusters to find.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="The run folder to make [default: runs/NAME].", show_default=False)
+        Path | None, typer.Option(help="The run folder to make (default: runs/NAME).", show_default=False)
     ] = None,
     method: Annotated[str, typer.Option(help="See: ilk methods.")] = "cc",
     preset: Annotated[str, typer.Option(help="See: ilk methods.")] = "default",
@@ -158,7 +158,7 @@ def predict(
     run: RunFolder,
     source: Source,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write to [default: RUN/predictions/NAME].", show_default=False)
+        Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
     ] = None,
     labels: Labels = "none",
     device: Device = "auto",
@@ -239,7 +239,8 @@ def export(
             made = export_folders(
                 Run(run), folders, mode.value, lambda done, total: display.progress(done, total, mode.value)
             )
-        print(f"{len(made['made']):,} files in {folders} ({mode.value}); undo with: ilk export {run} --undo {folders}")
+        undo_with = shlex.join(["ilk", "export", str(run), "--undo", str(folders)])
+        print(f"{len(made['made']):,} files in {folders} ({mode.value}); undo with: {undo_with}")
         if made["left_out"]:
             first = made["left_out"][0]
             print(

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import nn
 
-from ilk.distributed import make_fabric
+from ilk.distributed import choose_device, choose_precision, make_fabric
 from ilk.images import Images
 from ilk.metrics import effective_clusters
 from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
@@ -111,7 +111,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if not hasattr(self, "method_"):
             return self.fit(X)
         images = self._open(X)
-        device, precision = device_and_precision(self._request())
+        device = choose_device(self.device)
+        precision = choose_precision(self.precision, device)
         settings = self.config_["train"]
         batch = min(settings["batch_size"], len(images))
         if batch < self.n_clusters:
@@ -124,6 +125,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         }  # fmt: skip
         plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_)
         self._train(plan, images, make_fabric(device, precision))
+        shown = {**self.config_["images"], "n": len(images)}
+        self.config_ = {**self.config_, "images": shown, **circumstances(images, device, precision)}
         return self
 
     def _train(self, plan: Plan, images: Images, fabric: Any) -> None:
@@ -174,11 +177,12 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         run = Run(folder).open()
         config = run.config
         custom = config["backbone"].startswith("custom:")
+        recipe = {name: value for name, value in config["train"].items() if name not in ("epochs", "seed")}
         found = cls(
             config["n_clusters"], method=config["method"], preset=config["preset"], epochs=config["train"]["epochs"],
             image_size=config["images"]["size"], backbone=backbone if custom else config["backbone"],
             views=None if config["views"]["name"] == "custom" else config["views"]["name"],
-            settings=config["method_config"], random_state=config["seed"], device=device,
+            settings={**recipe, **config["method_config"]}, random_state=config["seed"], device=device,
         )  # fmt: skip
         found.method_, found.config_, found.history_ = run.load_method(copy.deepcopy(backbone)), config, run.log()
         found.n_iter_, found.notes_ = len(found.history_), config["notes"]
@@ -215,7 +219,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def _assign(self, X: Any, *, probabilities: bool = False) -> Assignments:
         images = self._open(X)
-        device, precision = device_and_precision(self._request())
+        device = choose_device(self.device)
+        precision = choose_precision(self.precision, device)
         found = assign(self.method_, images, make_fabric(device, precision), probabilities=probabilities)
         self.method_.cpu()
         return found

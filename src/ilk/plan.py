@@ -57,7 +57,10 @@ class Request:
             get_views(self.views)
 
     def resolved_preset(self) -> Preset:
-        return override(get_preset(self.method, self.preset), self.settings)
+        asked = dict(self.settings)
+        if "batch_size" in asked:  # a batch that was asked for does not grow with the clusters
+            asked.setdefault("images_per_cluster", 0)
+        return override(get_preset(self.method, self.preset), asked)
 
     def wanted_size(self) -> int | None:
         """The side of the images in pixels, or None where the images decide."""

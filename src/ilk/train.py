@@ -79,7 +79,7 @@ def train(
         record = run_epoch(model, method, optimizer, source, len(images), views, config, fabric, epoch, on_step)
         spent += time.monotonic() - began
         record |= {"seconds": round(spent, 3), "message": message}
-        refuse_nonfinite(record)
+        refuse_nonfinite(record, kept=checkpoint is not None and checkpoint.exists())
         last = epoch + 1 == config.epochs
         if checkpoint is not None and fabric.is_global_zero and (last or time.monotonic() - saved > CHECKPOINT_EVERY):
             save_checkpoint(checkpoint, method, optimizer, epoch + 1, spent)
@@ -191,12 +191,12 @@ def encoder(method: Method, source: Any, n: int, fabric: Fabric) -> Callable[[in
     return encode
 
 
-def refuse_nonfinite(record: Record) -> None:
+def refuse_nonfinite(record: Record, *, kept: bool) -> None:
     bad = [name for name, value in record["terms"].items() if not math.isfinite(value)]
     if bad:
         raise TrainingDiverged(
             f"The {' and '.join(bad)} term became {record['terms'][bad[0]]} in epoch {record['epoch']}. "
-            "The last good checkpoint is kept. Try a lower learning rate (--set learning_rate=...)"
+            f"{'The last good checkpoint is kept. ' if kept else ''}Try a lower learning rate (--set learning_rate=...)"
             " or --precision float32."
         )
 
@@ -238,7 +238,12 @@ def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seco
 
 def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.device) -> tuple[int, float]:
     """Puts the saved state into `method` and `optimizer`; returns the epochs and seconds already done."""
-    state = torch.load(path, map_location=device, weights_only=True)
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:  # torch raises several kinds for a damaged or foreign file
+        raise ValueError(
+            f"'{path}' is damaged or belongs to another run ({type(error).__name__}). Delete it to begin again."
+        ) from None
     return int(state["epoch"]), float(state["seconds"])
