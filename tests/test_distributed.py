@@ -10,11 +10,23 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ilk.distributed
 from ilk.distributed import agree, choose_device, choose_precision, gather, make_fabric, place
-from ilk.losses import negative_marginal_entropy, nt_xent
+from ilk.losses import (
+    alignment,
+    bank_contrast,
+    bank_scores,
+    cluster_contrast,
+    contrast,
+    negative_marginal_entropy,
+    nt_xent,
+    probability_contrast,
+    semantic_contrast,
+    soft_cross_entropy,
+)
 
 N, D, K = 6, 5, 3
 
@@ -130,10 +142,58 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, K)).double()
 
 
+def fixed(*shape: int) -> Tensor:
+    """Numbers that every process holds alike: rows of a bank."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def softly(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return gather(a).softmax(1), gather(b).softmax(1)
+
+
+def sample_view(a: Tensor, b: Tensor) -> Tensor:
+    """DCDC with two perturbations an image, which are no negatives of each other."""
+    y_a, y_b = softly(a, b)
+    image = torch.arange(N).repeat(2)
+    same = image[:, None] == image[None, :]
+    perturbed = torch.cat([y_b, gather(b.flip(1)).softmax(1)])
+    return contrast(y_a.repeat(2, 1), perturbed, 0.5, negatives="other_view", symmetric=False, ignore=same)
+
+
+def class_view(a: Tensor, b: Tensor) -> Tensor:
+    return cluster_contrast(*softly(a, b), 0.5, negatives="other_view", symmetric=False)
+
+
+def assignment_vectors(a: Tensor, b: Tensor) -> Tensor:
+    return cluster_contrast(*softly(a, b), 1.0, negatives="other_view", include_positive=False)
+
+
+def memory_bank(a: Tensor, b: Tensor) -> Tensor:
+    log_a, k = gather(a).log_softmax(1), a.shape[1]
+    return bank_contrast(log_a, fixed(N, k).softmax(1), fixed(8, k).softmax(1))
+
+
+def semantic(a: Tensor, b: Tensor) -> Tensor:
+    """SCL's weighted contrast, and its classifier's imitation of the banks' vote."""
+    q, key = F.normalize(gather(a), dim=1), F.normalize(gather(b), dim=1).detach()
+    bank = F.normalize(fixed(3, 4, a.shape[1]), dim=2)
+    scores, labels = bank_scores(q, bank, 0.3), torch.arange(N) % 3
+    weights = torch.arange(1, N + 1, dtype=torch.float64) / (N * (N + 1) / 2)
+    imitation = soft_cross_entropy(q[:, :3].log_softmax(1), scores.softmax(1))
+    return (weights * semantic_contrast(q, key, scores, labels, 0.3)).sum() + imitation
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rows": lambda a, b: nt_xent(gather(a), gather(b), 0.5),
     "columns": lambda a, b: nt_xent(gather(a).softmax(1).T, gather(b).softmax(1).T, 1.0),
     "entropy": lambda a, b: negative_marginal_entropy(gather(a).log_softmax(1)),
+    "sample view": sample_view,
+    "class view": class_view,
+    "assignment vectors": assignment_vectors,
+    "probabilities": lambda a, b: probability_contrast(gather(a).log_softmax(1), gather(b).log_softmax(1)),
+    "memory bank": memory_bank,
+    "semantic": semantic,
+    "alignment": lambda a, b: alignment(gather(a), gather(b)),
 }
 
 

@@ -7,11 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ilk.kmeans import Partition, kmeans, lloyd, plus_plus, squared_distance
+from ilk.kmeans import Partition, kmeans, lloyd, merge_and_split, plus_plus, squared_distance
+from reference import scl
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -195,3 +197,132 @@ def test_the_rows_are_left_as_they_are() -> None:
     kept = x.clone()
     kmeans(x, 3, generator=seeded())
     assert torch.equal(x, kept)
+
+
+# merge_and_split
+
+
+def directions(n: int, d: int = 8, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(n, d, generator=seeded(seed)), dim=1)
+
+
+def sizes(labels: Tensor, k: int) -> list[int]:
+    found: list[int] = torch.bincount(labels, minlength=k).tolist()
+    return found
+
+
+@pytest.mark.parametrize("cluster", [0, 4, 9])
+def test_one_cluster_of_all_images_is_split_into_ten_none_of_them_tiny(cluster: int) -> None:
+    for seed in range(3):
+        labels = merge_and_split(directions(600, seed=seed), torch.full((600,), cluster), 10, 9, seeded(seed))
+        assert min(sizes(labels, 10)) >= 20 and max(sizes(labels, 10)) <= 120 and len(labels) == 600
+
+
+def test_a_split_follows_the_features() -> None:
+    """Two opposite clouds in one cluster: the empty one takes exactly one of them."""
+    kind = torch.arange(60) % 2
+    x = F.normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])[kind] + 0.1 * directions(60, 2), dim=1)
+    labels = merge_and_split(x, torch.zeros(60, dtype=torch.int64), 2, 5, seeded())
+    assert torch.equal(labels, kind) or torch.equal(labels, 1 - kind)
+
+
+def test_equal_features_are_halved_at_random() -> None:
+    x = F.normalize(torch.ones(600, 8), dim=1)
+    found = [merge_and_split(x, torch.zeros(600, dtype=torch.int64), 10, 9, seeded(seed)) for seed in (0, 1)]
+    for labels in found:
+        assert sorted(sizes(labels, 10)) == sorted(halvings(600, 10))
+        assert not torch.equal(labels, labels.sort().values)
+    assert not torch.equal(*found)
+
+
+def halvings(n: int, k: int) -> list[int]:
+    """Sizes once the largest of them has been halved k - 1 times."""
+    held = [n]
+    while len(held) < k:
+        held.sort()
+        largest = held.pop()
+        held += [largest // 2, largest - largest // 2]
+    return held
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [5, 6, 20], [1, 1, 1], [4, 4, 4], [1, 4, 2]])
+def test_without_small_clusters_and_without_large_ones_nothing_changes(counts: list[int]) -> None:
+    labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    generator = seeded()
+    state = generator.get_state()
+    assert torch.equal(merge_and_split(directions(len(labels)), labels, 3, 5, generator), labels)
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_a_cluster_of_just_the_least_size_is_not_small() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 50)
+    assert torch.equal(merge_and_split(directions(55), labels, 2, 5, seeded()), labels)
+    assert not torch.equal(merge_and_split(directions(55), labels, 2, 6, seeded()), labels)
+
+
+def test_members_of_a_small_cluster_join_the_large_one_whose_centroid_has_the_largest_product() -> None:
+    """Cluster 0 is spread, its centroid shorter: by angle the lost image would join it, by product cluster 1."""
+    spread, tight = torch.tensor([60.0, -60.0] * 10), torch.tensor([50.0] * 40)
+    angle = torch.cat([spread, tight, torch.tensor([20.0])]).deg2rad()
+    x = torch.stack([angle.cos(), angle.sin()], 1)
+    labels = torch.tensor([0] * 20 + [1] * 40 + [2])
+    merged, emptied = scl.merge(x.tolist(), labels.tolist(), 3, 5)
+    assert emptied == [2] and merged[60] == 1
+    found = merge_and_split(x, labels, 3, 5, seeded())
+    assert found[:20].tolist() == [0] * 20  # cluster 1, now of 41, was the one to be cut, lost image and all
+    parts = {int(found[60]), *found[20:60].tolist()}
+    assert parts == {1, 2} and len(set(found[20:60].tolist())) == 1
+
+
+def test_each_emptied_cluster_splits_the_then_largest() -> None:
+    """Clouds of 40 and 30 make cluster 0, of 20 and 10 cluster 1; 2 takes one of the first two, 3 a part of the 40."""
+    kind = torch.arange(4).repeat_interleave(torch.tensor([40, 30, 20, 10]))
+    x = F.normalize(torch.eye(4)[kind] + 0.1 * directions(100, 4), dim=1)
+    labels = merge_and_split(x, kind // 2, 4, 5, seeded())
+    parts = [set(labels[kind == cloud].tolist()) for cloud in range(4)]
+    assert parts[0] | parts[1] == {0, 2, 3} and not parts[0] & parts[1]
+    assert len(parts[0]) == 2 and 3 in parts[0] and parts[2] == parts[3] == {1}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_merge_and_split_equals_the_transcription(seed: int) -> None:
+    """The same cuts by 2-means, drawn from the same generator in the same order."""
+    g = seeded(seed)
+    n, k = int(torch.randint(40, 90, (1,), generator=g)), int(torch.randint(3, 9, (1,), generator=g))
+    x = directions(n, 4, seed).double()
+    weight = torch.rand(k, generator=g).pow(4)
+    labels = torch.multinomial(weight, n, replacement=True, generator=g).clamp_min(1)
+    labels[:2] = 0  # one cluster at least is small
+    drawn = seeded(seed)
+
+    def cut(members: list[int]) -> list[bool]:
+        part = kmeans(x[torch.tensor(members)], 2, generator=drawn, restarts=1, steps=20)[0].labels
+        return (part == 1).tolist()
+
+    expected = scl.merge_and_split(x.tolist(), labels.tolist(), k, 5, cut)
+    assert merge_and_split(x, labels, k, 5, seeded(seed)).tolist() == expected
+    assert min(sizes(labels, k)) < 5 <= max(sizes(labels, k)) and expected != labels.tolist()
+
+
+def test_merge_and_split_repeats_itself_and_draws_nothing_from_the_global_generator() -> None:
+    x, labels = directions(200), torch.zeros(200, dtype=torch.int64)
+    state = torch.get_rng_state()
+    first, second, other = (merge_and_split(x, labels, 7, 5, seeded(seed)) for seed in (3, 3, 4))
+    equal = merge_and_split(torch.ones(200, 8), labels, 7, 5, seeded(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, second) and not torch.equal(first, other) and len(equal.unique()) == 7
+
+
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_fewer_images_than_clusters_end_with_one_image_each(n: int, equal: bool) -> None:
+    x = torch.ones(n, 8) if equal else directions(n)
+    labels = merge_and_split(x, torch.full((n,), 7), 10, 2, seeded())
+    assert sorted(sizes(labels, 10)) == [0] * (10 - n) + [1] * n
+
+
+def test_merge_and_split_leaves_its_inputs_as_they_are() -> None:
+    x, labels = directions(60), torch.arange(60) % 3 % 2
+    kept = x.clone(), labels.clone()
+    merge_and_split(x, labels, 5, 5, seeded())
+    assert torch.equal(x, kept[0]) and torch.equal(labels, kept[1])

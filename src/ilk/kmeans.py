@@ -63,3 +63,31 @@ def squared_distance(x: Tensor, centres: Tensor) -> Tensor:
     """(n, k), never below zero."""
     square = x.square().sum(1, keepdim=True) - 2 * x @ centres.T + centres.square().sum(1)
     return square.clamp_min(0)
+
+
+def merge_and_split(x: Tensor, labels: Tensor, k: int, min_size: int, generator: torch.Generator) -> Tensor:
+    """`labels` without small clusters: their members join the nearest others, and large ones are halved instead.
+
+    `x`: (n, d), rows of length 1. `labels`: (n,) int64 in [0, k). A cluster is small below `min_size`
+    members. Members of a small one go to the other cluster with the largest centroid . x; then, for
+    each emptied cluster in turn, the largest cluster is cut in two by 2-means (at random if that fails).
+    Returned unchanged when no cluster is small, or all are.
+    Source: ODC (Zhan et al. 2020), `deal_with_small_clusters`, which SCL takes over. Centroids are plain means.
+    """
+    small = torch.bincount(labels, minlength=k) < min_size
+    if not small.any() or small.all():
+        return labels
+    labels = labels.clone()
+    large = (~small).nonzero()[:, 0]
+    centroids = torch.stack([x[labels == cluster].mean(0) for cluster in large])
+    lost = small[labels]
+    labels[lost] = large[(x[lost] @ centroids.T).argmax(1)]
+    for empty in small.nonzero()[:, 0]:
+        members = (labels == torch.bincount(labels, minlength=k).argmax()).nonzero()[:, 0]
+        if len(members) < 2:
+            break  # fewer images than clusters
+        part = kmeans(x[members], 2, generator=generator, restarts=1, steps=20)[0].labels == 1
+        if part.all() or not part.any():
+            part = torch.randperm(len(members), generator=generator, device=x.device) < len(members) // 2
+        labels[members[part]] = empty
+    return labels

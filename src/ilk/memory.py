@@ -1,0 +1,106 @@
+"""What a method remembers from step to step: a moving-average twin, banks of recent keys, a row an image.
+
+All of it is state (buffers and frozen parameters), so checkpoints hold it. In several processes it
+is to be filled from gathered rows only; then all processes agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Twin(nn.Module):
+    """A network whose weights are a moving average of another's: momentum encoder (SCL), follower (C2BIN).
+
+    It starts as a copy and never gets a gradient. Only parameters are averaged; BatchNorm's running
+    statistics come from its own forward passes in training mode (as in MoCo).
+    """
+
+    def __init__(self, original: nn.Sequential, momentum: float) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(original).requires_grad_(False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x)
+
+    @torch.no_grad()
+    def follow(self, original: nn.Module) -> None:
+        """One step of the average: twin <- momentum * twin + (1 - momentum) * original."""
+        for own, other in zip(self.network.parameters(), original.parameters(), strict=True):
+            own.lerp_(other, 1 - self.momentum)
+
+    @torch.no_grad()
+    def reset(self, original: nn.Module) -> None:
+        """Becomes a copy of `original` again, running statistics included."""
+        self.network.load_state_dict(original.state_dict())
+
+
+class KeyBanks(nn.Module):
+    """One first-in-first-out bank of keys for each cluster, all of the same length.
+
+    `keys`: (clusters, rows, d), rows of length 1, random at the start (as MoCo's queue).
+    """
+
+    keys: Tensor
+    position: Tensor
+
+    def __init__(self, clusters: int, rows: int, d: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", F.normalize(torch.randn(clusters, rows, d), dim=2))
+        self.register_buffer("position", torch.zeros(clusters, dtype=torch.int64))  # the oldest row of each
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, labels: Tensor) -> None:
+        """Puts each key into the bank of its cluster, over the oldest ones.
+
+        `keys`: (n, d), the newest last. `labels`: (n,) int64. Of more keys than a bank has rows only
+        the newest stay.
+        """
+        clusters, rows, d = self.keys.shape
+        order = labels.argsort(stable=True)
+        keys, labels = keys[order].to(self.keys.dtype), labels[order]
+        count = torch.bincount(labels, minlength=clusters)
+        number = torch.arange(len(labels), device=labels.device) - (count.cumsum(0) - count)[labels]  # 0, 1, ... within
+        spot = labels * rows + (self.position[labels] + number) % rows
+        if len(labels) > rows:  # only then can a bank overflow
+            newest = number >= count[labels] - rows
+            keys, spot = keys[newest], spot[newest]
+        self.keys.view(-1, d)[spot] = keys
+        self.position.copy_((self.position + count) % rows)
+
+    def resize(self, rows: int) -> None:
+        """Banks of another length, filled with the keys there are."""
+        old = self.keys.shape[1]
+        self.keys = self.keys[:, torch.arange(rows, device=self.keys.device) % old].clone()
+        self.position.zero_()
+
+
+class RowBank(nn.Module):
+    """One row of probabilities an image and head, moving towards what the network says: CRLC's memory bank.
+
+    `rows`: (heads, n, k), uniform at the start.
+    """
+
+    rows: Tensor
+
+    def __init__(self, heads: int, n: int, k: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("rows", torch.full((heads, n, k), 1 / k))
+
+    @torch.no_grad()
+    def move(self, index: Tensor, y: Tensor) -> None:
+        """rows <- momentum * rows + (1 - momentum) * y. `index`: (b,) images, `y`: (heads, b, k)."""
+        self.rows[:, index] = self.rows[:, index].lerp(y.to(self.rows.dtype), 1 - self.momentum)
+
+    def resize(self, n: int) -> None:
+        """Uniform rows for n other images."""
+        heads, _, k = self.rows.shape
+        self.rows = torch.full((heads, n, k), 1 / k, device=self.rows.device)
