@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ilk.backbones import RESNETS, STEMS, ResNet, backbone_names, build_backbone, choose_backbone, stem
+from ilk.backbones import RESNETS, STEMS, FrontEnd, ResNet, backbone_names, build_backbone, choose_backbone, stem
 from ilk.heads import mlp
 
 
@@ -168,3 +168,66 @@ def test_the_head_is_two_layers_with_biases_and_no_normalisation() -> None:
     assert parameters(head) == 4 * 6 + 6 + 6 * 3 + 3
     expected = (h @ first.weight.T + first.bias).clamp_min(0) @ last.weight.T + last.bias
     assert torch.allclose(head(h), expected, atol=1e-6)
+
+
+# what comes before the backbone
+
+
+class Show(nn.Module):
+    """A backbone whose features are its input."""
+
+    feature_dim = 7
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_normalisation_by_hand() -> None:
+    front = FrontEnd(Show(), 2, mean=[0.5, 0.2], std=[0.25, 0.1], sobel=False)
+    x = torch.tensor([1.0, 0.1]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
+    assert torch.allclose(front(x)[0, :, 1, 1], torch.tensor([2.0, -1.0])) and front.feature_dim == 7
+
+
+def test_sobel_of_an_edge_by_hand() -> None:
+    """A step of 0.3 between two columns: 4 times as much across, nothing down, nothing away from it."""
+    front = FrontEnd(Show(), 3, mean=None, std=None, sobel=True)
+    x = torch.zeros(2, 3, 6, 6)
+    x[0, :, :, 3:] = torch.tensor([0.9, 0.0, 0.0])[:, None, None]  # mean over channels: 0.3
+    x[1] = x[0].transpose(1, 2)
+    across, down = front(x).unbind(1)
+    assert front(x).shape == (2, 2, 6, 6)
+    assert torch.allclose(across[0, 1:-1, 2:4].abs(), torch.tensor(1.2)) and (across[0, 1:-1, 1].abs() < 1e-6).all()
+    assert (down[0, 1:-1].abs() < 1e-6).all()
+    assert torch.allclose(down[1], across[0].T, atol=1e-6) and torch.allclose(across[1], down[0].T, atol=1e-6)
+
+
+def test_the_front_end_is_what_one_gets_by_applying_it_first() -> None:
+    torch.manual_seed(0)
+    front = build_backbone(
+        "small",
+        image_size=12,
+        in_channels=3,
+        front_end={"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.1], "sobel": True},
+    ).eval()
+    assert isinstance(front, FrontEnd) and front.backbone.stem[0].in_channels == 2 and front.feature_dim == 128
+    x = torch.rand(2, 3, 12, 12)
+    gray = sum((x[:, c] - m) / s for c, (m, s) in enumerate([(0.4, 0.2), (0.5, 0.3), (0.6, 0.1)])) / 3
+    wide = nn.functional.pad(gray, [1, 1, 1, 1])
+    smooth_down = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
+    smooth_across = wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]
+    edges = [smooth_down[:, :, :-2] - smooth_down[:, :, 2:], smooth_across[:, :-2] - smooth_across[:, 2:]]
+    with torch.inference_mode():
+        assert torch.allclose(front(x), front.backbone(torch.stack(edges, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("sobel", [True, False])
+def test_nothing_in_a_front_end_is_trained_and_all_of_it_is_saved(sobel: bool) -> None:
+    settings = {"mean": [0.4], "std": [0.2], "sobel": sobel}
+    front = build_backbone("small", image_size=8, in_channels=1, front_end=settings)
+    own = {name for name, _ in front.named_parameters() if not name.startswith("backbone.")}
+    assert not own and {"mean", "std"} <= set(front.state_dict())
+    other = build_backbone("small", image_size=8, in_channels=1, front_end={"mean": None, "std": None, "sobel": sobel})
+    x = torch.rand(2, 1, 8, 8)
+    assert not torch.allclose(other.eval()(x), front.eval()(x))
+    other.load_state_dict(front.state_dict())
+    assert torch.equal(other(x), front(x))

@@ -7,7 +7,10 @@ returning (b, feature_dim). Any module with that attribute can be used in its pl
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -133,6 +136,37 @@ def small(image_size: int, in_channels: int) -> ResNet:
     return ResNet(BasicBlock, [1, 1, 1], [32, 64, 128], first)
 
 
+class FrontEnd(nn.Module):
+    """A fixed first step before `backbone`: normalisation by `mean` and `std`, then edges instead of colours.
+
+    `mean`, `std`: (c,) of the collection, in [0, 1]; None: as it is. `sobel`: the mean over channels, then
+    its horizontal and vertical Sobel derivative, 2 channels (IIC, PICA and DCDC). Nothing here is trained.
+    """
+
+    mean: Tensor
+    std: Tensor
+    kernel: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, channels: int, *, mean: Sequence[float] | None, std: Sequence[float] | None,
+        sobel: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backbone, self.sobel = backbone, sobel
+        self.feature_dim: int = int(backbone.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
+        self.register_buffer("mean", torch.tensor(mean or [0.0] * channels)[:, None, None])
+        self.register_buffer("std", torch.tensor(std or [1.0] * channels)[:, None, None])
+        across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+        self.register_buffer("kernel", torch.stack([across, across.T])[:, None])  # (2, 1, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.std
+        if self.sobel:
+            x = F.conv2d(x.mean(1, keepdim=True), self.kernel, padding=1)
+        h: Tensor = self.backbone(x)
+        return h
+
+
 WIDTHS = [64, 128, 256, 512]
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -142,12 +176,19 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 STEMS = ("imagenet", "cifar", "pica")
 
 
-def build_backbone(name: str, *, image_size: int, in_channels: int) -> nn.Module:
+def build_backbone(
+    name: str, *, image_size: int, in_channels: int, front_end: Mapping[str, Any] | None = None
+) -> nn.Module:
     """A backbone by name: `small`, or `resnet18|34|50` with an optional stem, as in `resnet18-cifar`.
 
     A ResNet without a stem's name gets `imagenet` (the published network). `image_size` in pixels
-    shapes the small net only. Raises ValueError for an unknown name, with the nearest one.
+    shapes the small net only. `front_end`: the arguments of a `FrontEnd` before it, None for none.
+    Raises ValueError for an unknown name, with the nearest one.
     """
+    if front_end is not None:
+        channels = 2 if front_end["sobel"] else in_channels
+        inner = build_backbone(name, image_size=image_size, in_channels=channels)
+        return FrontEnd(inner, in_channels, **front_end)
     if name == "small":
         return small(image_size, in_channels)
     kind, _, entry = name.partition("-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,7 +27,7 @@ PUBLISHED = {"cc": (0.5, 0.0), "cc-strong": (1.0, 0.0), "cc-strong-blur": (1.0, 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_cc_has_exactly_the_published_list(name: str) -> None:
     strength, blur = PUBLISHED[name]
-    assert get_views(name) == ViewRecipe(
+    assert get_views(name)[0] == ViewRecipe(
         crop_scale=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=0.5, jitter=0.8, brightness=0.8 * strength,
         contrast=0.8 * strength, saturation=0.8 * strength, hue=0.2 * strength, gray=0.2, blur=blur,
         blur_sigma=(0.1, 2.0), vertical_flip=0.0, degrees=0.0, shear=0.0, zoom=(1.0, 1.0), shift=0.0, elastic=0.0,
@@ -34,28 +35,74 @@ def test_cc_has_exactly_the_published_list(name: str) -> None:
     )  # fmt: skip
 
 
+MOCO = {"flip": 0.5, "jitter": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "gray": 0.2}
+LISTS = {
+    "crlc": {**MOCO, "crop_scale": (0.2, 1.0)},
+    "moco-cifar": {**MOCO, "crop_scale": (0.08, 1.0)},
+    "moco-v2": {**MOCO, "crop_scale": (0.2, 1.0), "blur": 0.5, "blur_sigma": (0.1, 2.0)},
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_crlc_and_moco_have_exactly_the_published_lists_for_both_views(name: str) -> None:
+    assert get_views(name) == (ViewRecipe(**LISTS[name]),) * 2
+
+
+def test_crlc_blurs_96_pixels_with_the_published_sigma() -> None:
+    """0.1 to 2 pixels at 96; a recipe counts in pixels of 224."""
+    recipe, other = get_views("crlc-blur")
+    assert [value * 96 / 224 for value in recipe.blur_sigma] == pytest.approx([0.1, 2.0])
+    assert recipe == other == replace(get_views("crlc")[0], blur=0.5, blur_sigma=recipe.blur_sigma)
+
+
+def test_dcdc_crops_the_original_and_changes_the_other_as_published() -> None:
+    """40 pixels cut to 32, nothing else; against colours that are always jittered, by up to 0.4 of the hue circle."""
+    original, perturbed = get_views("dcdc")
+    assert original == ViewRecipe(crop_scale=(0.64, 0.64), crop_ratio=(1.0, 1.0))
+    assert perturbed == ViewRecipe(
+        crop_scale=(0.2, 1.0), flip=0.5, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, gray=0.2
+    )
+
+
+def test_dcdcs_original_view_is_a_window_of_four_fifths_of_the_side() -> None:
+    """On a picture whose red is the column and green the row: the window is whole, upright and anywhere."""
+    line = torch.arange(40, dtype=torch.uint8)
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    image[0], image[1] = line, line[:, None]
+    image[2] = 77
+    a, b = Views(*get_views("dcdc"), size=32)(image.expand(60, -1, -1, -1), torch.Generator().manual_seed(0))
+    place = a[:, :2] * 255
+    start = place[:, :, 0, 0]
+    window = torch.arange(32.0)
+    assert torch.allclose(place[:, 0], (start[:, 0, None] + window)[:, None, :].expand(-1, 32, -1), atol=1e-3)
+    assert torch.allclose(place[:, 1], (start[:, 1, None] + window)[:, :, None].expand(-1, -1, 32), atol=1e-3)
+    assert torch.allclose(a[:, 2] * 255, torch.tensor(77.0), atol=1e-3)
+    assert start.round().unique().tolist() == list(range(9))  # each of 0 to 8 occurs
+    assert (b[:, 2] * 255 - 77).abs().amax() > 20
+
+
 def test_drawings_are_never_mirrored_nor_cut_hard() -> None:
-    recipe = get_views("drawing")
+    recipe, _ = get_views("drawing")
     assert recipe.flip == recipe.vertical_flip == recipe.invert == 0
     assert recipe.crop_scale[0] >= 0.5 and recipe.degrees < 30
 
 
 def test_no_views_are_an_empty_recipe() -> None:
-    assert get_views("none") == ViewRecipe()
+    assert get_views("none") == (ViewRecipe(), ViewRecipe())
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_every_domain_makes_views_and_says_what_it_is_for(name: str) -> None:
     images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
-    a, b = Views(get_views(name), size=16)(images, torch.Generator().manual_seed(0))
+    a, b = Views(*get_views(name), size=16)(images, torch.Generator().manual_seed(0))
     assert a.isfinite().all() and b.isfinite().all() and DOMAINS[name].about
     assert torch.equal(a, b) == (name == "none")
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_a_recipe_survives_its_description_as_json(name: str) -> None:
-    recipe = get_views(name)
-    assert from_description(json.loads(json.dumps(describe(recipe)))) == recipe
+    for recipe in get_views(name):
+        assert from_description(json.loads(json.dumps(describe(recipe)))) == recipe
 
 
 def test_a_description_names_every_setting() -> None:

@@ -87,14 +87,14 @@ def test_the_second_view_does_not_depend_on_what_the_first_was_given() -> None:
 @pytest.mark.parametrize("side", [7, 8, 9, 12, 15, 28, 31, 32, 64])
 def test_no_views_are_the_plain_images_to_the_last_bit(side: int) -> None:
     images = photos(3, side)
-    for x in Views(get_views("none"), size=side)(images, seeded()):
+    for x in Views(*get_views("none"), size=side)(images, seeded()):
         assert torch.equal(x, plain(images))
         assert torch.equal(x, images.float() / 255)
 
 
 def test_no_views_of_another_size_are_resized() -> None:
     images = photos(3, 12)
-    a, _ = Views(get_views("none"), size=6)(images, seeded())
+    a, _ = Views(*get_views("none"), size=6)(images, seeded())
     expected = torch.nn.functional.interpolate(plain(images), (6, 6), mode="bilinear", align_corners=False)
     assert torch.allclose(a, expected, atol=1e-5)
 
@@ -188,6 +188,23 @@ def test_both_views_throw_their_own_coins() -> None:
     a, b = Views(ViewRecipe(flip=0.5), size=4)(images, seeded())
     alike = torch.isclose(a, b, atol=1e-5).flatten(1).all(1)
     assert is_near(int(alike.sum()), 0.5)
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_repeats_are_further_second_views_one_of_every_image_after_the_other(repeats: int) -> None:
+    """Row v * b + i of the second batch is a view of image i; colours tell which image it is."""
+    images = torch.arange(1, 6, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8) * 40
+    views = Views(ViewRecipe(flip=0.5), ViewRecipe(crop_scale=(0.3, 0.9)), size=8)
+    a, b = views(images, seeded(), repeats=repeats)
+    assert len(a) == 5 and torch.allclose(a, plain(images), atol=1e-6)
+    assert torch.allclose(b, plain(images).repeat(repeats, 1, 1, 1), atol=1e-5) and len(b) == 5 * repeats
+
+
+def test_repeats_have_draws_of_their_own() -> None:
+    _, b = Views(ViewRecipe(crop_scale=(0.2, 0.8)), size=12)(photos(4, 24), seeded(), repeats=3)
+    for one, other in ((0, 4), (0, 8), (4, 8)):
+        apart = (b[one : one + 4] - b[other : other + 4]).abs().amax((1, 2, 3))
+        assert apart.min() > 1e-3
 
 
 def flat(level: int, n: int = DRAWS) -> Tensor:

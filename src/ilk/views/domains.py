@@ -16,9 +16,11 @@ from ilk.views.random_views import ViewRecipe
 class Domain(NamedTuple):
     recipe: ViewRecipe
     about: str
+    other: ViewRecipe | None = None  # what happens to the second view, where that is something else
 
 
 CC_LIST = {"crop_scale": (0.08, 1.0), "flip": 0.5, "gray": 0.2}
+MOCO = {"flip": 0.5, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "gray": 0.2}
 STROKES = {
     "degrees": 15.0, "shear": 15.0, "zoom": (0.8, 1.2), "shift": 0.08, "elastic": 0.04,
     "crop_scale": (0.6, 1.0), "brightness": 0.4, "contrast": 0.4,
@@ -72,6 +74,29 @@ DOMAINS: dict[str, Domain] = {
         ViewRecipe(**CC_LIST, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5),  # type: ignore[arg-type]
         "CC as published for ImageNet-10 and ImageNet-Dogs: jitter strength 1, blur",
     ),
+    "crlc": Domain(
+        ViewRecipe(**MOCO, crop_scale=(0.2, 1.0)),  # type: ignore[arg-type]
+        "CRLC's code for CIFAR (SCAN's SimCLR list): crops of 20-100 %, no blur",
+    ),
+    "crlc-blur": Domain(
+        ViewRecipe(**MOCO, crop_scale=(0.2, 1.0), blur=0.5, blur_sigma=(0.1 * 224 / 96, 2.0 * 224 / 96)),  # type: ignore[arg-type]
+        "CRLC's code for STL-10 at 96 pixels: the same and blur",
+    ),
+    "moco-cifar": Domain(
+        ViewRecipe(**MOCO, crop_scale=(0.08, 1.0)),  # type: ignore[arg-type]
+        "MoCo's CIFAR demo, whose other settings SCL has: crops of 8-100 %, no blur",
+    ),
+    "moco-v2": Domain(
+        ViewRecipe(**MOCO, crop_scale=(0.2, 1.0), blur=0.5),  # type: ignore[arg-type]
+        "MoCo v2: crops of 20-100 %, blur; for C2BIN, and for SCL from 64 pixels on",
+    ),
+    "dcdc": Domain(
+        ViewRecipe(crop_scale=(0.64, 0.64), crop_ratio=(1.0, 1.0)),
+        "DCDC and PICA: a random crop of 80 % of the side, against crops of 20-100 % with strong jitter",
+        ViewRecipe(
+            crop_scale=(0.2, 1.0), flip=0.5, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4, gray=0.2
+        ),
+    ),
     "none": Domain(ViewRecipe(), "no change at all (for ablations)"),
 }
 
@@ -80,13 +105,14 @@ def view_names() -> list[str]:
     return ["auto", *DOMAINS]
 
 
-def get_views(name: str) -> ViewRecipe:
-    """The recipe called `name`. Raises ValueError with the nearest name."""
+def get_views(name: str) -> tuple[ViewRecipe, ViewRecipe]:
+    """The recipes called `name`, of the first and the second view. Raises ValueError with the nearest name."""
     if name not in DOMAINS:
         near = get_close_matches(name, DOMAINS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ValueError(f"Unknown views '{name}'.{hint} Known: {', '.join(view_names())}.")
-    return DOMAINS[name].recipe
+    domain = DOMAINS[name]
+    return domain.recipe, domain.other or domain.recipe
 
 
 def choose_views(images: Tensor) -> tuple[str, str]:

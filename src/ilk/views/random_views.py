@@ -81,10 +81,15 @@ class Views:
     def __init__(self, recipe_a: ViewRecipe, recipe_b: ViewRecipe | None = None, *, size: int) -> None:
         self.recipe_a, self.recipe_b, self.size = recipe_a, recipe_b or recipe_a, size
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two views of each image, (b, c, size, size) in [0, 1]. `generator` lives on the images' device."""
+    def __call__(self, images: Tensor, generator: torch.Generator, *, repeats: int = 1) -> tuple[Tensor, Tensor]:
+        """Two views of each image, (b, c, size, size) in [0, 1]. `generator` lives on the images' device.
+
+        `repeats`: how many second views each image gets, (repeats * b, c, size, size): first one of
+        every image, then the next of every image.
+        """
         floats = images / 255
-        return self.view(floats, self.recipe_a, generator), self.view(floats, self.recipe_b, generator)
+        first = self.view(floats, self.recipe_a, generator)
+        return first, self.view(floats.repeat(repeats, 1, 1, 1), self.recipe_b, generator)
 
     def view(self, images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
         """One view of each image; `images` floats in [0, 1]."""
