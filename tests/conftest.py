@@ -96,13 +96,21 @@ def fabric() -> Any:
     return make_fabric("cpu", "float32")
 
 
+def tiny(method: str) -> dict[str, int]:
+    """Those settings of `TINY` that the method knows."""
+    from ilk.methods import get_preset
+
+    preset = get_preset(method, "default")
+    return {name: value for name, value in TINY.items() if any(hasattr(part, name) for part in preset[:2])}
+
+
 @pytest.fixture(scope="session")
 def planned(fabric: Any) -> Callable[..., Any]:
     """`planned(images, k=2, **request)`: a fresh plan for a tiny training on the CPU in float32."""
     from ilk.plan import Request, make_plan
 
     def make(images: Any, k: int = 2, **asked: Any) -> Any:
-        settings = {**TINY, **asked.pop("settings", {})}
+        settings = {**tiny(asked.get("method", "cc")), **asked.pop("settings", {})}
         asked = {"epochs": 4, "backbone": "small", "views": "object", "device": "cpu", **asked}
         return make_plan(Request(n_clusters=k, settings=settings, **asked), images, fabric)
 
@@ -137,7 +145,8 @@ def clusterer() -> Callable[..., Any]:
     from ilk import Clusterer
 
     def make(n_clusters: Any = 2, **asked: Any) -> Any:
-        defaults = {"epochs": 3, "backbone": "small", "views": "object", "settings": TINY, "device": "cpu"}
+        settings = tiny(asked.get("method", "cc"))
+        defaults = {"epochs": 3, "backbone": "small", "views": "object", "settings": settings, "device": "cpu"}
         return Clusterer(n_clusters, **{**defaults, **asked})
 
     return make

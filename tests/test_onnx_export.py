@@ -13,11 +13,14 @@ import torch
 
 import ilk.onnx_export
 from ilk import load_images
+from ilk.methods import METHODS
 from ilk.onnx_export import export_onnx
 from ilk.predict import assign
 
+CASES = [("cc", 1, "none"), *((name, 3, "none") for name in METHODS), ("dcdc", 3, "normalize-sobel")]
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["gray", "colour"])
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
 def exported(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -27,10 +30,13 @@ def exported(
     """A method, the session of its ONNX file, the images, and the difference that was reported."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    images = load_images(pictures(8, gray=request.param == 1)[0])
-    method = planned(images, k=3).method.eval()
+    name, channels, front_end = request.param
+    images = load_images(pictures(8, gray=channels == 1)[0])
+    method = planned(images, k=3, method=name, settings={"front_end": front_end}).method.eval()
+    if hasattr(method, "cluster_heads"):
+        method.cluster_heads.loss = torch.tensor([2.0, 1.0])  # not the first head is the best
     file = tmp_path_factory.mktemp("onnx") / "new" / "model.onnx"
-    worst = export_onnx(method, file, channels=request.param, size=12)
+    worst = export_onnx(method, file, channels=channels, size=12)
     assert [item.name for item in file.parent.iterdir()] == ["model.onnx"]
     return method, onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]), images, worst
 

@@ -72,10 +72,10 @@ def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> floa
 def settled(method: Method) -> Method:
     """A copy on the CPU whose choice of a head is made: tracing cannot follow a choice that a tensor makes."""
     method = copy.deepcopy(method).cpu().eval()
-    choose: Any = getattr(method, "best_head", None)
-    if choose is not None:
-        best = choose()
-        method.best_head = lambda: best  # type: ignore[assignment]  # the tracer calls it instead of the method's own
+    for module in method.modules():
+        choose: Any = getattr(module, "best", None)
+        if choose is not None:
+            module.best = lambda best=choose(): best  # type: ignore[assignment]  # the tracer calls it instead
     return method
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from ilk.methods.base import Method, Preset, Recipe, override
+from ilk.methods.c2bin import C2BIN
 from ilk.methods.cc import CC
+from ilk.methods.crlc import CRLC
+from ilk.methods.dcdc import DCDC
+from ilk.methods.scl import SCL
 
-METHODS: dict[str, type[Method]] = {"cc": CC}
+METHODS: dict[str, type[Method]] = {"cc": CC, "crlc": CRLC, "scl": SCL, "dcdc": DCDC, "c2bin": C2BIN}
 
 
 def get_method(name: str) -> type[Method]:
@@ -27,4 +31,17 @@ def get_preset(method: str, preset: str) -> Preset:
     return presets[preset]
 
 
-__all__ = ["CC", "METHODS", "Method", "Preset", "Recipe", "get_method", "get_preset", "override"]
+__all__ = [
+    "C2BIN",
+    "CC",
+    "CRLC",
+    "DCDC",
+    "METHODS",
+    "SCL",
+    "Method",
+    "Preset",
+    "Recipe",
+    "get_method",
+    "get_preset",
+    "override",
+]

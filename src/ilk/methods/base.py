@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
-Encode = Callable[[int], Tensor]
+from ilk.memory import Twin
+
+
+class Encode(Protocol):
+    def __call__(self, m: int, draws: torch.Generator | None = None) -> Tensor:
+        """Backbone features, in evaluation mode, of up to `m` evenly spaced images, (m, d) float32.
+
+        With `draws`, those of two random views of each, (2, m, d).
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +28,9 @@ class Recipe:
 
     `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`.
     `images_per_cluster`: the batch grows beyond `batch_size` until it holds that many for each cluster.
+    `decay_vectors`: whether weight decay takes biases and normalisation weights too.
+    `front_end`: what the backbone does first: "none", "normalize" (by the collection's mean and standard
+    deviation), "sobel" (gray value, then its two edge images) or "normalize-sobel".
     `schedule`: "constant" or "cosine" (to zero), after `warmup` steps of linear rise.
     """
 
@@ -29,6 +41,8 @@ class Recipe:
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
     momentum: float = 0.9
+    decay_vectors: bool = True
+    front_end: str = "none"
     schedule: str = "constant"
     warmup: int = 0
     batch_size: int = 256
@@ -43,6 +57,7 @@ class Recipe:
             raise ValueError(f"Unknown optimizer '{self.optimizer}'. Use adam, adamw or sgd.")
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"Unknown schedule '{self.schedule}'. Use constant or cosine.")
+        check_choice(self, "front_end", "none", "normalize", "sobel", "normalize-sobel")
         at_least("learning_rate", self.learning_rate, 0, strict=True)
         at_least("weight_decay", self.weight_decay, 0)
         at_least("warmup", self.warmup, 0)
@@ -73,11 +88,21 @@ class Method(nn.Module):
     title: ClassVar[str]
     source: ClassVar[str]
     presets: ClassVar[Mapping[str, Preset]]
+    uses_extra: ClassVar[bool] = False  # whether images that are not to be clustered (`extra`) help
+    uses_known: ClassVar[bool] = False  # whether it learns from a few known labels (`know`)
+    representation: ClassVar[tuple[str, ...]] = ()  # heads that learn likeness, not clusters: another run may take them
     observed: Tensor | None = None
+    extra: bool = False  # set by the loop while a batch of extra images passes
+    repeats: int = 1  # how many second views each image has: `view_b` is (repeats * b, c, h, w), view by view
 
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: Any) -> None:
         super().__init__()
         self.backbone, self.n_clusters, self.n_images, self.config = backbone, n_clusters, n_images, config
+        self.frozen = False
+
+    @property
+    def feature_dim(self) -> int:
+        return int(self.backbone.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
 
     def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The loss terms by name; what is minimised is their sum. `view_*`: (b, c, h, w), `index`: (b,)."""
@@ -104,8 +129,38 @@ class Method(nn.Module):
         h = self.backbone(x)
         return self.assign_features(h), self.embed_features(h)
 
+    def resize(self, n_images: int) -> None:
+        """Training goes on with other images: what is remembered of each image begins anew."""
+        self.n_images = n_images
+
+    def reset_twin(self) -> None:
+        """Makes the moving-average twin, where there is one, a copy of the network; for weights put in from outside."""
+
+    def freeze_backbone(self) -> None:
+        """The backbone is trained no more: no gradients, and its running statistics stay."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Method:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+            for module in self.modules():
+                if isinstance(module, Twin):  # of backbone and a head
+                    module.network[0].eval()
+        return self
+
+    def know(self, codes: Tensor) -> None:
+        """Takes the few known labels: `codes` (n_images,) int64, a cluster or -1. Only if `uses_known`."""
+        raise NotImplementedError
+
+    def takes_extra(self, epoch: int, epochs: int) -> bool:
+        """Whether extra images are passed through in this epoch."""
+        return self.uses_extra
+
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Called before each epoch; `encode(m)` gives backbone features of (up to m) images.
+        """Called before each epoch; `encode` gives backbone features.
 
         Must be a function of its arguments and of the saved state, so that a resumed run equals an
         uninterrupted one. Returns a sentence for the user when something worth saying happened.
@@ -122,27 +177,41 @@ def at_least(name: str, value: float, low: float, *, strict: bool = False) -> No
         raise ValueError(f"{name} must be {'more than' if strict else 'at least'} {low}; got {value}.")
 
 
+def check(config: Any, low: float, *names: str, strict: bool = False) -> None:
+    """`at_least` for fields of a config, by name."""
+    for name in names:
+        at_least(name, getattr(config, name), low, strict=strict)
+
+
+def check_part(config: Any, *names: str) -> None:
+    """Raises ValueError unless the fields are parts of the training in [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} is a part of the training in [0, 1); got {getattr(config, name)}.")
+
+
+def check_choice(config: Any, name: str, *known: str) -> None:
+    """Raises ValueError unless the field is one of the known words."""
+    if getattr(config, name) not in known:
+        raise ValueError(f"{name} must be {' or '.join(known)}; got '{getattr(config, name)}'.")
+
+
 def override(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     """`preset` with some fields of its config or recipe replaced; text is converted to the field's type.
 
     Raises ValueError for an unknown name (suggesting the nearest) or a value of the wrong type.
     """
-    config, recipe = preset.config, preset.recipe
-    known = {field.name: part for part in (recipe, config) for field in fields(part)}
+    known = {field.name: (part, str(field.type)) for part in (preset.recipe, preset.config) for field in fields(part)}
+    recipe: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ValueError(f"There is no setting '{name}'.{hint} Known: {', '.join(sorted(known))}.")
-        part = known[name]
-        kind = next(field.type for field in fields(part) if field.name == name)
-        changed = {name: converted(name, value, str(kind))}
-        if part is recipe:
-            recipe = replace(recipe, **changed)
-        else:
-            config = replace(config, **changed)
-        known = {field.name: part for part in (recipe, config) for field in fields(part)}
-    return Preset(config, recipe, preset.about)
+        part, kind = known[name]
+        (recipe if part is preset.recipe else config)[name] = converted(name, value, kind)
+    return Preset(replace(preset.config, **config), replace(preset.recipe, **recipe), preset.about)
 
 
 def converted(name: str, value: Any, kind: str) -> Any:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ilk.distributed import gather
 from ilk.heads import mlp
-from ilk.kmeans import kmeans
-from ilk.losses import negative_marginal_entropy, nt_xent
-from ilk.methods.base import Encode, Method, Preset, Recipe, at_least
+from ilk.losses import cluster_contrast, negative_marginal_entropy, nt_xent
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
+from ilk.methods.start import due
+from ilk.methods.subheads import SubHeads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class CCConfig:
 
     Ours, off in the paper: `cluster_heads` heads are trained side by side and the one with the lowest
     loss is used; with `warm_start` > 0 the cluster loss waits for that part of the training, and each
-    head then starts from its own k-means of the features instead of from chance.
+    head then starts from its own partition of the features (`start.py`) instead of from chance.
     """
 
     embedding_dim: int = 128
@@ -41,14 +42,10 @@ class CCConfig:
     warm_start: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "cluster_heads"):
-            at_least(name, getattr(self, name), 1)
-        for name in ("instance_temperature", "cluster_temperature"):
-            at_least(name, getattr(self, name), 0, strict=True)
-        for name in ("instance_weight", "cluster_weight", "entropy_weight"):
-            at_least(name, getattr(self, name), 0)
-        if not 0 <= self.warm_start < 1:
-            raise ValueError(f"warm_start is a part of the training in [0, 1); got {self.warm_start}.")
+        check(self, 1, "embedding_dim", "cluster_heads")
+        check(self, 0, "instance_temperature", "cluster_temperature", strict=True)
+        check(self, 0, "instance_weight", "cluster_weight", "entropy_weight")
+        check_part(self, "warm_start")
 
 
 class CC(Method):
@@ -57,95 +54,53 @@ class CC(Method):
     name = "cc"
     title = "Contrastive Clustering"
     source = "Li et al., AAAI 2021"
+    representation = ("instance_head",)
     config: CCConfig
-    started: Tensor
-    head_loss: Tensor
+    uses_extra = True
 
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: CCConfig) -> None:
         super().__init__(backbone, n_clusters, n_images, config)
-        d = int(backbone.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
+        d = self.feature_dim
         self.instance_head = mlp(d, d, config.embedding_dim)
-        self.cluster_heads = nn.ModuleList(mlp(d, d, n_clusters) for _ in range(config.cluster_heads))
-        self.clustering = config.warm_start == 0  # `started` without a wait for the device
-        self.register_buffer("started", torch.tensor(self.clustering))
-        self.register_load_state_dict_post_hook(read_started)
-        self.register_buffer("head_loss", torch.zeros(config.cluster_heads))  # running mean, lowest is used
+        self.cluster_heads = SubHeads(lambda: mlp(d, d, n_clusters), config.cluster_heads, wait=config.warm_start > 0)
 
     def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
         h_a, h_b = self.backbone(view_a), self.backbone(view_b)  # apart: each view has its own batch statistics
         z_a, z_b = gather(self.instance_head(h_a)), gather(self.instance_head(h_b))  # (n, d)
         terms = {"instance": self.config.instance_weight * nt_xent(z_a, z_b, self.config.instance_temperature)}
-        if not self.clustering:
+        if self.extra or not self.cluster_heads.active:
             self.observed = None
             return terms
-        h_a, h_b = gather(h_a), gather(h_b)
-        log_a = [head(h_a).float().log_softmax(1) for head in self.cluster_heads]  # (n, k) each
-        log_b = [head(h_b).float().log_softmax(1) for head in self.cluster_heads]
-        t = self.config.cluster_temperature
-        contrast = torch.stack([nt_xent(a.exp().T, b.exp().T, t) for a, b in zip(log_a, log_b, strict=True)])
-        entropy = torch.stack(
-            [negative_marginal_entropy(a) + negative_marginal_entropy(b) for a, b in zip(log_a, log_b, strict=True)]
-        )
-        contrast, entropy = self.config.cluster_weight * contrast, self.config.entropy_weight * entropy
-        self.follow(contrast.detach() + entropy.detach())
-        self.observed = torch.stack(log_a).detach().index_select(0, self.head_loss.argmin().view(1))[0].exp()
-        return terms | {"cluster": contrast.mean(), "entropy": entropy.mean()}
-
-    @torch.no_grad()
-    def follow(self, losses: Tensor) -> None:
-        """Keeps a running mean of each head's loss over about the last hundred steps."""
-        self.head_loss = torch.where(self.head_loss == 0, losses, self.head_loss.lerp(losses, 0.01))
-
-    def best_head(self) -> int:
-        return int(self.head_loss.argmin())
+        log_a = self.cluster_heads.logits(gather(h_a)).log_softmax(2)  # (heads, n, k)
+        log_b = self.cluster_heads.logits(gather(h_b)).log_softmax(2)
+        pairs = list(zip(log_a, log_b, strict=True))
+        contrast = [cluster_contrast(a.exp(), b.exp(), self.config.cluster_temperature) for a, b in pairs]
+        entropy = [negative_marginal_entropy(a) + negative_marginal_entropy(b) for a, b in pairs]
+        cluster = self.config.cluster_weight * torch.stack(contrast)  # (heads,)
+        balance = self.config.entropy_weight * torch.stack(entropy)
+        self.cluster_heads.follow((cluster + balance).detach())
+        self.observed = self.cluster_heads.observe(log_a)
+        return terms | {"cluster": cluster.mean(), "entropy": balance.mean()}
 
     def assign_features(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.cluster_heads[self.best_head()](h)
-        return logits.float().softmax(1)
+        return self.cluster_heads.assign(h)
 
     def embed_features(self, h: Tensor) -> Tensor:
         z: Tensor = self.instance_head(h)
         return F.normalize(z.float(), dim=1)
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Starts the cluster heads from k-means partitions of the features, once, when their time has come."""
-        if self.clustering or epoch < int(self.config.warm_start * epochs):
+        """Starts the cluster heads from partitions of the features, once, when their time has come."""
+        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
             return None
-        features = encode(20_000)
-        generator = torch.Generator(features.device).manual_seed(seed * 1_000_003 + epoch)
-        partitions = kmeans(
-            F.normalize(features, dim=1), self.n_clusters, generator=generator, restarts=self.config.cluster_heads
-        )
-        labels = torch.stack([partition.labels for partition in partitions])  # (heads, n)
-        fit_heads(self.cluster_heads, features, labels, generator)
-        self.clustering = True
-        self.started.fill_(True)
-        heads = "1 cluster head starts" if len(labels) == 1 else f"{len(labels)} cluster heads start"
-        return f"{heads} from k-means of the features of {len(features):,} images"
-
-
-def read_started(method: CC, _: object) -> None:
-    method.clustering = bool(method.started)
-
-
-def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-    """Teaches each head its row of `labels`, (heads, n), on fixed `features`, (n, d): 200 steps of Adam."""
-    optimizer = torch.optim.Adam(heads.parameters(), lr=3e-3)
-    for _ in range(200):
-        rows = torch.randint(len(features), (256,), generator=generator, device=features.device)
-        losses = [
-            F.cross_entropy(head(features[rows]), target[rows]) for head, target in zip(heads, labels, strict=True)
-        ]
-        optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        optimizer.step()
+        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
 
 
 CC.presets = {
     "default": Preset(
         CCConfig(cluster_heads=10, warm_start=0.5, entropy_weight=0.3),
         Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
-        "best we found on small images and CPUs: several heads, started from k-means half-way",
+        "best we found on small images and CPUs: several heads, started half-way from the features",
     ),
     "paper": Preset(
         CCConfig(),

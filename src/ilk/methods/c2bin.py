@@ -1,0 +1,157 @@
+"""C2BIN: images are only pulled together, as in BYOL; contrasting clusters of several sizes tells them apart.
+
+Source: Contrasting Clusters while Bootstrapping Instances, anonymous submission to ICLR 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ilk.distributed import gather
+from ilk.heads import mlp
+from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
+from ilk.memory import Twin
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
+from ilk.methods.start import due
+from ilk.methods.subheads import SubHeads
+
+
+@dataclass(frozen=True, kw_only=True)
+class C2BINConfig:
+    """Settings of C2BIN; the defaults are the paper's for clustering (table 10).
+
+    `hidden_dim`, `embedding_dim`: of projector and predictor; `batch_norm` in their hidden layer (not
+    mentioned in the paper; BYOL has it and is fragile without). `twin_momentum`: of the follower (gamma).
+    `scales`: sizes of the further cluster predictors, as text. `temperature`: tau. Weights:
+    `align_weight` (1), `cluster_weight` (lambda_clust), `entropy_weight` (lambda_ent).
+    Readings of a text that leaves them open: `symmetric` alignment and contrast, averaged over both
+    directions; columns compared by cosine (`normalize`; raw otherwise, which favours large clusters);
+    `include_positive` puts the positive into the denominator, which the formula as printed leaves out.
+    Ours, off in the paper: `cluster_heads` predictors of the wanted size, lowest loss used, waiting for
+    the part `warm_start` of the training and then started from the features (`start.py`).
+    """
+
+    hidden_dim: int = 512
+    embedding_dim: int = 512
+    batch_norm: bool = True
+    twin_momentum: float = 0.995
+    scales: str = "40,160"
+    temperature: float = 1.0
+    align_weight: float = 1.0
+    cluster_weight: float = 1.0
+    entropy_weight: float = 1.0
+    symmetric: bool = True
+    normalize: bool = True
+    include_positive: bool = False
+    cluster_heads: int = 1
+    warm_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, 1, "hidden_dim", "embedding_dim", "cluster_heads")
+        check(self, 0, "temperature", strict=True)
+        check(self, 0, "align_weight", "cluster_weight", "entropy_weight")
+        check_part(self, "twin_momentum", "warm_start")
+        if any(size < 2 for size in self.sizes):
+            raise ValueError(f"scales are cluster numbers of at least 2, such as 40,160; got '{self.scales}'.")
+
+    @property
+    def sizes(self) -> list[int]:
+        """`scales` as numbers."""
+        try:
+            return [int(word) for word in self.scales.replace(" ", "").split(",") if word]
+        except ValueError:
+            raise ValueError(f"scales are whole numbers, such as 40,160; got '{self.scales}'.") from None
+
+
+class C2BIN(Method):
+    """Runner and follower with a predictor between them, and linear cluster predictors on the runner's encoder."""
+
+    name = "c2bin"
+    title = "Contrasting Clusters while Bootstrapping Instances"
+    source = "anonymous, submitted to ICLR 2021"
+    representation = ("projector", "predictor")
+    config: C2BINConfig
+
+    def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: C2BINConfig) -> None:
+        super().__init__(backbone, n_clusters, n_images, config)
+        d = self.feature_dim
+        self.projector = mlp(d, config.hidden_dim, config.embedding_dim, batch_norm=config.batch_norm)
+        self.predictor = mlp(
+            config.embedding_dim, config.hidden_dim, config.embedding_dim, batch_norm=config.batch_norm
+        )
+        self.cluster_heads = SubHeads(
+            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0
+        )
+        self.scale_heads = nn.ModuleList(nn.Linear(d, size) for size in config.sizes)
+        self.follower = Twin(self.runner(), config.twin_momentum)
+
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        h_a, h_b = self.backbone(view_a), self.backbone(view_b)
+        align = alignment(self.predictor(self.projector(h_a)), self.follower(view_b))
+        if config.symmetric:
+            align = (align + alignment(self.predictor(self.projector(h_b)), self.follower(view_a))) / 2
+        terms = {"align": config.align_weight * align}
+        h_a, h_b = gather(h_a), gather(h_b)
+        scales = [self.cluster_terms(head(h_a), head(h_b)) for head in self.scale_heads]
+        self.observed = None
+        if self.cluster_heads.active:
+            logits = self.cluster_heads.logits(h_a), self.cluster_heads.logits(h_b)  # (heads, n, k)
+            heads = torch.stack([self.cluster_terms(*pair) for pair in zip(*logits, strict=True)])  # (heads, 2)
+            self.cluster_heads.follow(heads.sum(1).detach())
+            self.observed = self.cluster_heads.observe(logits[0].log_softmax(2))
+            scales.append(heads.mean(0))
+        if scales:
+            terms["cluster"], terms["entropy"] = torch.stack(scales).sum(0)
+        return terms
+
+    def cluster_terms(self, logits_a: Tensor, logits_b: Tensor) -> Tensor:
+        """Batch-wise contrast of assignment vectors and marginal entropy of one predictor, weighted, (2,)."""
+        config = self.config
+        log_a, log_b = logits_a.float().log_softmax(1), logits_b.float().log_softmax(1)
+        vectors = cluster_contrast(
+            log_a.exp(), log_b.exp(), config.temperature, negatives="other_view", symmetric=config.symmetric,
+            include_positive=config.include_positive, normalize=config.normalize,
+        )  # fmt: skip
+        entropy = (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
+        return config.cluster_weight * torch.stack([vectors, config.entropy_weight * entropy])
+
+    def runner(self) -> nn.Sequential:
+        """Encoder and projector, which the follower follows."""
+        return nn.Sequential(self.backbone, self.projector)
+
+    def after_step(self) -> None:
+        self.follower.follow(self.runner())
+
+    def reset_twin(self) -> None:
+        self.follower.reset(self.runner())
+
+    def assign_features(self, h: Tensor) -> Tensor:
+        return self.cluster_heads.assign(h)
+
+    def embed_features(self, h: Tensor) -> Tensor:
+        return F.normalize(h.float(), dim=1)
+
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Starts the predictors of the wanted size from partitions of the features, once, when their time has come."""
+        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
+            return None
+        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
+
+
+C2BIN.presets = {
+    "default": Preset(
+        C2BINConfig(cluster_heads=10, warm_start=0.5, twin_momentum=0.99, temperature=0.3),
+        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        "best we found on small images and CPUs: several heads, started half-way from the features",
+    ),
+    "paper": Preset(
+        C2BINConfig(),
+        Recipe(backbone="resnet34-pica", image_size=32, views="moco-v2", schedule="cosine", epochs=100),
+        "the published settings for CIFAR-10: ResNet-34, Adam 3e-4 to zero, 100 epochs",
+    ),
+}

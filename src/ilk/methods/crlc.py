@@ -1,0 +1,222 @@
+"""CRLC: two views of an image should get the same embedding and, with certainty, the same cluster.
+
+Source: Do, Tran, Venkatesh. Clustering by Maximizing Mutual Information Across Views. ICCV 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ilk.distributed import gather
+from ilk.heads import kaiming, mlp
+from ilk.losses import (
+    CRITICS,
+    bank_contrast,
+    cluster_contrast,
+    logit_clamp,
+    negative_marginal_entropy,
+    nt_xent,
+    probability_contrast,
+)
+from ilk.memory import RowBank
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.start import due
+from ilk.methods.subheads import SubHeads
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRLCConfig:
+    """Settings of CRLC; the defaults are the paper's, those of the released code in the preset `released`.
+
+    `embedding_dim`, `feature_temperature`: representation head and its contrast (L_FC). `cluster_heads`:
+    S independent cluster heads. `critic`: log_dot, dot, neg_l2 or neg_jsd; `smoothing`: gamma.
+    `framework`: "in_batch" (SimCLR form) or "memory_bank" (eq. 10), whose rows move with `bank_momentum`
+    (alpha) and which gives `bank_negatives` rows a step, drawn uniformly (the number is ours).
+    Weights: `cluster_weight` of the probability contrast, `entropy_weight` (lambda_1) of the mean marginal
+    entropy of both views, `feature_weight` (lambda_2) of L_FC, `clamp_weight` of the pull on logits beyond
+    `clamp_bound` (released code only), `supervised_weight` of the cross entropy on known labels.
+    For ablations, off: `consistency_weight` (minus log of p_a . p_b of the same image, no negatives) and
+    `column_weight` (the cluster loss of CC).
+    Ours, off in the paper: `warm_start`, see `SubHeads`.
+    """
+
+    embedding_dim: int = 128
+    feature_temperature: float = 0.1
+    cluster_heads: int = 10
+    critic: str = "log_dot"
+    smoothing: float = 0.01
+    framework: str = "in_batch"
+    bank_momentum: float = 0.5
+    bank_negatives: int = 4096
+    cluster_weight: float = 1.0
+    entropy_weight: float = 1.0
+    feature_weight: float = 10.0
+    clamp_weight: float = 0.0
+    clamp_bound: float = 25.0
+    supervised_weight: float = 1.0
+    consistency_weight: float = 0.0
+    column_weight: float = 0.0
+    warm_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, 1, "embedding_dim", "cluster_heads", "bank_negatives")
+        check(self, 0, "feature_temperature", "clamp_bound", strict=True)
+        check(self, 0, "cluster_weight", "entropy_weight", "feature_weight", "clamp_weight", "supervised_weight")
+        check(self, 0, "consistency_weight", "column_weight")
+        check_part(self, "smoothing", "bank_momentum", "warm_start")
+        check_choice(self, "critic", *CRITICS)
+        check_choice(self, "framework", "in_batch", "memory_bank")
+
+
+class CRLC(Method):
+    """Representation head and S cluster heads on one backbone, both taught by contrasting images."""
+
+    name = "crlc"
+    title = "Clustering by Maximizing Mutual Information Across Views"
+    source = "Do et al., ICCV 2021"
+    representation = ("feature_head",)
+    uses_known = True
+    config: CRLCConfig
+    known: Tensor
+    steps: Tensor
+
+    def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: CRLCConfig) -> None:
+        super().__init__(backbone, n_clusters, n_images, config)
+        d = self.feature_dim
+        self.feature_head = kaiming(mlp(d, d, config.embedding_dim))
+        self.cluster_heads = SubHeads(
+            lambda: kaiming(mlp(d, d, n_clusters)), config.cluster_heads, wait=config.warm_start > 0
+        )
+        self.register_buffer("known", torch.full((n_images,), -1))  # a cluster where it is known
+        self.semi_supervised = False
+        if config.framework == "memory_bank":
+            self.bank = RowBank(config.cluster_heads, n_images, n_clusters, config.bank_momentum)
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # seeds the draw of negatives
+            self.step = 0
+        self.register_load_state_dict_post_hook(read_state)
+
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+        config, heads = self.config, self.cluster_heads
+        h_a, h_b = self.backbone(view_a), self.backbone(view_b)
+        z_a, z_b = gather(self.feature_head(h_a)), gather(self.feature_head(h_b))  # (n, d)
+        terms = {"feature": config.feature_weight * nt_xent(z_a, z_b, config.feature_temperature)}
+        self.observed = None
+        if not heads.active:
+            return terms
+        logits_a, logits_b = heads.logits(gather(h_a)), heads.logits(gather(h_b))  # (heads, n, k)
+        log_a, log_b = logits_a.log_softmax(2), logits_b.log_softmax(2)
+        index = gather(index)
+        cluster = config.cluster_weight * self.probability_term(log_a, log_b, index)  # (heads,)
+        entropy = config.entropy_weight * over_heads(mean_marginal_entropy, log_a, log_b)
+        heads.follow((cluster + entropy).detach())
+        self.observed = heads.observe(log_a)
+        terms |= {"cluster": cluster.mean(), "entropy": entropy.mean()}
+        if config.clamp_weight:
+            pull = over_heads(lambda a, b: logit_clamp(torch.cat([a, b]), config.clamp_bound), logits_a, logits_b)
+            terms["clamp"] = config.clamp_weight * pull.mean()
+        if config.consistency_weight:
+            terms["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean()
+        if config.column_weight:
+            columns = over_heads(lambda a, b: cluster_contrast(a.exp(), b.exp(), 1.0), log_a, log_b)
+            terms["column"] = config.column_weight * columns.mean()
+        if self.semi_supervised:
+            terms["known"] = config.supervised_weight * self.known_term(log_a, log_b, self.known[index])
+        return terms
+
+    def probability_term(self, log_a: Tensor, log_b: Tensor, index: Tensor) -> Tensor:
+        """L_PC of each head, (heads,), in the batch or against the memory bank.
+
+        The paper has one view a step in the second form; here both are contrasted with the bank, and a
+        row moves towards their mean.
+        """
+        config = self.config
+        if config.framework == "in_batch":
+            return over_heads(lambda a, b: probability_contrast(a, b, config.critic, config.smoothing), log_a, log_b)
+        generator = torch.Generator().manual_seed(self.step)
+        drawn = torch.randint(self.n_images, (config.bank_negatives,), generator=generator).to(index.device)
+        terms = [
+            bank_contrast(torch.cat([a, b]), rows[index].repeat(2, 1), rows[drawn], config.critic, config.smoothing)
+            for a, b, rows in zip(log_a, log_b, self.bank.rows.clone(), strict=True)
+        ]
+        if self.training:
+            self.bank.move(index, (log_a.detach().exp() + log_b.detach().exp()) / 2)
+            self.step += 1
+            self.steps += 1
+        return torch.stack(terms)
+
+    def known_term(self, log_a: Tensor, log_b: Tensor, codes: Tensor) -> Tensor:
+        """Cross entropy with the known clusters over both views and all heads; 0 where the batch has none."""
+        rows = codes >= 0
+        target = codes.clamp_min(0).expand(len(log_a), -1)
+        surprise = -(log_a + log_b).gather(2, target[:, :, None])[:, :, 0] / 2  # (heads, n)
+        return (surprise * rows).sum() / (rows.sum().clamp_min(1) * len(log_a))
+
+    def resize(self, n_images: int) -> None:
+        super().resize(n_images)
+        self.known = torch.full((n_images,), -1, device=self.known.device)
+        self.semi_supervised = False
+        if self.config.framework == "memory_bank":
+            self.bank.resize(n_images)
+
+    def know(self, codes: Tensor) -> None:
+        self.known.copy_(codes)
+        self.semi_supervised = bool((codes >= 0).any())
+
+    def assign_features(self, h: Tensor) -> Tensor:
+        return self.cluster_heads.assign(h)
+
+    def embed_features(self, h: Tensor) -> Tensor:
+        z: Tensor = self.feature_head(h)
+        return F.normalize(z.float(), dim=1)
+
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Starts the cluster heads from partitions of the features, once, when their time has come."""
+        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
+            return None
+        known = self.known if self.semi_supervised else None
+        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch, known)
+
+
+def over_heads(loss, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    """`loss(a, b)` head by head, (heads,). `a`, `b`: (heads, n, k)."""
+    return torch.stack([loss(*pair) for pair in zip(a, b, strict=True)])
+
+
+def mean_marginal_entropy(log_a: Tensor, log_b: Tensor) -> Tensor:
+    return (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
+
+
+def read_state(method: CRLC, _: object) -> None:
+    method.semi_supervised = bool((method.known >= 0).any())
+    if method.config.framework == "memory_bank":
+        method.step = int(method.steps)
+
+
+PAPER = Recipe(
+    backbone="resnet34-cifar", image_size=32, views="crlc", front_end="normalize", optimizer="sgd", learning_rate=0.1,
+    weight_decay=5e-4, decay_vectors=False, batch_size=512, epochs=2000,
+)  # fmt: skip
+CRLC.presets = {
+    "default": Preset(
+        CRLCConfig(warm_start=0.5, clamp_weight=0.01),
+        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        "best we found on small images and CPUs: heads, started half-way from the features",
+    ),
+    "paper": Preset(
+        CRLCConfig(), PAPER, "the published settings for CIFAR-10: ResNet-34, SGD 0.1, 2,000 epochs (a GPU and days)"
+    ),
+    "released": Preset(
+        CRLCConfig(entropy_weight=2.0, clamp_weight=0.01),
+        PAPER,
+        "the authors' code: entropy weight 2, logits pulled back beyond 25",
+    ),
+    "memory-bank": Preset(
+        CRLCConfig(framework="memory_bank"),
+        PAPER,
+        "the paper's second form: contrast with a memory bank instead of the batch",
+    ),
+}

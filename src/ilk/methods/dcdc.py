@@ -1,0 +1,158 @@
+"""DCDC: the assignments themselves are contrasted, images by rows and clusters by columns.
+
+Source: Dang, Deng, Yang, Huang. Doubly Contrastive Deep Clustering. arXiv 2103.05484, 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ilk.distributed import gather
+from ilk.losses import cluster_contrast, contrast, negative_marginal_entropy
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
+from ilk.methods.start import due
+from ilk.methods.subheads import SubHeads
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCDCConfig:
+    """Settings of DCDC; the defaults are the paper's for CIFAR-10 (tables II and III).
+
+    `temperature`: of both contrasts (0.3 for CIFAR-100 and STL-10). `over_clusters`: size of the
+    over-clustering head (700 for Tiny-ImageNet); 0 leaves it out. `repeats`: perturbed views an image.
+    `mask_same_image`: the other perturbed views of the same image are no negatives (the paper and code
+    count them as such). Weights: of the sample view, the class view and the marginal entropy (0 in the
+    paper, 1 in the released code).
+    Ours, off in the paper: `symmetric` contrasts in both directions; `cluster_heads` heads side by side,
+    lowest loss used; until the part `warm_start` of the training only the over-clustering head is trained,
+    then the cluster heads start from the features (`start.py`).
+    """
+
+    temperature: float = 0.5
+    over_clusters: int = 70
+    repeats: int = 3
+    mask_same_image: bool = False
+    symmetric: bool = False
+    sample_weight: float = 1.0
+    class_weight: float = 1.0
+    entropy_weight: float = 0.0
+    cluster_heads: int = 1
+    warm_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, 0, "temperature", strict=True)
+        check(self, 0, "over_clusters", "sample_weight", "class_weight", "entropy_weight")
+        check(self, 1, "repeats", "cluster_heads")
+        check_part(self, "warm_start")
+        if self.sample_weight + self.class_weight == 0:
+            raise ValueError("Without sample_weight and class_weight nothing is contrasted; set one above 0.")
+        if self.over_clusters == 1:
+            raise ValueError("over_clusters must be 0 (no over-clustering head) or at least 2; got 1.")
+        if self.warm_start and not self.over_clusters:
+            raise ValueError("warm_start needs the over-clustering head; set over_clusters or warm_start=0.")
+
+
+class DCDC(Method):
+    """A linear cluster head and a linear over-clustering head, trained in turn, an epoch each.
+
+    What the paper calls an epoch, one pass for each head, is two epochs here; the last is the cluster
+    head's. Images that are not to be clustered (`extra`) pass in the over-clustering epochs.
+    """
+
+    name = "dcdc"
+    title = "Doubly Contrastive Deep Clustering"
+    source = "Dang et al., 2021"
+    uses_extra = True
+    config: DCDCConfig
+
+    def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: DCDCConfig) -> None:
+        super().__init__(backbone, n_clusters, n_images, config)
+        d = self.feature_dim
+        self.cluster_heads = SubHeads(
+            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0
+        )
+        self.over_head = SubHeads(lambda: nn.Linear(d, config.over_clusters), 1) if config.over_clusters else None
+        self.repeats = config.repeats
+        self.over = False  # whose turn it is; `start_epoch` says it anew each epoch
+
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+        h_a = gather(self.backbone(view_a))  # (n, d), the original view
+        h_b = torch.cat([gather(part) for part in self.backbone(view_b).chunk(self.repeats)])  # (r n, d), view by view
+        if self.over_head is not None and (self.over or self.extra or not self.cluster_heads.active):
+            self.observed = None
+            if self.cluster_heads.active and not self.extra:
+                with torch.no_grad():
+                    self.observed = self.cluster_heads.observe(self.cluster_heads.logits(h_a).log_softmax(2))
+            return {f"over_{name}": term.mean() for name, term in self.terms(self.over_head, h_a, h_b).items()}
+        terms = self.terms(self.cluster_heads, h_a, h_b)
+        return {name: term.mean() for name, term in terms.items()}
+
+    def terms(self, heads: SubHeads, h_a: Tensor, h_b: Tensor) -> dict[str, Tensor]:
+        """The losses of each head, (heads,): sample view, class view, entropy of the original views."""
+        config, n = self.config, len(h_a)
+        log_a = heads.logits(h_a).log_softmax(2)  # (heads, n, k)
+        a, b = log_a.exp().repeat(1, self.repeats, 1), heads.logits(h_b).softmax(2)  # (heads, r n, k)
+        same = None
+        if config.mask_same_image and self.repeats > 1:
+            image = torch.arange(n, device=h_a.device).repeat(self.repeats)
+            same = image[:, None] == image[None, :]
+        terms: dict[str, list[Tensor]] = {"sample": [], "class": [], "entropy": []}
+        for y_a, y_b, log_y in zip(a, b, log_a, strict=True):
+            terms["sample"].append(
+                contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric, ignore=same)
+            )
+            terms["class"].append(
+                cluster_contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric)
+            )
+            terms["entropy"].append(negative_marginal_entropy(log_y))
+        weights = {"sample": config.sample_weight, "class": config.class_weight, "entropy": config.entropy_weight}
+        found = {name: weights[name] * torch.stack(values) for name, values in terms.items() if weights[name]}
+        if heads is self.cluster_heads:
+            heads.follow(torch.stack(list(found.values())).sum(0).detach())
+            self.observed = heads.observe(log_a)
+        return found
+
+    def assign_features(self, h: Tensor) -> Tensor:
+        return self.cluster_heads.assign(h)
+
+    def embed_features(self, h: Tensor) -> Tensor:
+        return F.normalize(h.float(), dim=1)
+
+    def takes_extra(self, epoch: int, epochs: int) -> bool:
+        return self.turn(epoch, epochs)
+
+    def turn(self, epoch: int, epochs: int) -> bool:
+        """Whether the epoch is the over-clustering head's: every other one, the last is not."""
+        if self.over_head is None:
+            return False
+        return not due(epoch, epochs, self.config.warm_start) or (epochs - 1 - epoch) % 2 == 1
+
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Gives the turn to a head; starts the cluster heads from the features when their time has come."""
+        self.over = self.turn(epoch, epochs)
+        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
+            return None
+        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
+
+
+PAPER = Recipe(
+    backbone="resnet34-pica", image_size=32, views="dcdc", front_end="normalize-sobel", learning_rate=1e-3,
+    batch_size=50, epochs=400,
+)  # fmt: skip
+DCDC.presets = {
+    "default": Preset(
+        DCDCConfig(cluster_heads=10, warm_start=0.5, repeats=1, symmetric=True),
+        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        "best we found on small images and CPUs: several heads, started half-way from the features",
+    ),
+    "paper": Preset(
+        DCDCConfig(), PAPER, "the published settings for CIFAR-10: ResNet-34 on edges, Adam 1e-3, 2 x 200 epochs"
+    ),
+    "released": Preset(
+        DCDCConfig(entropy_weight=1.0), PAPER, "the authors' code: as the paper, and the entropy of the mean assignment"
+    ),
+}

@@ -1,0 +1,285 @@
+"""SCL: an image is told apart from the images of *other* clusters only, whose keys wait in one bank a cluster.
+
+Source: Huang, Gong. Deep Clustering by Semantic Contrastive Learning. BMVC 2022 (arXiv 2103.02662).
+No code was published; where the paper is silent this follows MoCo, PICA and ODC, as it says it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ilk.distributed import gather
+from ilk.heads import mlp
+from ilk.kmeans import merge_and_split, squared_distance
+from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
+from ilk.memory import KeyBanks, Twin
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.start import due, fit_heads, partitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCLConfig:
+    """Settings of SCL; the defaults are the paper's, and our readings where it is silent.
+
+    `embedding_dim`, `projection` ("mlp" as MoCo v2, or "linear"), `temperature`, `twin_momentum` of the
+    key encoder. `queue`: K, the keys a query is contrasted with; a bank holds K / (C - 1), and K is never
+    more than the images there are. `contrast_weight`, `cluster_weight`: alpha and beta.
+    `cd_to_features`: cluster discrimination teaches the encoder too, not the classifier alone.
+    `hard_weights`: images that moved between clusters weigh more; `first_moves`: s at the start (0; 1
+    keeps images in play that never move); `count_moves`: on labels "after" or "before" merge-and-split.
+    `under_clustering`: the joint task with C/2 clusters (left out if that is below 2); `instance_task`:
+    the joint task with all banks as negatives (plain MoCo). `min_cluster`: smallest cluster that
+    merge-and-split leaves alone; None: 0.156 of the average size, as in ODC.
+    `batch_parts`: BatchNorm sees the batch in that many parts, other ones for the keys (MoCo's remedy
+    against images that recognise each other by their statistics).
+    For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` takes
+    new labels from the banks' vote.
+    Ours, off in the paper: `symmetric` takes queries from both views; until the part `warm_start` of the
+    training only the instance task is trained, then labels, banks and classifiers start from a partition
+    of the features (`start.py`).
+    """
+
+    embedding_dim: int = 128
+    projection: str = "mlp"
+    temperature: float = 0.1
+    twin_momentum: float = 0.9
+    queue: int = 4096
+    contrast_weight: float = 1.0
+    cluster_weight: float = 1.0
+    cd_to_features: bool = False
+    hard_weights: bool = True
+    first_moves: int = 0
+    count_moves: str = "after"
+    under_clustering: bool = True
+    instance_task: bool = True
+    min_cluster: int | None = None
+    batch_parts: int = 1
+    symmetric: bool = False
+    cross_cluster: bool = True
+    cluster_discrimination: bool = True
+    warm_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, 1, "embedding_dim", "queue", "batch_parts")
+        check(self, 0, "temperature", strict=True)
+        check(self, 0, "contrast_weight", "cluster_weight", "first_moves")
+        check_part(self, "twin_momentum", "warm_start")
+        check_choice(self, "projection", "mlp", "linear")
+        check_choice(self, "count_moves", "after", "before")
+        if self.min_cluster is not None:
+            check(self, 0, "min_cluster")
+        if self.warm_start and not self.instance_task:
+            raise ValueError("warm_start trains the instance task first; set instance_task=true or warm_start=0.")
+
+
+class Task(nn.Module):
+    """One clustering of all images: their labels, the banks of its clusters, and a linear classifier."""
+
+    labels: Tensor
+    moves: Tensor
+
+    def __init__(self, clusters: int, n_images: int, config: SCLConfig) -> None:
+        super().__init__()
+        self.clusters = clusters
+        self.classifier = nn.Linear(config.embedding_dim, clusters)
+        self.banks = KeyBanks(clusters, bank_rows(clusters, n_images, config), config.embedding_dim)
+        self.register_buffer("labels", torch.randint(clusters, (n_images,)))
+        self.register_buffer("moves", torch.full((n_images,), config.first_moves))  # s
+
+    def weights(self, index: Tensor) -> Tensor:
+        """How much each image of the batch counts, (n,), in sum 1; all alike while none has moved."""
+        moves = self.moves[index] + 1e-6
+        return moves / moves.sum()
+
+    def relabel(self, q: Tensor, labels: Tensor, config: SCLConfig, generator: torch.Generator) -> None:
+        """Takes new labels for all images, balanced by merge-and-split, and counts who moved."""
+        least = config.min_cluster
+        if least is None:
+            least = max(2, round(0.156 * len(labels) / self.clusters))
+        balanced = merge_and_split(q, labels, self.clusters, least, generator)
+        self.moves += (balanced if config.count_moves == "after" else labels) != self.labels
+        self.labels.copy_(balanced)
+
+    def begin(self, encode: Encode, h: Tensor, q: Tensor, generator: torch.Generator) -> None:
+        """Starts labels from a partition of the features `h`, and the classifier and the banks from the labels."""
+        _, found = partitions(encode, self.clusters, 10, generator)
+        parts = F.normalize(h, dim=1).split(4096)
+        self.labels.copy_(torch.cat([squared_distance(part, found[0].centres).argmin(1) for part in parts]))
+        fit_heads(nn.ModuleList([self.classifier]), q, self.labels[None], generator)
+        order = torch.randperm(len(q), generator=generator, device=q.device)
+        self.banks.push(q[order], self.labels[order])
+
+
+def bank_rows(clusters: int, n_images: int, config: SCLConfig) -> int:
+    """The keys of one bank: K / (C - 1), K at most the number of images."""
+    return max(1, min(config.queue, n_images) // (clusters - 1))
+
+
+class SCL(Method):
+    """An encoder, its momentum twin, and two or three joint tasks: target clusters, half as many, instances."""
+
+    name = "scl"
+    title = "Deep Clustering by Semantic Contrastive Learning"
+    source = "Huang and Gong, BMVC 2022"
+    representation = ("projection",)
+    config: SCLConfig
+    started: Tensor
+
+    def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: SCLConfig) -> None:
+        super().__init__(backbone, n_clusters, n_images, config)
+        d = self.feature_dim
+        linear = config.projection == "linear"
+        self.projection = nn.Linear(d, config.embedding_dim) if linear else mlp(d, d, config.embedding_dim)
+        self.twin = Twin(self.encoder(), config.twin_momentum)
+        self.target = Task(n_clusters, n_images, config)
+        halved = config.under_clustering and n_clusters // 2 >= 2
+        self.under = Task(n_clusters // 2, n_images, config) if halved else None
+        self.clustering = config.warm_start == 0  # `started` without waiting for the device
+        self.register_buffer("started", torch.tensor(self.clustering))
+        self.register_load_state_dict_post_hook(read_started)
+        self.waiting: tuple[Tensor, Tensor] | None = None  # keys and images of the step under way
+        self.strange = False  # images came that have no labels yet
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return {"target": self.target} if self.under is None else {"target": self.target, "under": self.under}
+
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+        index = gather(index)
+        pairs = [(view_a, view_b), (view_b, view_a)] if self.config.symmetric else [(view_a, view_b)]
+        directions = [self.direction(own, other, index) for own, other in pairs]
+        self.waiting = torch.cat([key for key, _, _ in directions]), index.repeat(len(pairs))
+        self.observed = directions[0][1]
+        terms = [found for _, _, found in directions]
+        return {name: torch.stack([found[name] for found in terms]).mean() for name in terms[0]}
+
+    def direction(self, own: Tensor, other: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Queries from the view `own`, keys from the view `other`: the keys, (n, d), the assignments and the terms."""
+        config, observed = self.config, None
+        q = gather(self.project(self.in_parts(self.backbone, own)))  # (n, d), rows of length 1
+        with torch.no_grad():
+            key = gather(F.normalize(self.in_parts(self.twin, other, shuffled=True).float(), dim=1))
+        terms: dict[str, Tensor] = {}
+        for name, task in self.tasks.items():
+            scores = bank_scores(q, task.banks.keys.clone(), config.temperature)  # (n, clusters), of the old banks
+            if name == "target" and config.instance_task:
+                loss = semantic_contrast(q, key, scores, None, config.temperature)
+                terms["instance"] = config.contrast_weight * loss.mean()
+            if not self.clustering:
+                continue
+            labels = task.labels[index] if config.cross_cluster else None
+            loss = semantic_contrast(q, key, scores, labels, config.temperature)  # (n,)
+            weights = task.weights(index) if config.hard_weights else torch.full_like(loss, 1 / len(loss))
+            terms[f"{name}_contrast"] = config.contrast_weight * (weights * loss).sum()
+            log_p = task.classifier(q if config.cd_to_features else q.detach()).float().log_softmax(1)
+            terms[f"{name}_clusters"] = config.cluster_weight * soft_cross_entropy(log_p, scores.softmax(1))
+            if name == "target":
+                observed = log_p.detach().exp()
+        return key, observed, terms
+
+    def in_parts(self, network: nn.Module, x: Tensor, *, shuffled: bool = False) -> Tensor:
+        """`network(x)`, in training by `batch_parts` parts (of at least 4 images), whose statistics are their own."""
+        parts = min(self.config.batch_parts, len(x) // 4) if self.training else 1
+        if parts < 2:
+            found: Tensor = network(x)
+            return found
+        order = torch.arange(len(x), device=x.device)
+        if shuffled:  # a key has other company in its part than its query
+            order = torch.cat([order[start::parts] for start in range(parts)])
+        return torch.cat([network(part) for part in x[order].tensor_split(parts)])[order.argsort()]
+
+    def encoder(self) -> nn.Sequential:
+        """Backbone and projection, which the twin follows."""
+        return nn.Sequential(self.backbone, self.projection)
+
+    def resize(self, n_images: int) -> None:
+        """Labels of the new images come from the classifier when the next epoch starts."""
+        super().resize(n_images)
+        self.strange = True
+        for task in self.tasks.values():
+            task.labels = torch.zeros(n_images, dtype=torch.int64, device=task.labels.device)
+            task.moves = torch.full_like(task.labels, self.config.first_moves)
+            task.banks.resize(bank_rows(task.clusters, n_images, self.config))
+
+    def reset_twin(self) -> None:
+        self.twin.reset(self.encoder())
+
+    def project(self, h: Tensor) -> Tensor:
+        q: Tensor = self.projection(h)
+        return F.normalize(q.float(), dim=1)
+
+    def after_step(self) -> None:
+        """The twin follows; then the keys go into the banks of their clusters."""
+        self.twin.follow(self.encoder())
+        if self.waiting is not None:
+            key, index = self.waiting
+            for task in self.tasks.values():
+                task.banks.push(key, task.labels[index])
+            self.waiting = None
+
+    def assign_features(self, h: Tensor) -> Tensor:
+        logits: Tensor = self.target.classifier(self.project(h))
+        return logits.float().softmax(1)
+
+    def embed_features(self, h: Tensor) -> Tensor:
+        return self.project(h)
+
+    @torch.no_grad()
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Renews the labels of all images, which the paper does at the end of each epoch."""
+        if self.clustering:
+            if epoch == 0 and not self.strange:
+                return None
+        elif not due(epoch, epochs, self.config.warm_start):
+            return None
+        h = encode(self.n_images)
+        q = torch.cat([self.project(part) for part in h.split(4096)])
+        generator = torch.Generator(q.device).manual_seed(seed * 1_000_003 + epoch)
+        if self.clustering:
+            for task in self.tasks.values():
+                task.relabel(q, self.classified(task, q), self.config, generator)
+                if self.strange:  # a first label is no move
+                    task.moves.fill_(self.config.first_moves)
+            self.strange = False
+            return None
+        for task in self.tasks.values():
+            with torch.enable_grad():
+                task.begin(encode, h, q, generator)
+        self.clustering = True
+        self.started.fill_(True)
+        return f"clusters start from a partition of the features of {len(h):,} images"
+
+    def classified(self, task: Task, q: Tensor) -> Tensor:
+        """The cluster of each image by the classifier, (n,), or by the vote of the banks in that ablation."""
+        if self.config.cluster_discrimination:
+            return torch.cat([task.classifier(part).argmax(1) for part in q.split(4096)])
+        parts = [bank_scores(part, task.banks.keys, self.config.temperature).argmax(1) for part in q.split(4096)]
+        return torch.cat(parts)
+
+
+def read_started(method: SCL, _: object) -> None:
+    method.clustering = bool(method.started)
+
+
+PAPER = Recipe(
+    backbone="resnet34-pica", image_size=32, views="moco-cifar", front_end="normalize", optimizer="sgd",
+    learning_rate=0.03, weight_decay=5e-4, schedule="cosine", batch_size=256, epochs=200,
+)  # fmt: skip
+SCL.presets = {
+    "default": Preset(
+        SCLConfig(
+            warm_start=0.5, twin_momentum=0.99, first_moves=1, cd_to_features=True, symmetric=True, batch_parts=8
+        ),
+        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        "best we found on small images and CPUs: instance task first, clusters started half-way from their features",
+    ),
+    "paper": Preset(
+        SCLConfig(batch_parts=8),
+        PAPER,
+        "the published settings for CIFAR-10: ResNet-34, SGD 0.03 to zero, 200 epochs; clusters start at random",
+    ),
+}

@@ -1,0 +1,90 @@
+"""How clusters start half-way through a training: from the partition of the features that the views respect most."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from ilk.kmeans import Partition, kmeans, lloyd, squared_distance
+from ilk.methods.base import Encode
+
+SAMPLE = 20_000  # images that are looked at
+
+
+def due(epoch: int, epochs: int, warm_start: float) -> bool:
+    """Whether the part `warm_start` of the training is over."""
+    return epoch >= int(warm_start * epochs)
+
+
+def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[Partition]]:
+    """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, most informative first.
+
+    Candidates are 2 * `count` results of k-means, and `count` of k-means with 3k centres that Ward's
+    method merges to k: the first likes to cut a wide kind in two and merge two narrow ones, the second
+    errs in other ways. Inertia cannot tell (here the wrong one often has the lower), but a cut kind does
+    not survive a change of view: the mutual information between the clusters of two views of the same
+    image is higher for the right partition. No labels are involved.
+    """
+    h = encode(SAMPLE)
+    x, views = F.normalize(h, dim=1), F.normalize(encode(SAMPLE, generator), dim=2)
+    found = kmeans(x, k, generator=generator, restarts=2 * count)
+    found += [merged(x, k, generator) for _ in range(count)]
+
+    def stability(partition: Partition) -> float:
+        a, b = (squared_distance(view, partition.centres).argmin(1) for view in views)
+        return information(a, b, k)
+
+    ranked = sorted(found, key=stability, reverse=True)
+    chosen: list[Partition] = []
+    for one in ranked:  # the same partition is often found several times, with a few rows more or less
+        if all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
+            chosen.append(one)
+    return h, (chosen + ranked)[:count]
+
+
+def merged(x: Tensor, k: int, generator: torch.Generator) -> Partition:
+    """k-means with 3k centres, merged to k by Ward's method, then one round of nearest centres."""
+    fine = kmeans(x, min(3 * k, len(x)), generator=generator, restarts=1, steps=30)[0]
+    tree = linkage(fine.centres.double().cpu().numpy(), "ward")
+    names = torch.as_tensor(fcluster(tree, k, "maxclust"), device=x.device).long() - 1
+    labels = names[fine.labels]
+    centres = torch.stack([x[labels == cluster].mean(0) for cluster in range(int(names.max()) + 1)])
+    if len(centres) < k:  # equal centres cannot be cut apart
+        centres = torch.cat([centres, x[: k - len(centres)]])
+    return lloyd(x, centres, 1)
+
+
+def information(a: Tensor, b: Tensor, k: int) -> float:
+    """The mutual information of two labellings of the same images, in nats, in [0, log k]. Both (m,)."""
+    joint = torch.bincount(a * k + b, minlength=k * k).view(k, k).double() / len(a)
+    entropy = torch.special.entr
+    return float(entropy(joint.sum(0)).sum() + entropy(joint.sum(1)).sum() - entropy(joint).sum())
+
+
+def likeness(a: Tensor, b: Tensor, k: int) -> float:
+    """Mutual information over the larger entropy, in [0, 1]; 1 for the same partition under other names."""
+    return information(a, b, k) / max(information(a, a, k), information(b, b, k), 1e-12)
+
+
+def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    """Teaches each head its row of `labels`, (heads, n), on fixed `features`, (n, d): 200 steps of Adam."""
+    optimizer = torch.optim.Adam(heads.parameters(), lr=3e-3)
+    for _ in range(200):
+        rows = torch.randint(len(features), (256,), generator=generator, device=features.device)
+        losses = [
+            F.cross_entropy(head(features[rows]), target[rows]) for head, target in zip(heads, labels, strict=True)
+        ]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+
+
+def renamed(labels: Tensor, known: Tensor, k: int) -> Tensor:
+    """`labels` with clusters renamed so that as many as possible of the `known` ones (>= 0) agree."""
+    rows = known >= 0
+    votes = torch.bincount(labels[rows] * k + known[rows], minlength=k * k).view(k, k)
+    _, names = linear_sum_assignment(votes.cpu().numpy(), maximize=True)
+    return torch.as_tensor(names, device=labels.device)[labels]
