@@ -235,6 +235,47 @@ def test_a_kill_is_survived_by_the_command_that_is_printed(call: Command, photos
     assert (tmp_path / "a run" / "assignments.csv").is_file()
 
 
+def test_extra_images_are_learnt_from_and_not_clustered(
+    call: Command, photos: Path, photo_folder: Callable[..., Path]
+) -> None:
+    photo_folder(Path("more"), 40, start=400)
+    given = ["fit", photos, "-k", 2, "--out", "run", "--extra", "more", *TINY]
+    found = call(*given)
+    assert found.code == 0, found.err
+    assert "more/ (40 images)" in found.err and "extra_instance" in found.err
+    assert len(rows_of(Path("run/assignments.csv"))) == 60
+    finished = call(*given, "--resume")
+    assert finished.code == 0 and "is finished" in finished.err
+    assert refused(call(*given[:6], "--resume", "-q"), "began with extra images, more/")
+
+
+def test_a_run_starts_from_another_and_keeps_its_backbone(call: Command, photos: Path, run: ilk.Run) -> None:
+    given = ["fit", photos, "-k", 2, "--out", "run", "--init", run, "--freeze-backbone", *TINY]
+    found = call(*given)
+    assert found.code == 0, found.err
+    assert "backbone and instance_head as in" in found.err and "the backbone is frozen" in found.err
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["init"]["path"] == str(run.folder.resolve()) and config["freeze_backbone"] is True
+    assert "is finished" in call(*given, "--resume").err
+    assert call("predict", "run", photos, "--out", "out", "-q").code == 0
+    assert rows_of(Path("out/assignments.csv")) == rows_of(Path("run/assignments.csv"))
+
+
+def test_a_few_known_labels_name_the_clusters_and_are_scored_apart(call: Command, photos: Path) -> None:
+    Path("few.csv").write_text("id,label\ndisc/00.png,round\nstripes/30.png,banded\ngone.png,round\n")
+    given = ["fit", photos, "-k", 2, "--method", "crlc", "--out", "run", "--known-labels", "few.csv", *TINY]
+    found = call(*given, "--labels", "folders")
+    assert found.code == 0, found.err
+    assert "the labels of 2 images (2 kinds) steer the training" in found.err
+    assert "belong to no image and are left out: gone.png" in found.err
+    assert "labels of 2 images were used in training" in found.out
+    assert "against the labels of 58 other images" in found.out
+    assert re.search(r"cluster\s+name\s+images", found.out) and "banded" in found.out
+    assert "is finished" in call(*given, "--resume").err
+    found = call("score", "run", "--labels", "folders")
+    assert found.code == 0 and "against the labels of 58 other images" in found.out
+
+
 # ---- mistakes
 
 
@@ -269,6 +310,17 @@ def test_a_kill_is_survived_by_the_command_that_is_printed(call: Command, photos
         (["fit", "photos", "-k", "99"], "99 clusters need at least 99 images"),
         (["fit", "photos", "-k", "2", "--image-size", "0"], "image_size must be at least 1"),
         (["fit", "https://example.org/x", "-k", "2"], "is a remote address"),
+        (["fit", "photos", "-k", "2", "--extra", "nowhere"], "nowhere' does not exist"),
+        (["fit", "photos", "-k", "2", "--extra", "photos", "--method", "scl"], "scl has no use for extra images"),
+        (["fit", "photos", "-k", "2", "--init", "nowhere"], "no 'nowhere' to start from"),
+        (["fit", "photos", "-k", "2", "--init", "full"], "'full' is not a run folder"),
+        (["fit", "photos", "-k", "2", "--init", "full/thesis.txt"], "is no .safetensors file"),
+        (["fit", "photos", "-k", "2", "--freeze-backbone"], "--freeze-backbone .* Give it weights with --init RUN"),
+        (["fit", "photos", "-k", "2", "--known-labels", "x.csv"], "cc has no use for known labels"),
+        (
+            ["fit", "photos", "-k", "2", "--method", "crlc", "--known-labels", "x.csv"],
+            "no file of known labels 'x.csv'",
+        ),
         (["predict", "nowhere", "photos"], "no run folder 'nowhere'"),
         (["predict", "full", "photos"], "'full' is not a run folder: it has no config.json"),
         (["score", "nowhere"], "no run folder 'nowhere'"),

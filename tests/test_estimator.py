@@ -74,6 +74,21 @@ def test_a_clone_has_the_parameters_and_no_results(fitted: Clusterer) -> None:
     assert clone(Clusterer(3, backbone=Mine())).backbone.feature_dim == 16
 
 
+def test_a_clone_keeps_what_to_start_from(trained: Path) -> None:
+    given = Clusterer(3, init=trained, freeze_backbone=True)
+    twin = clone(given)
+    assert twin.init == trained and twin.freeze_backbone is True
+    with pytest.raises(ValueError, match="--freeze-backbone"):
+        clone(given).set_params(init=None).fit(np.zeros((4, 8, 8), np.uint8))
+
+
+def test_fit_predict_passes_extra_images_on(fitted: Clusterer, X: np.ndarray, clusterer: Callable[..., Any]) -> None:
+    found = clusterer()
+    assert len(found.fit_predict(X, extra=X[:20])) == 60
+    assert "extra_instance" in found.history_[0]["terms"]
+    assert not np.array_equal(found.embedding_, fitted.embedding_)
+
+
 def test_the_repr_shows_what_differs_from_the_defaults() -> None:
     assert repr(Clusterer(4, epochs=2)) == "Clusterer(epochs=2, n_clusters=4)"
 

@@ -13,11 +13,11 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    ["losses", "metrics", "files"],
-    ["images", "views", "backbones", "heads", "kmeans", "distributed"],
+    ["losses", "metrics", "files", "watch", "options"],
+    ["images", "views", "backbones", "heads", "kmeans", "memory", "distributed", "batches"],
     ["methods"],
-    ["runs", "results"],
-    ["train", "predict", "evaluate", "export", "onnx_export", "sheet"],
+    ["runs", "results", "snapshots"],
+    ["train", "predict", "evaluate", "initial", "known", "export", "onnx_export", "sheet", "report"],
     ["plan"],
     ["workflow"],
     ["display", "estimator"],
@@ -26,7 +26,7 @@ LAYERS = [
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
-SHARED_BY_METHODS = ("base",)
+SHARED_BY_METHODS = ("base", "start", "subheads")
 
 
 def module_name(path: Path) -> str:

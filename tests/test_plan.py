@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import ilk.plan
-from ilk import ViewRecipe, load_images
+from ilk import Clusterer, ViewRecipe, load_images
+from ilk.backbones import FrontEnd
 from ilk.methods import METHODS
 from ilk.plan import Request, auto_epochs, device_and_precision, make_plan, replan
 from ilk.runs import method_of
@@ -103,7 +106,7 @@ def test_unknown_names_and_values_are_refused_with_what_is_known(
 def test_settings_may_be_text_and_reach_the_method_and_the_loop(images: Any, planned: Callable[..., Any]) -> None:
     plan = planned(images, settings={"learning_rate": "0.25", "cluster_heads": "3", "schedule": "constant"})
     assert plan.train.learning_rate == 0.25
-    assert len(plan.method.cluster_heads) == 3
+    assert len(plan.method.cluster_heads.heads) == 3
     assert plan.config["train"]["schedule"] == "constant"
 
 
@@ -142,9 +145,9 @@ def test_epochs_left_open_follow_the_settings(images: Any, planned: Callable[...
     assert planned(images, epochs=5, settings={**asked, "epochs": 7}).train.epochs == 5
 
 
-@pytest.mark.parametrize("preset", METHODS["cc"].presets)
-def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], preset: str) -> None:
-    plan = planned(images, k=3, preset=preset, seed=5)
+@pytest.mark.parametrize(("method", "preset"), [(m, p) for m in METHODS for p in METHODS[m].presets])
+def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], method: str, preset: str) -> None:
+    plan = planned(images, k=4, method=method, preset=preset, seed=5, views=None)
     config = json.loads(json.dumps(plan.config))
     again = replan(config, method_of(config))
     assert again.train == plan.train
@@ -233,3 +236,60 @@ def test_the_size_that_is_asked_for_beats_that_of_the_preset() -> None:
 def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:
     request = Request(n_clusters=4, epochs=1, settings={"batch_size": 16}, **SMALL)
     assert make_plan(request, images, fabric).train.batch_size == 16
+
+
+# what comes before the backbone
+
+
+@pytest.mark.parametrize(("method", "sobel"), [("crlc", False), ("scl", False), ("dcdc", True)])
+def test_paper_presets_normalise_by_the_mean_and_deviation_of_the_collection(
+    images: Any, planned: Callable[..., Any], method: str, sobel: bool
+) -> None:
+    plan = planned(images, method=method, preset="paper")
+    pixels = images[:].permute(1, 0, 2, 3).flatten(1).numpy() / 255
+    front = plan.config["front_end"]
+    assert front["mean"] == pytest.approx(pixels.mean(1)) and front["std"] == pytest.approx(pixels.std(1), rel=1e-3)
+    assert front["sobel"] == sobel and isinstance(plan.method.backbone, FrontEnd)
+    assert plan.method.backbone.mean.flatten().tolist() == pytest.approx(front["mean"])
+    x = plan.method.backbone(images[:].float() / 255)
+    assert x.shape == (60, plan.method.feature_dim)
+
+
+def test_a_front_end_may_be_chosen_and_left_out(images: Any, planned: Callable[..., Any]) -> None:
+    assert planned(images).config["front_end"] is None
+    assert planned(images, settings={"front_end": "sobel"}).config["front_end"] == {
+        "mean": None, "std": None, "sobel": True
+    }  # fmt: skip
+    assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).config["front_end"] is None
+    with pytest.raises(
+        ValueError, match="front_end must be none or normalize or sobel or normalize-sobel; got 'edges'"
+    ):
+        planned(images, settings={"front_end": "edges"})
+
+
+def test_pictures_of_one_colour_have_a_deviation_to_divide_by(planned: Callable[..., Any]) -> None:
+    gray = load_images(np.full((8, 8, 8, 3), 100, dtype=np.uint8))
+    plan = planned(gray, settings={"front_end": "normalize"})
+    assert plan.config["front_end"]["std"] == [1e-3]  # gray pictures have one channel
+
+
+def test_a_run_with_a_front_end_reloads_and_predicts_the_same(
+    tmp_path: Path, pictures: Callable[..., Any], clusterer: Callable[..., Any]
+) -> None:
+    x, _ = pictures(60, side=8)
+    settings = {"batch_size": 32, "cluster_heads": 2, "front_end": "normalize-sobel"}
+    model = clusterer(settings=settings).fit(x)
+    model.save(tmp_path / "run")
+    loaded = Clusterer.load(tmp_path / "run")
+    assert isinstance(loaded.method_.backbone, FrontEnd)
+    np.testing.assert_array_equal(loaded.predict_proba(x), model.predict_proba(x))
+
+
+def test_fitting_a_loaded_model_anew_keeps_its_front_end(
+    tmp_path: Path, pictures: Callable[..., Any], clusterer: Callable[..., Any]
+) -> None:
+    x, _ = pictures(60, side=8)
+    model = clusterer(epochs=1, settings={"batch_size": 32, "cluster_heads": 2, "front_end": "sobel"}).fit(x)
+    model.save(tmp_path / "run")
+    again = Clusterer.load(tmp_path / "run").fit(x)
+    assert again.config_["front_end"] == model.config_["front_end"]

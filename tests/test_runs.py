@@ -189,3 +189,9 @@ def test_versions_name_what_is_installed() -> None:
 def test_a_run_folder_may_be_moved(run: Run, tmp_path: Path) -> None:
     moved = Run(shutil.move(run.folder, tmp_path / "elsewhere"))
     assert moved.open().load_method().n_clusters == 2
+
+
+def test_a_frozen_backbone_is_frozen_again(run: Run) -> None:
+    assert not run.load_method().frozen
+    change_config(run, freeze_backbone=True)
+    assert run.load_method().frozen

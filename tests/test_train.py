@@ -16,8 +16,9 @@ import torch
 import ilk.train
 from ilk import load_images
 from ilk.distributed import make_fabric
+from ilk.methods import METHODS
 from ilk.predict import assign
-from ilk.train import TrainConfig, TrainingDiverged, learning_rate, seconds_per_step, train
+from ilk.train import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, seconds_per_step, train
 
 BATCH = {"batch_size": 16}  # 60 images: three steps an epoch, twelve images left over
 CONFIG = TrainConfig(
@@ -355,3 +356,122 @@ def test_a_divergence_before_the_first_checkpoint_does_not_claim_that_one_was_ke
         list(work(plan, images, fabric, checkpoint=tmp_path / "checkpoint.pt"))
     assert not (tmp_path / "checkpoint.pt").exists()
     assert "is kept" not in str(caught.value)
+
+
+# weight decay, frozen backbones, several second views
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_biases_and_normalisation_weights_may_be_spared_the_decay(
+    images: Any, planned: Callable[..., Any], optimizer: str
+) -> None:
+    method = planned(images).method
+    settings = replace(CONFIG, optimizer=optimizer, weight_decay=0.1)
+    (all_of_it,) = make_optimizer(method, settings).param_groups
+    assert all_of_it["weight_decay"] == 0.1 and len(all_of_it["params"]) == len(list(method.parameters()))
+    decay = {
+        id(p): group["weight_decay"]
+        for group in make_optimizer(method, replace(settings, decay_vectors=False)).param_groups
+        for p in group["params"]
+    }
+    assert {decay[id(p)] for p in method.parameters() if p.dim() >= 2} == {0.1}
+    assert {decay[id(p)] for p in method.parameters() if p.dim() == 1} == {0.0}
+
+
+def test_what_is_not_trained_is_not_given_to_the_optimizer(images: Any, planned: Callable[..., Any]) -> None:
+    method = planned(images, method="c2bin").method
+    given = {id(p) for group in make_optimizer(method, CONFIG).param_groups for p in group["params"]}
+    assert given == {id(p) for p in method.parameters()} - {id(p) for p in method.follower.parameters()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frozen_backbone_goes_through_a_training_unchanged(
+    images: Any, planned: Callable[..., Any], fabric: Any, method: str
+) -> None:
+    """Weights and running statistics; the heads learn."""
+    plan = planned(images, method=method, epochs=2, settings={**BATCH, "warm_start": 0.5})
+    plan.method.freeze_backbone()
+    before = {name: value.clone() for name, value in plan.method.state_dict().items()}
+    list(work(plan, images, fabric))
+    changed = {name for name, value in plan.method.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and not any(name.startswith("backbone.") for name in changed)
+
+
+def test_each_image_gets_as_many_second_views_as_the_method_asks_for(
+    images: Any, planned: Callable[..., Any], fabric: Any
+) -> None:
+    plan = planned(images, method="dcdc", epochs=1, settings={**BATCH, "repeats": 3, "warm_start": 0})
+    seen: list[tuple[int, int, int]] = []
+    forward = plan.method.forward
+
+    def spy(view_a: Any, view_b: Any, index: Any) -> Any:
+        seen.append((len(view_a), len(view_b), len(index)))
+        return forward(view_a, view_b, index)
+
+    plan.method.forward = spy
+    list(work(plan, images, fabric))
+    assert seen == [(16, 48, 16)] * 3
+
+
+def test_heads_that_take_turns_do_so_epoch_by_epoch(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
+    plan = planned(images, method="dcdc", preset="paper", epochs=4, settings=BATCH)
+    terms = [set(record["terms"]) for record in work(plan, images, fabric)]
+    assert terms == [{"over_sample", "over_class"}, {"sample", "class"}] * 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_time_of_a_step_is_measured_with_more_images_than_are_looked_at(
+    planned: Callable[..., Any], pictures: Callable[..., Any], fabric: Any, method: str
+) -> None:
+    """Some methods need the features of all images for their labels, and get them."""
+    many = load_images(np.tile(pictures(60, side=8)[0], (18, 1, 1, 1)))
+    plan = planned(many, method=method, settings={**BATCH, "warm_start": 0.5})
+    assert len(many) == 1080 and seconds_per_step(plan.method, many, plan.views, plan.train, fabric) > 0
+
+
+# images that are not to be clustered
+
+
+@pytest.mark.parametrize(("method", "takes"), [("cc", [True] * 4), ("dcdc", [True, False] * 2), ("crlc", [False] * 4)])
+def test_extra_images_pass_first_in_the_epochs_that_take_them_and_are_no_part_of_the_loss(
+    images: Any, pictures: Callable[..., Any], planned: Callable[..., Any], fabric: Any, method: str, takes: list[bool]
+) -> None:
+    extra = load_images(pictures(40, side=8, start=500)[0])
+    plan = planned(images, method=method, epochs=4, settings={**BATCH, "warm_start": 0})
+    passes: list[tuple[bool, list[int]]] = []
+    forward = plan.method.forward
+
+    def spy(view_a: Any, view_b: Any, index: Any) -> Any:
+        passes.append((plan.method.extra, index.tolist()))
+        return forward(view_a, view_b, index)
+
+    plan.method.forward = spy
+    for record, taken in zip(work(plan, images, fabric, extra=extra), takes, strict=True):
+        assert [flag for flag, _ in passes] == [True] * (2 if taken else 0) + [False] * 3
+        ahead, main = (list(chain(*(index for flag, index in passes if flag == kind))) for kind in (True, False))
+        assert len(set(ahead)) == len(ahead) and all(60 <= row < 100 for row in ahead)  # none is an image's row
+        assert len(set(main)) == 48 and max(main) < 60
+        own = {name: value for name, value in record["terms"].items() if not name.startswith("extra_")}
+        assert (len(own) < len(record["terms"])) == taken
+        assert record["loss"] == pytest.approx(sum(own.values()))
+        passes.clear()
+    assert not plan.method.extra
+
+
+@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.parametrize("method", ["cc", "dcdc"])
+def test_a_training_with_extra_images_resumes_to_the_last_bit(
+    tmp_path: Path, images: Any, pictures: Callable[..., Any], planned: Callable[..., Any], fabric: Any, method: str
+) -> None:
+    extra = load_images(pictures(40, side=8, start=500)[0])
+
+    def plan() -> Any:
+        return planned(images, method=method, epochs=3, settings={**BATCH, "warm_start": 0.5})
+
+    unbroken, first, second = plan(), plan(), plan()
+    records = list(work(unbroken, images, fabric, extra=extra))
+    part = work(first, images, fabric, extra=extra, checkpoint=tmp_path / "c.pt")
+    before = [next(part)]
+    part.close()
+    after = list(work(second, images, fabric, extra=extra, checkpoint=tmp_path / "c.pt"))
+    assert lasting(before + after) == lasting(records) and same_state(second.method, unbroken.method)

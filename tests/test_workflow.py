@@ -17,7 +17,8 @@ import ilk.train
 from ilk.plan import Request
 from ilk.runs import Run
 from ilk.train import TrainingDiverged
-from ilk.workflow import Watch, collapse_warning, epoch_line, fit, predict
+from ilk.watch import Watch, collapse_warning, epoch_line
+from ilk.workflow import fit, predict
 
 FILES = {
     "assignments.csv", "assignments.parquet", "bad_files.csv", "checkpoint.pt", "clusters.csv", "clusters.png",

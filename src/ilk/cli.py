@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import shlex
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+
+from ilk.options import CacheDir, Device, Labels, Mode, Quiet, RunFolder, Source
 
 app = typer.Typer(
     name="ilk",
@@ -20,35 +21,6 @@ app = typer.Typer(
     help="Find images of the same kind in an unlabelled collection.",
     epilog="Start with:  ilk demo    then:  ilk fit my-photos/ --clusters 10",
 )
-
-
-class Mode(str, enum.Enum):
-    copy = "copy"
-    symlink = "symlink"
-    hardlink = "hardlink"
-
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that ilk fit made.")]
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE", help="A folder, image, .zip, .tar, .parquet, .npz or .npy file.", show_default=False
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Labels = Annotated[
-    str,
-    typer.Option(
-        help="Labels, for scores only: none, folders (sub-folder names), or a CSV or Parquet FILE (id, label)."
-    ),
-]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where decoded images are kept (default: $ILK_CACHE or the user's cache folder).", show_default=False
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
 
 
 def show_version(value: bool) -> None:
@@ -95,6 +67,24 @@ def fit(
         typer.Option("--set", metavar="NAME=VALUE", help="Replace one setting of the preset; may be repeated."),
     ] = None,
     labels: Labels = "none",
+    known_labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="A few labels (CSV or Parquet: id, label) that steer training, the one case where labels do.",
+        ),
+    ] = None,
+    extra: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="More images, to learn from only.", show_default=False)
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Start from a run or a .safetensors file.", show_default=False),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool, typer.Option("--freeze-backbone", help="Train the heads only; needs --init.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
@@ -114,13 +104,14 @@ def fit(
     request = Request(
         n_clusters=clusters, method=method, preset=preset, epochs=epochs, minutes=minutes, image_size=image_size,
         backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
+        init=init, freeze_backbone=freeze_backbone, known_labels=known_labels,
     )  # fmt: skip
     run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
     with Display(quiet=quiet) as display:
         try:
             run_fit(
-                request, source, run, labels=None if labels == "none" else labels, resume=resume, cache_dir=cache_dir,
-                command=["ilk", *sys.argv[1:]], watch=display,
+                request, source, run, extra=extra, labels=None if labels == "none" else labels, resume=resume,
+                cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], watch=display,
             )  # fmt: skip
         except KeyboardInterrupt:
             display.close()

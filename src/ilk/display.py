@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ilk.runs import Run
-from ilk.workflow import Watch, epoch_line
+from ilk.watch import Watch, epoch_line
 
 LINE_EVERY = 5.0  # seconds between plain lines where there is no terminal
 
@@ -90,13 +90,15 @@ def cluster_table(run: Run, most: int = 30) -> None:
     with open(run / "clusters.csv", encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: -int(row["size"]))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, side in (("cluster", "right"), ("images", "right"), ("sure", "right"), ("most typical", "left")):
+    named = [("name", "left")] if rows and "name" in rows[0] else []  # by labels that were given to the training
+    sides = [("cluster", "right"), *named, ("images", "right"), ("sure", "right"), ("most typical", "left")]
+    for name, side in sides:
         table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]  # a literal
     for row in rows[:most]:
         sure = f"{float(row['mean_confidence']):.0%}" if row["mean_confidence"] else "-"
-        table.add_row(
-            row["cluster"], f"{int(row['size']):,}", sure, ", ".join(filter(None, (row["typical_1"], row["typical_2"])))
-        )
+        typical = ", ".join(filter(None, (row["typical_1"], row["typical_2"])))
+        name_cell = [row["name"]] if named else []
+        table.add_row(row["cluster"], *name_cell, f"{int(row['size']):,}", sure, typical)
     console = Console(highlight=False, markup=False)
     console.print()
     console.print(table)
@@ -107,15 +109,21 @@ def cluster_table(run: Run, most: int = 30) -> None:
 def score_lines(run: Run, *, always: bool = False) -> None:
     """Prints the scores of a run; without labels only `always`."""
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-    found = scores["labels"]
-    if found is None and not always:
+    found, known = scores["labels"], scores.get("known")
+    if found is None and known is None and not always:
         return
     print()
+    if known is not None:
+        print(f"labels of {known['images']:,} images were used in training; scores against labels leave them out")
+        print(f"  accuracy on them {known['accuracy']:.3f} (in the cluster named by their label)")
     if found is not None:
-        print(f"against the labels of {found['images']:,} images ({found['classes']} kinds):")
+        others = "" if known is None else " other"
+        print(f"against the labels of {found['images']:,}{others} images ({found['classes']} kinds):")
         print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
         print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
         print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}")
+    elif known is not None:
+        print("no labels known for the other images; give them with --labels")
     else:
         print(f"no labels known for these {scores['images']:,} images; give them with --labels")
     print(

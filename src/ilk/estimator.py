@@ -16,14 +16,18 @@ from torch import nn
 
 from ilk.distributed import choose_device, choose_precision, make_fabric
 from ilk.images import Images
+from ilk.initial import front_name
+from ilk.known import FILE as KNOWN_FILE
+from ilk.known import Known, known_by_id
 from ilk.metrics import effective_clusters
 from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
-from ilk.results import read_table
+from ilk.results import read_table, write_known_labels
 from ilk.runs import Run
 from ilk.train import train
 from ilk.views import ViewRecipe
-from ilk.workflow import Watch, circumstances, collapse_warning, epoch_line, open_images, write_results
+from ilk.watch import Watch, collapse_warning, epoch_line
+from ilk.workflow import circumstances, open_extra, open_images, write_results
 
 
 class Warner(Watch):
@@ -48,6 +52,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     backbone : a name, or an `nn.Module` with an integer `feature_dim` (a copy is trained). None: as the preset says.
     views : a name, a `ViewRecipe`, or a pair of them. None: as the preset says.
     settings : dict of single settings that replace those of the preset.
+    init : a run folder or .safetensors file whose backbone the training starts from.
+    freeze_backbone : True leaves the backbone as it is; it needs `init` or a backbone module.
     random_state : int, RandomState or None (a new seed at each fit).
     device, precision : "auto", or as the command line has them.
     cache_dir : where decoded files are kept; None: the platform's cache folder.
@@ -63,6 +69,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     notes_ : what was chosen automatically, and why.
     bad_files_ : what could not be read, and why.
     n_iter_ : epochs trained.
+    cluster_names_ : the class of each cluster, None where no known labels named it.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None,
         settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None, verbose: bool = False,
+        init: str | os.PathLike[str] | None = None, freeze_backbone: bool = False,
     ) -> None:  # fmt: skip
         self.n_clusters = n_clusters
         self.method = method
@@ -86,18 +94,27 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.precision = precision
         self.cache_dir = cache_dir
         self.verbose = verbose
+        self.init = init
+        self.freeze_backbone = freeze_backbone
 
-    def fit(self, X: Any, y: Any = None) -> Clusterer:
-        """Trains on the images of `X`. `y` is ignored: labels never steer a training."""
-        request = self._request()
+    def fit(self, X: Any, y: Any = None, *, extra: Any = None, known_labels: Any = None) -> Clusterer:
+        """Trains on the images of `X`. `y` is ignored: only `known_labels` ever steer a training.
+
+        `extra`: further images, which help the training and are not clustered. `known_labels`: a CSV or
+        Parquet file (id, label), a dict from id, or one label an image with None, -1 or "" for unknown.
+        """
+        request = self._request(known_labels)
+        request.refuse_needless(extra=extra is not None)
         device, precision = device_and_precision(request)
         fabric = make_fabric(device, precision)
-        images = open_images(
-            X, device=device, size=request.wanted_size(), cache_dir=self.cache_dir, watch=self._watch()
-        )
-        plan = make_plan(request, images, fabric)
+        watch = self._watch()
+        images = open_images(X, device=device, size=request.wanted_size(), cache_dir=self.cache_dir, watch=watch)
+        further = open_extra(extra, images, device=device, cache_dir=self.cache_dir, watch=watch)
+        plan = make_plan(request, images, fabric, further)
         for note in plan.notes:
-            self._watch().say(note)
+            watch.say(note)
+        for text in plan.warnings:
+            watch.warn(text)
         self.history_: list[dict[str, Any]] = []
         self.config_ = {**plan.config, **circumstances(images, device, precision)}
         self._train(plan, images, fabric)
@@ -106,7 +123,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any = None, *, epochs: int = 1) -> Clusterer:
         """Trains on with new images, for `epochs` passes at a tenth of the learning rate; fits if not fitted yet.
 
-        Attributes such as `labels_` then describe the new images; `history_` grows.
+        Attributes such as `labels_` then describe the new images; `history_` grows. Known labels stay known
+        if the images are the same.
         """
         if not hasattr(self, "method_"):
             return self.fit(X)
@@ -123,15 +141,27 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             "epochs": epochs, "batch_size": batch, "schedule": "constant", "warmup": 0,
             "learning_rate": settings["learning_rate"] / 10, "seed": settings["seed"] + len(self.history_),
         }  # fmt: skip
-        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_)
+        known = self._still_known(images)
+        if images.fingerprint != self.config_["source"]["fingerprint"]:
+            self.method_.resize(len(images))
+        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_, known=known)
         self._train(plan, images, make_fabric(device, precision))
         shown = {**self.config_["images"], "n": len(images)}
         self.config_ = {**self.config_, "images": shown, **circumstances(images, device, precision)}
         return self
 
+    def _still_known(self, images: Images) -> Known | None:
+        """The known labels if `images` are those they were given for; otherwise names without images."""
+        if self._known is None or images.fingerprint == self.config_["source"]["fingerprint"]:
+            return self._known
+        return Known(np.full(len(images), -1), self._known.names)
+
     def _train(self, plan: Plan, images: Images, fabric: Any) -> None:
         watch, done = self._watch(), len(self.history_)
-        for record in train(plan.method, images, plan.views, plan.train, fabric):
+        self._known = plan.known
+        for record in train(
+            plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows
+        ):  # fmt: skip
             self.history_.append({**record, "epoch": record["epoch"] + done})
             watch.epoch(record)
         found = assign(plan.method, images, fabric)
@@ -142,6 +172,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding
         self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config["notes"]
         self.n_iter_ = len(self.history_)
+        self.cluster_names_ = names_of(self.config_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each image, (n,) int64."""
@@ -166,8 +197,10 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         for record in self.history_:
             run.append_log(record)
         run.save_model(self.method_)
+        if self._known is not None:
+            write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
         if hasattr(self, "_found"):
-            write_results(run, self._images, self._found, self.n_clusters)
+            write_results(run, self._images, self._found, self.n_clusters, self._known)
 
     @classmethod
     def load(
@@ -178,23 +211,28 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         config = run.config
         custom = config["backbone"].startswith("custom:")
         recipe = {name: value for name, value in config["train"].items() if name not in ("epochs", "seed")}
+        recipe["front_end"] = front_name(config.get("front_end"))
         found = cls(
             config["n_clusters"], method=config["method"], preset=config["preset"], epochs=config["train"]["epochs"],
             image_size=config["images"]["size"], backbone=backbone if custom else config["backbone"],
             views=None if config["views"]["name"] == "custom" else config["views"]["name"],
             settings={**recipe, **config["method_config"]}, random_state=config["seed"], device=device,
+            init=(config.get("init") or {}).get("path"), freeze_backbone=bool(config.get("freeze_backbone")),
         )  # fmt: skip
         found.method_, found.config_, found.history_ = run.load_method(copy.deepcopy(backbone)), config, run.log()
-        found.n_iter_, found.notes_ = len(found.history_), config["notes"]
+        found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config["notes"], names_of(config)
+        found._known = None
         if run.finished:
             table = read_table(run / "assignments.parquet")
             found.labels_ = table["cluster"].to_numpy().astype(np.int64)
             found.confidence_ = table["confidence"].to_numpy()
             found.ids_ = table["id"].to_pylist()
+            if found.config_.get("known_labels"):
+                found._known = known_by_id(run, found.ids_, config["known_labels"]["names"])
             found.embedding_ = np.load(run / "embeddings.npy", allow_pickle=False)
         return found
 
-    def _request(self) -> Request:
+    def _request(self, known_labels: Any) -> Request:
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
@@ -203,7 +241,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         return Request(
             n_clusters=clusters, method=self.method, preset=self.preset, epochs=self.epochs, minutes=self.minutes,
             image_size=self.image_size, backbone=backbone, views=self.views, seed=int(seed), device=self.device,
-            precision=self.precision, settings=self.settings or {},
+            precision=self.precision, settings=self.settings or {}, init=self.init,
+            freeze_backbone=self.freeze_backbone, known_labels=known_labels,
         )  # fmt: skip
 
     def _fitted(self) -> None:
@@ -233,6 +272,12 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         for name in ("_found", "_images"):  # the training images may be a memory map of this machine
             state.pop(name, None)
         return state
+
+
+def names_of(config: Mapping[str, Any]) -> list[str | None]:
+    """The names of the clusters of a run, None where it has none."""
+    names = (config.get("known_labels") or {}).get("names", [])
+    return [*names, *[None] * (config["n_clusters"] - len(names))]
 
 
 class Printer(Warner):

@@ -13,7 +13,7 @@ import numpy as np
 from ilk.files import write_json
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
 from ilk.metrics import effective_clusters, score
-from ilk.results import read_table
+from ilk.results import read_known_labels, read_table
 from ilk.runs import Run
 
 
@@ -22,31 +22,48 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
 
     `labels`: None for those the run was made with (if any), "folders" for the first folder of each
     id, or a CSV or Parquet file with columns id and label. Images without a label are left out of
-    the scores that need one, and counted.
+    the scores that need one, and counted. So are images whose label was given to the training: they
+    have a block of their own, `known`.
     """
     table = read_table(run.open() / "assignments.parquet")
-    clusters = table["cluster"].to_numpy()
+    config, clusters = run.config, table["cluster"].to_numpy()
+    given = np.zeros(len(clusters), dtype=bool)
+    if "known" in table.column_names:
+        given = np.array(table["known"].to_pylist(), dtype=bool)
     names = find_labels(table, labels)
     scores: dict[str, Any] = {
         "images": len(clusters),
-        "n_clusters": run.config["n_clusters"],
+        "n_clusters": config["n_clusters"],
         "clusters_used": len(np.unique(clusters)),
         "effective_clusters": effective_clusters(clusters),
         "mean_confidence": float(table["confidence"].to_numpy().mean()),
         "labels": None,
+        "known": known_scores(run, config, table, given) if given.any() else None,
     }
     if names is not None:
-        codes, found = encode_labels(names, len(names))
-        known = codes >= 0
-        if not known.any():
+        codes, _ = encode_labels(names, len(names))
+        if not (codes >= 0).any():
             raise ValueError("None of the images has a label, so there is nothing to score against.")
-        scores["labels"] = {
-            "classes": len(found),
-            "unlabelled": int((~known).sum()),
-            **score(codes[known], clusters[known]),
-        }
+        rows = (codes >= 0) & ~given
+        if rows.any():
+            scores["labels"] = {
+                "classes": len(np.unique(codes[rows])),
+                "unlabelled": int((codes < 0).sum()),
+                **score(codes[rows], clusters[rows]),
+            }
     write_json(run / "scores.json", scores)
     return scores
+
+
+def known_scores(run: Run, config: dict[str, Any], table: Any, given: np.ndarray) -> dict[str, Any]:
+    """How many of the images whose label the training was given are in the cluster of that name."""
+    names = (config.get("known_labels") or {}).get("names", [])
+    label_of = read_known_labels(run / "known_labels.csv")
+    ids, clusters = table["id"].to_pylist(), table["cluster"].to_pylist()
+    right = [
+        clusters[row] < len(names) and names[clusters[row]] == label_of.get(ids[row]) for row in np.flatnonzero(given)
+    ]
+    return {"images": len(right), "accuracy": float(np.mean(right))}
 
 
 def find_labels(table: Any, labels: str | os.PathLike[str] | None) -> Sequence[str | None] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ilk.backbones import build_backbone, choose_backbone
+from ilk.batches import steps_of
 from ilk.distributed import choose_device, choose_precision
 from ilk.images import Images
-from ilk.methods import get_method, get_preset, override
+from ilk.initial import find_initial, refuse_other, start_from
+from ilk.known import Known, find_known
+from ilk.methods import METHODS, get_method, get_preset, override
 from ilk.methods.base import Method, Preset, Recipe, at_least
-from ilk.train import TrainConfig, seconds_per_step
+from ilk.train import TrainConfig, epochs_with_extra, seconds_per_step
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
 
 
@@ -26,6 +30,9 @@ class Request:
 
     `settings` replace fields of the preset by name (`ilk methods` lists them). `backbone` and `views`
     may also be objects: an `nn.Module` with `feature_dim`, a `ViewRecipe` or a pair of them.
+    `init`: a run folder or a .safetensors file whose backbone the training starts from, which
+    `freeze_backbone` then leaves as it is. `known_labels`: as `find_known` takes them, the one case in
+    which labels steer a training.
     """
 
     n_clusters: int
@@ -40,6 +47,9 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    init: str | os.PathLike[str] | None = None
+    freeze_backbone: bool = False
+    known_labels: Any = None
 
     def __post_init__(self) -> None:
         if isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int) or self.n_clusters < 2:
@@ -55,6 +65,11 @@ class Request:
             raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
         if isinstance(self.views, str) and self.views != "auto":
             get_views(self.views)
+        if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
+            raise ValueError(
+                "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
+                " (in Python, init=... or a backbone module)."
+            )
 
     def resolved_preset(self) -> Preset:
         asked = dict(self.settings)
@@ -64,7 +79,23 @@ class Request:
 
     def wanted_size(self) -> int | None:
         """The side of the images in pixels, or None where the images decide."""
-        return self.image_size or self.resolved_preset().recipe.image_size
+        if self.image_size is not None:
+            return self.image_size
+        initial = None if self.init is None else find_initial(self.init).image_size
+        return initial or self.resolved_preset().recipe.image_size
+
+    def refuse_needless(self, *, extra: bool) -> None:
+        """Raises ValueError if the method has no use for extra images or known labels that it is given."""
+        kind = get_method(self.method)
+        if extra and not kind.uses_extra:
+            raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
+        if self.known_labels is not None and not kind.uses_known:
+            raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
+
+
+def needless(method: str, what: str, hook: str) -> str:
+    able = [name for name, kind in METHODS.items() if getattr(kind, hook)]
+    return f"Method {method} has no use for {what}. Methods that have: {', '.join(able)}."
 
 
 @dataclass(frozen=True)
@@ -76,6 +107,13 @@ class Plan:
     train: TrainConfig
     config: dict[str, Any]  # all of it as plain values: what config.json holds
     notes: list[str]  # what was chosen or changed, and why, one sentence each
+    extra: Images | None = None  # images that help and are not clustered
+    known: Known | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def known_rows(self) -> list[int]:
+        return [] if self.known is None else self.known.rows
 
 
 MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
@@ -86,11 +124,16 @@ def device_and_precision(request: Request) -> tuple[str, str]:
     return device, choose_precision(request.precision, device)
 
 
-def make_plan(request: Request, images: Images, fabric: Fabric) -> Plan:
+def make_plan(request: Request, images: Images, fabric: Fabric, extra: Images | None = None) -> Plan:
     """Decides what `request` leaves open. Raises ValueError where the request cannot be met."""
     n, k = len(images), request.n_clusters
     if n < k:
         raise ValueError(f"{k} clusters need at least {k} images; {images.name} has {n}. Ask for fewer clusters.")
+    request.refuse_needless(extra=extra is not None)
+    initial = None if request.init is None else find_initial(request.init)
+    if initial is not None and not isinstance(request.backbone, nn.Module):
+        refuse_other(initial, request.backbone, request.settings.get("front_end"), images)
+        request = replace(request, backbone=request.backbone or initial.backbone)
     preset = request.resolved_preset()
     recipe = preset.recipe
     notes: list[str] = []
@@ -98,19 +141,40 @@ def make_plan(request: Request, images: Images, fabric: Fabric) -> Plan:
     batch = batch_size(recipe, n, k, fabric.world_size, notes)
     name, recipe_a, recipe_b = resolve_views(request, recipe.views, images, notes)
     views = Views(recipe_a, recipe_b, size=size)
+    front = None if isinstance(request.backbone, nn.Module) else front_end(recipe.front_end, images)
+    if initial is not None and initial.config is not None and not isinstance(request.backbone, nn.Module):
+        front = initial.config.get("front_end")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        backbone_name, backbone = resolve_backbone(request, recipe.backbone, size, channels, fabric.device.type, notes)
+        backbone_name, backbone = resolve_backbone(request, recipe, images, fabric.device.type, notes, front)
         method = get_method(request.method)(backbone, k, n, preset.config)
-    steps = max(1, n // batch)
+    begun = None
+    if initial is not None:
+        begun = start_from(method, initial)
+        notes.append(f"{' and '.join(begun['parts'])} as in '{initial.path}'")
+    if request.freeze_backbone:
+        method.freeze_backbone()
+        notes.append("the backbone is frozen: only the heads learn")
+    known, warning = None, None
+    if request.known_labels is not None:
+        known, warning = find_known(request.known_labels, images, k)
+        method.know(torch.from_numpy(known.codes))
+        notes.append(f"the labels of {len(known.rows):,} images ({len(known.names)} kinds) steer the training")
+    steps = steps_of(n, batch)
     epochs = request.epochs or recipe.epochs or auto_epochs(steps, recipe.steps, recipe.min_epochs, recipe.max_epochs)
     train = TrainConfig(
         epochs=epochs, batch_size=batch, optimizer=recipe.optimizer, learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay, momentum=recipe.momentum, schedule=recipe.schedule, warmup=recipe.warmup,
-        seed=request.seed,
+        seed=request.seed, decay_vectors=recipe.decay_vectors,
     )  # fmt: skip
     if request.minutes is not None:
-        train = fit_minutes(request.minutes, method, images, views, train, fabric, notes)
+        train = fit_minutes(request.minutes, method, images, views, train, fabric, notes, extra)
+    if extra is not None:
+        check_extra(extra, images, method, train, fabric.world_size)
+        further = steps_of(len(extra), batch) * epochs_with_extra(method, train.epochs)
+        notes.append(
+            f"{len(extra):,} extra images help and are not clustered: {further:,.0f} more steps an epoch, on average"
+        )
     config = {
         "method": request.method,
         "preset": request.preset,
@@ -118,19 +182,43 @@ def make_plan(request: Request, images: Images, fabric: Fabric) -> Plan:
         "seed": request.seed,
         "method_config": asdict(preset.config),
         "backbone": backbone_name,
+        "front_end": front,
         "views": {"name": name, "a": describe(recipe_a), "b": describe(recipe_b)},
         "train": asdict(train),
         "images": {"n": n, "channels": channels, "size": size},
+        "init": begun,
+        "freeze_backbone": request.freeze_backbone,
+        "extra": None if extra is None else {"name": extra.name, "n": len(extra), "fingerprint": extra.fingerprint},
+        "known_labels": None if known is None else {"images": len(known.rows), "names": known.names},
         "notes": notes,
     }
-    return Plan(method, views, train, config, notes)
+    return Plan(method, views, train, config, notes, extra, known, [warning] if warning else [])
 
 
-def replan(config: dict[str, Any], method: Method) -> Plan:
-    """The plan that `config` (of a run) recorded."""
+def replan(config: dict[str, Any], method: Method, extra: Images | None = None, known: Known | None = None) -> Plan:
+    """The plan that `config` (of a run) recorded, with the extra images and known labels that it names."""
     sides = (from_description(config["views"][side]) for side in ("a", "b"))
     views = Views(*sides, size=config["images"]["size"])
-    return Plan(method, views, TrainConfig(**config["train"]), config, [])
+    if known is not None and known.rows:
+        method.know(torch.from_numpy(known.codes))
+    return Plan(method, views, TrainConfig(**config["train"]), config, [], extra, known)
+
+
+def check_extra(extra: Images, images: Images, method: Method, train: TrainConfig, world: int) -> None:
+    """Raises ValueError unless the method takes such extra images in some epoch."""
+    if extra.shape != images.shape:
+        theirs, ours = ("x".join(map(str, shape)) for shape in (extra.shape, images.shape))
+        raise ValueError(
+            f"The extra images are {theirs} (channels, height, width), the others {ours}; both must match."
+        )
+    if len(extra) < 2 * world:
+        raise ValueError(f"At least {2 * world} extra images are needed; {extra.name} has {len(extra)}.")
+    if not epochs_with_extra(method, train.epochs):
+        plural = "epoch" if train.epochs == 1 else "epochs"
+        raise ValueError(
+            f"With these settings {method.name} takes extra images in none of its {train.epochs} {plural} (dcdc does in"
+            " the turns of its over-clustering head, so over_clusters must not be 0; cc does in every epoch)."
+        )
 
 
 def batch_size(recipe: Recipe, n: int, k: int, world: int, notes: list[str]) -> int:
@@ -165,23 +253,34 @@ def resolve_views(
         rows = torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()
         name, reason = choose_views(images[rows])
         notes.append(f"views '{name}': {reason} (--views to choose)")
-    recipe = get_views(name)
-    return name, recipe, recipe
+    return name, *get_views(name)
+
+
+def front_end(name: str, images: Images) -> dict[str, Any] | None:
+    """The arguments of the fixed front end that a recipe names; mean and deviation from up to 2,000 images."""
+    if name == "none":
+        return None
+    mean = std = None
+    if name.startswith("normalize"):
+        rows = torch.linspace(0, len(images) - 1, min(len(images), 2000)).round().long()
+        pixels = images[rows].transpose(0, 1).flatten(1).double() / 255  # (c, pixels)
+        mean, std = pixels.mean(1).tolist(), pixels.std(1).clamp_min(1e-3).tolist()
+    return {"mean": mean, "std": std, "sobel": name.endswith("sobel")}
 
 
 def resolve_backbone(
-    request: Request, preset: str, size: int, channels: int, device: str, notes: list[str]
+    request: Request, recipe: Recipe, images: Images, device: str, notes: list[str], front: dict[str, Any] | None
 ) -> tuple[str, nn.Module]:
     asked = request.backbone
     if isinstance(asked, nn.Module):
         if not isinstance(getattr(asked, "feature_dim", None), int):
             raise TypeError(f"The backbone {type(asked).__name__} has no integer attribute feature_dim; add one.")
         return f"custom:{type(asked).__name__}", asked
-    name = asked or preset
+    size, name = images.shape[2], asked or recipe.backbone
     if name == "auto":
         name, reason = choose_backbone(size, device)
         notes.append(f"backbone '{name}': {reason} (--backbone to choose)")
-    return name, build_backbone(name, image_size=size, in_channels=channels)
+    return name, build_backbone(name, image_size=size, in_channels=images.shape[0], front_end=front)
 
 
 def auto_epochs(steps_per_epoch: int, steps: int, low: int, high: int) -> int:
@@ -190,12 +289,15 @@ def auto_epochs(steps_per_epoch: int, steps: int, low: int, high: int) -> int:
 
 
 def fit_minutes(
-    minutes: float, method: Method, images: Images, views: Views, train: TrainConfig, fabric: Fabric, notes: list[str]
-) -> TrainConfig:
+    minutes: float, method: Method, images: Images, views: Views, train: TrainConfig, fabric: Fabric, notes: list[str],
+    extra: Images | None = None,
+) -> TrainConfig:  # fmt: skip
     """`train` with as many epochs as fit `minutes`, measured on this machine."""
-    one = fabric.broadcast(seconds_per_step(method, images, views, train, fabric))
-    steps = max(1, len(images) // train.batch_size)
+    one = fabric.broadcast(seconds_per_step(method, images, views, train, fabric, extra))
+    steps: float = steps_of(len(images), train.batch_size)
+    if extra is not None:
+        steps += steps_of(len(extra), train.batch_size) * epochs_with_extra(method, train.epochs)
     epochs = max(1, int(0.9 * 60 * minutes / (one * steps)))
     plural = "epoch fits" if epochs == 1 else "epochs fit"
-    notes.append(f"{epochs} {plural} {minutes:g} minutes: {one:.3f} s a step, {steps} steps an epoch")
+    notes.append(f"{epochs} {plural} {minutes:g} minutes: {one:.3f} s a step, {steps:.0f} steps an epoch")
     return TrainConfig(**{**asdict(train), "epochs": epochs})

@@ -39,10 +39,12 @@ def assignments_table(
     second: np.ndarray,
     margin: np.ndarray,
     labels: Sequence[str | None] | None,
+    known: np.ndarray | None = None,
 ) -> Any:
     """The assignments as a pyarrow table with `COLUMNS`, one row an image in the source's order.
 
-    `labels`: names, None for an image without one. Raises ValueError if the columns contradict each other.
+    `labels`: names, None for an image without one. `known`: whether an image's label was given to the
+    training, a further column if any was. Raises ValueError if the columns contradict each other.
     """
     import pyarrow as pa
 
@@ -56,7 +58,7 @@ def assignments_table(
         raise ValueError(f"There are {len(labels):,} labels for {n:,} images.")
     if n and not (np.all(confidence >= 0) and np.all(confidence <= 1 + 1e-5) and np.all(np.isfinite(margin))):
         raise ValueError("A confidence is not a probability; the model's weights are damaged.")
-    return pa.table(
+    table = pa.table(
         {
             "id": pa.array(names, pa.string()),
             "path": pa.array([printable(text) for text in paths], pa.string()),
@@ -70,6 +72,9 @@ def assignments_table(
             ),
         }
     )
+    if known is not None and known.any():
+        table = table.append_column("known", pa.array(known, pa.bool_()))
+    return table
 
 
 def printable(text: str) -> str:
@@ -150,23 +155,46 @@ def summarise(
     return found
 
 
-def write_clusters(path: Path, clusters: Sequence[Cluster], ids: Sequence[str]) -> None:
-    """`clusters.csv`: size, mean confidence, the ids of the most typical and of the least certain images."""
+def write_clusters(
+    path: Path, clusters: Sequence[Cluster], ids: Sequence[str], names: Sequence[str] | None = None
+) -> None:
+    """`clusters.csv`: size, mean confidence, the ids of the most typical and of the least certain images.
+
+    `names` of the first clusters, where known labels gave them, make a further column `name`.
+    """
     columns = ["cluster", "size", "mean_confidence"]
     columns += [f"{kind}_{i + 1}" for kind in ("typical", "uncertain") for i in range(EXAMPLES)]
+    columns += [] if names is None else ["name"]
 
-    def names(rows: np.ndarray) -> list[str]:
+    def examples(rows: np.ndarray) -> list[str]:
         chosen = [printable(ids[row]) for row in rows[:EXAMPLES]]
         return chosen + [""] * (EXAMPLES - len(chosen))
 
-    write_csv(
-        path,
-        columns,
-        (
-            [one.number, one.size, one.confidence if one.size else None, *names(one.rows), *names(one.uncertain)]
-            for one in clusters
-        ),
-    )
+    def row_of(one: Cluster) -> list[Any]:
+        row: list[Any] = [one.number, one.size, one.confidence if one.size else None]
+        row += [*examples(one.rows), *examples(one.uncertain)]
+        if names is None:
+            return row
+        return [*row, printable(names[one.number]) if one.number < len(names) else ""]
+
+    write_csv(path, columns, map(row_of, clusters))
+
+
+def write_known_labels(path: Path, ids: Sequence[str], labels: Sequence[str | None]) -> None:
+    """`known_labels.csv`: the labels that were given to the training."""
+    pairs = zip(ids, labels, strict=True)
+    write_csv(path, ["id", "label"], ([printable(key), printable(name)] for key, name in pairs if name is not None))
+
+
+def read_known_labels(path: Path) -> dict[str, str]:
+    """{id: label} of `known_labels.csv`. Raises FileNotFoundError or ValueError with a sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path.parent}' has lost its {path.name}, the labels that were used in training.")
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return {row["id"]: row["label"] for row in csv.DictReader(file, strict=True)}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"'{path}' is damaged ({error}).") from None
 
 
 def write_bad_files(path: Path, bad: Sequence[Any]) -> None:

@@ -158,8 +158,14 @@ def method_of(config: dict[str, Any], backbone: nn.Module | None = None) -> Meth
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         if backbone is None:
-            backbone = build_backbone(config["backbone"], image_size=images["size"], in_channels=images["channels"])
-        return kind(backbone, config["n_clusters"], images["n"], settings)
+            backbone = build_backbone(
+                config["backbone"], image_size=images["size"], in_channels=images["channels"],
+                front_end=config.get("front_end"),
+            )  # fmt: skip
+        method = kind(backbone, config["n_clusters"], images["n"], settings)
+    if config.get("freeze_backbone"):
+        method.freeze_backbone()
+    return method
 
 
 def versions() -> dict[str, str]:

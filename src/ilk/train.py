@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from ilk.batches import EXTRA, batches, seeded, steps_of
 from ilk.distributed import agree, place
 from ilk.files import replacing
 from ilk.images import Images
-from ilk.methods.base import Method
+from ilk.methods.base import Encode, Method
+from ilk.snapshots import Moments, pair_similarity
 from ilk.views import Views, channels_last, plain
 
 Record = dict[str, Any]
@@ -37,6 +39,7 @@ class TrainConfig:
     schedule: str
     warmup: int
     seed: int
+    decay_vectors: bool = True
 
 
 class TrainingDiverged(RuntimeError):
@@ -50,15 +53,24 @@ def train(
     config: TrainConfig,
     fabric: Fabric,
     *,
+    extra: Images | None = None,
+    known: Sequence[int] = (),
     checkpoint: Path | None = None,
+    moments: Moments | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[Record]:
     """Trains `method` in place and yields a record after each epoch.
 
+    `extra`: images that are not to be clustered; the epochs that the method chooses begin with a pass
+    over them. `known`: positions of the images with a known label, some of which are in every batch.
+    `moments`: keeps where some images are at four moments; like the record's `pairs` (see
+    `pair_similarity`), this looks at the training and has no effect on it.
+
     With a `checkpoint` path the state is saved there, and training goes on from it if it exists: every
     random draw is a function of (seed, epoch, rank), so on a CPU the result is that of an unbroken run.
-    A record holds epoch (from 1), epochs, seconds, images_per_second, learning_rate, loss, terms,
-    effective_clusters and confidence (None while the method has no clusters), and message (or None).
+    A record holds epoch (from 1), epochs, seconds, images_per_second, learning_rate, loss, terms (those
+    of the extra images, named `extra_...`, are not part of the loss), effective_clusters and confidence
+    (None while the method has no clusters), pairs, and message (or None).
     Raises TrainingDiverged, before anything is overwritten, when a term is not finite.
     """
     optimizer = make_optimizer(method, config)
@@ -67,19 +79,26 @@ def train(
     model, optimizer = fabric.setup(method, optimizer)
     if checkpoint is not None and checkpoint.exists():
         first, spent = load_checkpoint(checkpoint, method, optimizer, fabric.device)
-    source = place(images, fabric.device)
-    encode = encoder(method, source, len(images), fabric)
+    loop = Loop(model, method, optimizer, views, config, fabric, images, extra, known, on_step)
+    encode = encoder(method, loop.source, loop.n, views, fabric)
+    if moments is not None:
+        moments.begin(loop.n, config.epochs, first)
+        if first == 0:
+            moments.keep(0, method, loop.source, fabric, clusters=False)
     saved = time.monotonic()
     for epoch in range(first, config.epochs):
         began = time.monotonic()
         message = method.start_epoch(epoch, config.epochs, encode, config.seed)
-        if message:
-            agree(method)  # what a rank worked out from its own BatchNorm statistics differs in the last digits
+        agree(method)  # what a rank worked out from its own BatchNorm statistics differs in the last digits
         method.train()
-        record = run_epoch(model, method, optimizer, source, len(images), views, config, fabric, epoch, on_step)
+        record = run_epoch(loop, epoch)
+        clusters = record["confidence"] is not None
+        pairs = pair_similarity(method, loop.source, loop.n, views, fabric, seed=config.seed, clusters=clusters)
         spent += time.monotonic() - began
-        record |= {"seconds": round(spent, 3), "message": message}
+        record |= {"pairs": pairs, "seconds": round(spent, 3), "message": message}
         refuse_nonfinite(record, kept=checkpoint is not None and checkpoint.exists())
+        if moments is not None:  # before the checkpoint, so that a resumed training has them
+            moments.keep(epoch + 1, method, loop.source, fabric, clusters=clusters)
         last = epoch + 1 == config.epochs
         if checkpoint is not None and fabric.is_global_zero and (last or time.monotonic() - saved > CHECKPOINT_EVERY):
             save_checkpoint(checkpoint, method, optimizer, epoch + 1, spent)
@@ -87,76 +106,123 @@ def train(
         yield record
 
 
-def run_epoch(
-    model: Any,
-    method: Method,
-    optimizer: Any,
-    source: Any,
-    n: int,
-    views: Views,
-    config: TrainConfig,
-    fabric: Fabric,
-    epoch: int,
-    on_step: Callable[[int, int], None] | None = None,
-    limit: int | None = None,
-) -> Record:
-    """One pass over the images in an order drawn from (seed, epoch), the short last batch left out."""
+class Loop:
+    """What stays the same from epoch to epoch; `steps` and `extra_steps` are those of one pass."""
+
+    def __init__(
+        self, model: Any, method: Method, optimizer: Any, views: Views, config: TrainConfig, fabric: Fabric,
+        images: Images, extra: Images | None = None, known: Sequence[int] = (),
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.method, self.optimizer = model, method, optimizer
+        self.views, self.config, self.fabric, self.on_step = views, config, fabric, on_step
+        self.source, self.n = place(images, fabric.device), len(images)
+        self.known = torch.as_tensor(known, dtype=torch.int64)
+        self.steps, self.extra, self.extra_steps = steps_of(self.n, config.batch_size), None, 0
+        if extra is not None:
+            self.extra, self.n_extra = place(extra, fabric.device), len(extra)
+            self.extra_steps = steps_of(self.n_extra, config.batch_size)
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training, which the learning rate follows; passes that are left out count too."""
+        return self.config.epochs * (self.steps + self.extra_steps)
+
+
+class Pass(NamedTuple):
+    """What one pass over some images amounted to."""
+
+    terms: dict[str, float]  # means over the steps
+    images: int
+    learning_rate: float  # of the last step
+    counts: Tensor  # images in each cluster, (k,), as far as the method has clusters
+    confidence: float | None
+
+
+def run_epoch(loop: Loop, epoch: int) -> Record:
+    """The extra images first, in the epochs that take them, then the images."""
     began = time.monotonic()
-    steps = max(1, n // config.batch_size)
-    local = config.batch_size // fabric.world_size
-    order = torch.randperm(n, generator=seeded(config.seed, epoch, 0, torch.device("cpu")))
-    draws = seeded(config.seed, epoch, 1 + fabric.global_rank, fabric.device)
+    extra: Pass | None = None
+    if loop.extra is not None and loop.method.takes_extra(epoch, loop.config.epochs):
+        extra = extra_pass(loop, epoch)
+    found = main_pass(loop, epoch)
+    images = found.images + (extra.images if extra else 0)
+    ahead = {f"extra_{name}": value for name, value in extra.terms.items()} if extra else {}
+    return {
+        "epoch": epoch + 1,
+        "epochs": loop.config.epochs,
+        "images_per_second": round(images / max(time.monotonic() - began, 1e-9), 1),
+        "learning_rate": found.learning_rate,
+        "loss": math.fsum(found.terms.values()) if all(map(math.isfinite, found.terms.values())) else math.nan,
+        "terms": found.terms | ahead,
+        "effective_clusters": None if found.confidence is None else round(effective(found.counts), 2),
+        "confidence": None if found.confidence is None else round(found.confidence, 4),
+    }
+
+
+def main_pass(loop: Loop, epoch: int, limit: int | None = None) -> Pass:
+    """One pass over the images in an order drawn from (seed, epoch), the short last batch left out."""
+    order = batches(loop.n, loop.config.batch_size, loop.config.seed, epoch, known=loop.known)
+    first = epoch * (loop.steps + loop.extra_steps) + loop.extra_steps
+    return run_pass(loop, epoch, loop.source, order[:limit], 0, first)
+
+
+def extra_pass(loop: Loop, epoch: int, limit: int | None = None) -> Pass:
+    """One pass over the extra images, which the method is told of by `method.extra`.
+
+    Their indices go on from n, so that no row of a state that has one for each image can be meant.
+    """
+    order = batches(loop.n_extra, loop.config.batch_size, loop.config.seed, epoch, EXTRA)
+    loop.method.extra = True
+    try:
+        return run_pass(loop, epoch, loop.extra, order[:limit], EXTRA, epoch * (loop.steps + loop.extra_steps), loop.n)
+    finally:
+        loop.method.extra = False
+
+
+def run_pass(
+    loop: Loop, epoch: int, source: Any, order: list[Tensor], stream: int, first: int, offset: int = 0
+) -> Pass:
+    """A step for each batch of `order`; the first is step number `first` of the training."""
+    method, config, fabric = loop.method, loop.config, loop.fabric
+    draws = seeded(config.seed, epoch, stream + 1 + fabric.global_rank, fabric.device)
     sums: dict[str, Tensor] = {}
     counts, confidence, seen = (
         torch.zeros(method.n_clusters, device=fabric.device),
         torch.zeros((), device=fabric.device),
         0,
     )
-    rate = config.learning_rate
-    for step in range(steps if limit is None else min(steps, limit)):
-        rate = learning_rate(epoch * steps + step, config.epochs * steps, config)
-        for group in optimizer.param_groups:
+    rate, images = config.learning_rate, 0
+    for step, batch in enumerate(order, first):
+        rate = learning_rate(step, loop.total, config)
+        for group in loop.optimizer.param_groups:
             group["lr"] = rate
-        start = step * config.batch_size + fabric.global_rank * local
-        index = order[start : start + local].to(fabric.device)
+        local = len(batch) // fabric.world_size
+        index = batch[fabric.global_rank * local : (fabric.global_rank + 1) * local].to(fabric.device)
         with torch.no_grad():
-            view_a, view_b = views(source[index], draws)
-        terms = model(channels_last(view_a), channels_last(view_b), index)
-        optimizer.zero_grad(set_to_none=True)
+            view_a, view_b = loop.views(source[index], draws, repeats=method.repeats)
+        terms = loop.model(channels_last(view_a), channels_last(view_b), index + offset)
+        loop.optimizer.zero_grad(set_to_none=True)
         fabric.backward(torch.stack(list(terms.values())).sum())
-        optimizer.step()
+        loop.optimizer.step()
         method.after_step()
+        images += len(batch)
         for name, term in terms.items():
             sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
         if method.observed is not None:
             top, cluster = method.observed.max(1)
             counts += torch.bincount(cluster, minlength=method.n_clusters)
             confidence, seen = confidence + top.sum(), seen + len(top)
-        if on_step is not None:
-            on_step(epoch * steps + step + 1, config.epochs * steps)
-    means = {name: float(total) / (step + 1) for name, total in sums.items()}
-    seconds = time.monotonic() - began
-    return {
-        "epoch": epoch + 1,
-        "epochs": config.epochs,
-        "images_per_second": round((step + 1) * config.batch_size / max(seconds, 1e-9), 1),
-        "learning_rate": rate,
-        "loss": math.fsum(means.values()) if all(map(math.isfinite, means.values())) else math.nan,
-        "terms": means,
-        "effective_clusters": round(effective(counts), 2) if seen else None,
-        "confidence": round(float(confidence) / seen, 4) if seen else None,
-    }
+        if loop.on_step is not None:
+            loop.on_step(step + 1, loop.total)
+    means = {name: float(total) / len(order) for name, total in sums.items()}
+    return Pass(means, images, rate, counts, float(confidence) / seen if seen else None)
 
 
 def effective(counts: Tensor) -> float:
     """How many clusters of equal size have the entropy of these sizes: exp(H), between 1 and k."""
     share = counts.double() / counts.sum()
     return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
-
-
-def seeded(seed: int, epoch: int, stream: int, device: torch.device) -> torch.Generator:
-    """A generator that is a function of its arguments alone; `stream` 0 is the order, 1 + rank the views."""
-    return torch.Generator(device).manual_seed((seed * 1_000_003 + epoch) * 4_099 + stream)
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -167,7 +233,11 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    parameters: list[Any] = [{"params": trained}]
+    if not config.decay_vectors:  # biases and normalisation weights have one dimension
+        vectors = [parameter for parameter in trained if parameter.dim() < 2]
+        parameters = [{"params": [p for p in trained if p.dim() >= 2]}, {"params": vectors, "weight_decay": 0.0}]
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
@@ -176,17 +246,22 @@ def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer
     return kind(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 
-def encoder(method: Method, source: Any, n: int, fabric: Fabric) -> Callable[[int], Tensor]:
-    """A function of m: backbone features of m evenly spaced images (all if n <= m), (m, d) float32."""
+def encoder(method: Method, source: Any, n: int, views: Views, fabric: Fabric) -> Encode:
+    """What `start_epoch` gets: features of evenly spaced images, plain or of two views, (m, d) or (2, m, d)."""
 
-    def encode(m: int) -> Tensor:
+    def encode(m: int, draws: torch.Generator | None = None) -> Tensor:
         rows = torch.arange(n) if n <= m else torch.linspace(0, n - 1, m).round().long()
         was_training = method.training
         method.eval()
+        parts = []
         with torch.inference_mode(), fabric.autocast():
-            parts = [method.backbone(plain(source[part.to(fabric.device)])).float() for part in rows.split(512)]
+            for part in rows.split(512):
+                x = source[part.to(fabric.device)]
+                batches = [plain(x)] if draws is None else [channels_last(view) for view in views(x, draws)]
+                parts.append(torch.stack([method.backbone(batch).float() for batch in batches]))
         method.train(was_training)
-        return torch.cat(parts).clone()
+        found = torch.cat(parts, 1).clone()  # a tensor made in inference mode cannot be trained on
+        return found[0] if draws is None else found
 
     return encode
 
@@ -201,26 +276,43 @@ def refuse_nonfinite(record: Record, *, kept: bool) -> None:
         )
 
 
-def seconds_per_step(method: Method, images: Images, views: Views, config: TrainConfig, fabric: Fabric) -> float:
+def epochs_with_extra(method: Method, epochs: int) -> float:
+    """The part of the epochs that take extra images."""
+    return sum(method.takes_extra(epoch, epochs) for epoch in range(epochs)) / epochs
+
+
+def seconds_per_step(
+    method: Method, images: Images, views: Views, config: TrainConfig, fabric: Fabric, extra: Images | None = None
+) -> float:
     """The mean time of a training step: a few as in the first epoch and a few as in the last.
 
-    They are done on a copy; `method` itself stays as it is.
+    Steps of `extra` images count by their share. All are done on a copy; `method` itself stays as it is.
     """
     trial = copy.deepcopy(method).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, optimizer = fabric.setup(trial, make_optimizer(trial, config))
-    source, n = place(images, fabric.device), len(images)
-    encode = encoder(trial, source, n, fabric)
-    means = []
-    for epoch in (0, config.epochs - 1):
-        trial.start_epoch(epoch, config.epochs, lambda m: encode(min(m, 1000)), config.seed)
-        trial.train()
+    loop = Loop(model, trial, optimizer, views, config, fabric, images, extra)
+    encode = encoder(trial, loop.source, loop.n, views, fabric)
+
+    def sampled(m: int, draws: torch.Generator | None = None) -> Tensor:
+        return encode(m if m == loop.n else min(m, 1000), draws)  # some methods need all images, none needs many
+
+    def fastest(one_pass: Callable[[Loop, int, int], Pass], epoch: int, most: int) -> float:
         times = []
         for steps in (1, 3, 3):
             began = time.monotonic()
-            run_epoch(model, trial, optimizer, source, n, views, config, fabric, epoch, limit=steps)
-            times.append((time.monotonic() - began) / min(steps, max(1, n // config.batch_size)))
-        means.append(min(times[1:]))
-    return sum(means) / 2
+            one_pass(loop, epoch, steps)
+            times.append((time.monotonic() - began) / min(steps, most))
+        return min(times[1:])
+
+    ahead = loop.extra_steps * epochs_with_extra(trial, config.epochs)  # steps an epoch
+    means, extra_mean = [], 0.0
+    for epoch in (0, config.epochs - 1):
+        trial.start_epoch(epoch, config.epochs, sampled, config.seed)
+        trial.train()
+        if epoch == 0 and ahead:
+            extra_mean = fastest(extra_pass, epoch, loop.extra_steps)
+        means.append(fastest(main_pass, epoch, loop.steps))
+    return (loop.steps * sum(means) / 2 + ahead * extra_mean) / (loop.steps + ahead)
 
 
 def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seconds: float) -> None:

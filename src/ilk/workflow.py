@@ -14,6 +14,9 @@ from torch import nn
 from ilk.distributed import make_fabric
 from ilk.evaluate import score_run
 from ilk.images import Images, load_images
+from ilk.initial import find_initial, start_from
+from ilk.known import FILE as KNOWN_FILE
+from ilk.known import Known, find_known, known_of
 from ilk.metrics import accuracy, effective_clusters
 from ilk.plan import MAX_SIZE, Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
@@ -24,46 +27,16 @@ from ilk.results import (
     write_bad_files,
     write_clusters,
     write_embeddings,
+    write_known_labels,
     write_table,
 )
-from ilk.runs import Run, method_of, versions
+from ilk.report import write_report
+from ilk.report.sprites import write_thumbnails
+from ilk.runs import Run, in_short, method_of, versions
 from ilk.sheet import write_sheet
-from ilk.train import Record, train
-
-
-class Watch:
-    """What a face may show while work goes on; this one shows nothing."""
-
-    def say(self, text: str) -> None:
-        """A sentence worth reading."""
-
-    def warn(self, text: str) -> None:
-        """A sentence that should not be missed."""
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` of `what` (decoding, training step, assigning)."""
-
-    def epoch(self, record: Record) -> None:
-        """The record of an epoch that has just ended."""
-
-
-def epoch_line(record: dict[str, Any]) -> str:
-    """One epoch as a line of text."""
-    terms = ", ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
-    clusters = ", clusters start later"
-    if record["effective_clusters"] is not None:
-        clusters = f", {record['effective_clusters']:.1f} effective clusters, {record['confidence']:.0%} sure"
-    left = (record["epochs"] - record["epoch"]) * record["seconds"] / max(record["epoch"], 1)
-    return (
-        f"epoch {record['epoch']}/{record['epochs']}, {record['images_per_second']:,.0f} images/s,"
-        f" {spell(left)} left, {terms}{clusters}"
-    )
-
-
-def spell(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+from ilk.snapshots import Moments
+from ilk.train import train
+from ilk.watch import Watch, collapse_warning, collapsing
 
 
 def open_images(
@@ -96,11 +69,22 @@ def open_images(
     return images
 
 
+def open_extra(source: Any, images: Images, *, device: str, cache_dir: Any, watch: Watch) -> Images | None:
+    """The extra images of `source` (None: none), in the size and channels of `images`."""
+    if source is None:
+        return None
+    channels, size, _ = images.shape
+    return open_images(
+        source, device=device, size=size, channels=channels, labels="none", cache_dir=cache_dir, watch=watch
+    )
+
+
 def fit(
     request: Request,
     source: Any,
     run: Run,
     *,
+    extra: Any = None,
     labels: Any = None,
     resume: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -109,15 +93,17 @@ def fit(
 ) -> Run:
     """Trains on `source` and fills the folder of `run`; with `resume`, goes on where it was left.
 
+    `extra`: a source of images that help the training and are not clustered. `labels` are for scores only.
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
     watch = watch or Watch()
     request.resolved_preset()  # unknown names are refused before any image is read
+    request.refuse_needless(extra=extra is not None)
     device, precision = device_and_precision(request)
     fabric = make_fabric(device, precision)
     if resume and run.exists:
-        images, plan = reopen(request, source, run, device, labels, cache_dir, watch)
+        images, plan = reopen(request, source, run, extra, device, labels, cache_dir, watch)
         if run.finished:
             watch.say(f"'{run}' is finished; nothing is left to do")
             return run
@@ -126,31 +112,26 @@ def fit(
         images = open_images(
             source, device=device, size=request.wanted_size(), labels=labels, cache_dir=cache_dir, watch=watch
         )
-        plan = start(request, images, run, fabric, device, precision, command, watch)
+        further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
+        plan = make_plan(request, images, fabric, further)
+        start(plan, images, run, circumstances(images, device, precision, command), watch)
     write_bad_files(run / "bad_files.csv", images.bad)
     warned = train_into(run, plan, images, fabric, watch)
     finish(run, plan, images, fabric, watch, warned=warned)
     return run
 
 
-def start(
-    request: Request,
-    images: Images,
-    run: Run,
-    fabric: Fabric,
-    device: str,
-    precision: str,
-    command: Sequence[str],
-    watch: Watch,
-) -> Plan:
-    """Makes the plan of a new run and writes it down."""
-    plan = make_plan(request, images, fabric)
+def start(plan: Plan, images: Images, run: Run, found: dict[str, Any], watch: Watch) -> None:
+    """Writes the plan of a new run down, with the circumstances `found`."""
     for note in plan.notes:
         watch.say(note)
+    for text in plan.warnings:
+        watch.warn(text)
     run.create()
     watch.say(f"run folder: {run}")
-    run.write_config({**plan.config, **circumstances(images, device, precision, command)})
-    return plan
+    if plan.known is not None:
+        write_known_labels(run / KNOWN_FILE, images.ids, plan.known.labels())
+    run.write_config({**plan.config, **found})
 
 
 def circumstances(images: Images, device: str, precision: str, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -173,7 +154,7 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
 
 
 def reopen(
-    request: Request, source: Any, run: Run, device: str, labels: Any, cache_dir: Any, watch: Watch
+    request: Request, source: Any, run: Run, extra: Any, device: str, labels: Any, cache_dir: Any, watch: Watch
 ) -> tuple[Images, Plan]:
     """The images and the plan of an existing run, if what is asked does not contradict it."""
     config = run.open().config
@@ -190,18 +171,36 @@ def reopen(
             f"The images are not those that '{run}' began with ({config['source']['name']}): files were added, removed"
             " or changed. Start a new run with another --out."
         )
-    backbone = request.backbone if isinstance(request.backbone, nn.Module) else None
+    began = config.get("extra")
+    if began and extra is None:
+        raise ValueError(f"'{run}' began with extra images, {began['name']}. Give them again with --extra.")
+    if extra is not None and not began:
+        raise ValueError(f"'{run}' began without extra images. Leave --extra out, or start a new run.")
+    further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
+    if began and further is not None and further.fingerprint != began["fingerprint"]:
+        raise ValueError(
+            f"The extra images are not those that '{run}' began with ({began['name']}). Give the same with --extra."
+        )
+    known = known_of(run, images)
+    if request.known_labels is not None:
+        given, _ = find_known(request.known_labels, images, request.n_clusters)
+        if known is None or given.labels() != known.labels():
+            raise ValueError(f"The known labels are not those that '{run}' began with. Leave --known-labels out.")
+    method = method_of(config, request.backbone if isinstance(request.backbone, nn.Module) else None)
+    if (begun := config.get("init")) and not (run / "checkpoint.pt").exists() and not run.finished:
+        start_from(method, find_initial(request.init or begun["path"]), expected=begun["hash"])
     done = len(run.log())
     watch.say(
         f"going on with '{run}' after {done} of {config['train']['epochs']} epochs, with the settings it began with"
     )
-    return images, replan(config, method_of(config, backbone))
+    return images, replan(config, method, further, known)
 
 
 def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     records = train(
-        plan.method, images, plan.views, plan.train, fabric, checkpoint=run / "checkpoint.pt",
+        plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
+        checkpoint=run / "checkpoint.pt",
         on_step=lambda done, total: watch.progress(done, total, "training"),
     )  # fmt: skip
     warned = False
@@ -217,30 +216,13 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
     return warned
 
 
-def collapsing(record: Record, k: int) -> str | None:
-    """A warning when, late in training, half of the clusters are hardly used."""
-    late = record["epoch"] >= 0.75 * record["epochs"]
-    return collapse_warning(record["effective_clusters"], k) if late else None
-
-
-def collapse_warning(effective: float | None, k: int) -> str | None:
-    """What to say, in plain words, when the images fill less than half of the clusters; else None."""
-    if effective is None or effective >= k / 2:
-        return None
-    return (
-        f"the clusters are collapsing: the images fill only about {effective:.1f} of {k} clusters. Often the views do"
-        " not suit the pictures (try --views drawing, object or photo), the training is short (--epochs, --minutes),"
-        f" or there are fewer than {k} kinds (--clusters)"
-    )
-
-
 def finish(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, warned: bool) -> None:
     """Assigns every image and writes the results; warns of collapsed clusters unless that was done."""
     found = assign(plan.method, images, fabric, progress=lambda done, total: watch.progress(done, total, "assigning"))
     text = collapse_warning(effective_clusters(found.cluster), plan.method.n_clusters)
     if text and not warned:
         watch.warn(text)
-    write_results(run, images, found, plan.method.n_clusters)
+    write_results(run, images, found, plan.method.n_clusters, plan.known)
 
 
 def label_texts(images: Images) -> list[str | None] | None:
@@ -249,13 +231,18 @@ def label_texts(images: Images) -> list[str | None] | None:
     return [images.label_names[code] if code >= 0 else None for code in images.labels]
 
 
-def write_results(run: Run, images: Images, found: Assignments, n_clusters: int) -> list[Cluster]:
+def write_results(
+    run: Run, images: Images, found: Assignments, n_clusters: int, known: Known | None = None
+) -> list[Cluster]:
     """Writes every result file of a run; `assignments.parquet` comes last and marks it finished."""
     table = assignments_table(
-        images.ids, images.paths, found.cluster, found.confidence, found.second, found.margin, label_texts(images)
-    )
+        images.ids, images.paths, found.cluster, found.confidence, found.second, found.margin, label_texts(images),
+        None if known is None else known.codes >= 0,
+    )  # fmt: skip
     clusters = summarise(found.cluster, found.confidence, found.margin, found.embedding, n_clusters)
-    write_clusters(run / "clusters.csv", clusters, images.ids)
+    write_clusters(run / "clusters.csv", clusters, images.ids, None if known is None else known.names)
+    if known is not None:
+        write_known_labels(run / KNOWN_FILE, images.ids, known.labels())
     write_embeddings(run / "embeddings.npy", found.embedding)
     write_sheet(run / "clusters.png", images, clusters)
     write_bad_files(run / "bad_files.csv", images.bad)
@@ -289,11 +276,12 @@ def predict(
         method, images, make_fabric(device, precision),
         progress=lambda done, total: watch.progress(done, total, "assigning"),
     )  # fmt: skip
+    known = known_of(run, images)
     target.create()
     target.write_config(
         {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
     )
-    return write_results(target, images, found, config["n_clusters"])
+    return write_results(target, images, found, config["n_clusters"], known)
 
 
 def demo(request: Request, run: Run, watch: Watch | None = None) -> float:

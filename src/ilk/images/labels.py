@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -75,15 +75,24 @@ def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> li
     A row is matched by the image's id, its path (also relative to the table), its file name, or that
     name without its ending; the last two only where they mean a single image.
     """
-    table = _read_table(file)
+    return match_labels(read_labels(file), ids, paths, file)[0]
+
+
+def match_labels(
+    table: Mapping[str, Any], ids: Sequence[str], paths: Sequence[str], file: Path | None = None
+) -> tuple[list[Any], list[str]]:
+    """The label of each image (None where the table has none) and the keys of the table that are no image's.
+
+    Matches as `labels_from_file` says; `file` is where the table comes from. Raises ValueError if nothing does.
+    """
     names = [
         PurePosixPath((path or id_).replace("\\", "/").rsplit("::", 1)[-1])
         for id_, path in zip(ids, paths, strict=True)
     ]
     name_uses, stem_uses = Counter(n.name for n in names), Counter(n.stem for n in names)
-    beside = {_absolute(file.parent, key): label for key, label in table.items()}
-    labels: list[str | None] = []
-    found = 0
+    beside = {} if file is None else {_absolute(file.parent, key): key for key in table}
+    labels: list[Any] = []
+    used: set[str] = set()
     for id_, path, name in zip(ids, paths, names, strict=True):
         keys = [
             id_,
@@ -91,24 +100,25 @@ def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> li
             name.name if name_uses[name.name] == 1 else "",
             name.stem if stem_uses[name.stem] == 1 else "",
         ]
-        matches = [table[key] for key in keys if key and key in table]
+        matches = [key for key in keys if key and key in table]
         if not matches and path in beside:
             matches = [beside[path]]
-        found += bool(matches)
-        labels.append(matches[0] if matches else None)
-    if not found:
+        used.update(matches)
+        labels.append(table[matches[0]] if matches else None)
+    if not used:
+        where = "the table" if file is None else f"'{file}'"
         raise ValueError(
-            f"no row of '{file}' matches an image: the table's first is {next(iter(table), '(no rows)')!r}, "
+            f"no row of {where} matches an image: the table's first is {next(iter(table), '(no rows)')!r}, "
             f"the first image is {ids[0]!r}. The first column should hold these ids, or paths."
         )
-    return labels
+    return labels, [key for key in table if key not in used]
 
 
 def _absolute(folder: Path, key: str) -> str:
     return str((folder / key).absolute())
 
 
-def _read_table(file: Path) -> dict[str, str | None]:
+def read_labels(file: Path) -> dict[str, str | None]:
     """{id, path or file name: label} of a CSV or Parquet file."""
     if file.suffix.lower() in (".parquet", ".pq"):
         columns, rows = _parquet_rows(file)
