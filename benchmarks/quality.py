@@ -1,10 +1,12 @@
 """Accuracy of the default settings on labelled image sets, several seeds each: the table of RESULTS.md.
 
     python benchmarks/quality.py digits usps fashion_mnist --data FOLDER --seeds 0 1 2 --out quality.jsonl
+    python benchmarks/quality.py fashion_mnist:10000 --methods cc crlc scl dcdc c2bin --epochs 20 --data FOLDER
 
 FOLDER holds NAME/ (one sub-folder of images a class), NAME.npz (x, y), or a `sets.py` whose
 `load(NAME)` returns images and labels; `digits` comes with scikit-learn. Labels are used for the
-scores alone. One line a finished run goes to --out; runs that are in it already are not repeated.
+scores alone. NAME:N takes the first N images. One line a finished run goes to --out; runs that are in
+it already are not repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ from ilk.workflow import fit
 
 
 def open_set(name: str, data: Path) -> Images:
-    """The labelled set called `name`."""
+    """The labelled set called `name`, or its first N images for `name:N`."""
+    name, _, first = name.partition(":")
+    if first:
+        whole = open_set(name, data)
+        labels = [whole.label_names[code] for code in whole.labels[: int(first)]]
+        return load_images(whole[: int(first)], labels=labels)
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -49,10 +56,11 @@ def open_set(name: str, data: Path) -> Images:
     return load_images(data / f"{name}.npz")
 
 
-def run_once(name: str, images: Images, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def run_once(name: str, images: Images, method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     settings = dict(text.split("=", 1) for text in arguments.set)
     request = Request(
         n_clusters=len(images.label_names),
+        method=method,
         seed=seed,
         minutes=arguments.minutes,
         epochs=arguments.epochs,
@@ -69,6 +77,8 @@ def run_once(name: str, images: Images, seed: int, arguments: argparse.Namespace
         last = run.log()[-1]
     return {
         "set": name,
+        "method": method,
+        "preset": arguments.preset,
         "seed": seed,
         "minutes_asked": arguments.minutes,
         "epochs": config["train"]["epochs"],
@@ -81,6 +91,7 @@ def run_once(name: str, images: Images, seed: int, arguments: argparse.Namespace
         "nmi": scores["labels"]["nmi_arithmetic"],
         "ari": scores["labels"]["ari"],
         "effective_clusters": scores["effective_clusters"],
+        "n_clusters": len(images.label_names),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "versions": versions(),
@@ -88,23 +99,27 @@ def run_once(name: str, images: Images, seed: int, arguments: argparse.Namespace
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over seeds, as Markdown."""
-    lines = ["| set | seeds | ACC | NMI | ARI | minutes | collapsed |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for name in dict.fromkeys(row["set"] for row in rows):
-        mine = [row for row in rows if row["set"] == name]
+    """Mean and standard deviation over seeds, as Markdown; collapsed: less than half of the clusters are in use."""
+    lines = [
+        "| set | method | seeds | ACC | NMI | ARI | minutes | collapsed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, method in dict.fromkeys((row["set"], row["method"]) for row in rows):
+        mine = [row for row in rows if (row["set"], row["method"]) == (name, method)]
         cells = []
         for key in ("accuracy", "nmi", "ari"):
             values = np.array([row[key] for row in mine])
             cells.append(f"{values.mean():.3f} +- {values.std(ddof=1) if len(values) > 1 else 0:.3f}")
         minutes = np.mean([row["minutes"] for row in mine])
-        collapsed = sum(row["effective_clusters"] < 5 for row in mine)
-        lines.append(f"| {name} | {len(mine)} | {' | '.join(cells)} | {minutes:.1f} | {collapsed} |")
+        collapsed = sum(row["effective_clusters"] < row["n_clusters"] / 2 for row in mine)
+        lines.append(f"| {name} | {method} | {len(mine)} | {' | '.join(cells)} | {minutes:.1f} | {collapsed} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+")
+    parser.add_argument("--methods", nargs="+", default=["cc"])
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float)
@@ -120,13 +135,15 @@ def main() -> None:
     rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     for name in arguments.sets:
         images = open_set(name, arguments.data)
-        for seed in arguments.seeds:
-            if any(row["set"] == name and row["seed"] == seed for row in rows):
-                continue
-            rows.append(run_once(name, images, seed, arguments))
-            with open(arguments.out, "a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps({key: rows[-1][key] for key in ("set", "seed", "accuracy", "nmi", "epochs", "minutes")}))
+        for method in arguments.methods:
+            for seed in arguments.seeds:
+                if any((row["set"], row["method"], row["seed"]) == (name, method, seed) for row in rows):
+                    continue
+                rows.append(run_once(name, images, method, seed, arguments))
+                with open(arguments.out, "a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+                shown = ("set", "method", "seed", "accuracy", "nmi", "epochs", "minutes")
+                print(json.dumps({key: rows[-1][key] for key in shown}), flush=True)
     print(table(rows))
 
 
