@@ -137,7 +137,11 @@ def next_commands(run: Run, source: str) -> None:
     where = shlex.quote(str(run))
     with open(run / "bad_files.csv", encoding="utf-8", newline="") as file:
         bad = sum(1 for _ in csv.reader(file)) - 1
-    print(f"\nLook:   {run / 'clusters.png'} (a picture of every cluster)")
+    print()
+    if (run / "report.html").is_file():
+        print(f"Look:   {run / 'report.html'} (open it in a browser), {run / 'clusters.png'}")
+    else:
+        print(f"Look:   {run / 'clusters.png'} (a picture of every cluster)")
     print(f"Tables: {run / 'assignments.csv'} (one row an image), {run / 'clusters.csv'}")
     if bad:
         print(f"        {run / 'bad_files.csv'} ({bad:,} files that could not be read)")
@@ -149,7 +153,8 @@ def next_commands(run: Run, source: str) -> None:
 
 def demo_lines(run: Run, baseline: float) -> None:
     print(f"  for comparison: k-means on the raw pixels has accuracy {baseline:.3f}")
-    print(f"\nLook at the clusters: {run / 'clusters.png'}")
+    look = run / "report.html" if (run / "report.html").is_file() else run / "clusters.png"
+    print(f"\nLook at the clusters: {look}")
     print("Now your own pictures:  ilk fit FOLDER --clusters 10")
 
 
@@ -164,7 +169,7 @@ def method_lines() -> None:
     for name, kind in METHODS.items():
         print(f"{name}: {kind.title} ({kind.source})")
         for preset, (_, _, about) in kind.presets.items():
-            print(f"  --preset {preset:9} {about}")
+            print(f"  --preset {preset:11} {about}")
         print("  settings (--set name=value), in the presets " + ", ".join(kind.presets) + ":")
         for part in ("recipe", "config"):
             for field in fields(getattr(kind.presets["default"], part)):

@@ -6,10 +6,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ilk.kmeans import kmeans
 from ilk.methods.start import due, information, likeness, merged, partitions
 
 KIND = torch.tensor([0] * 600 + [1] * 200 + [2] * 200)
@@ -36,13 +34,23 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_best_partition_is_right_where_the_one_of_lowest_inertia_cuts_a_wide_kind(seed: int) -> None:
-    lowest = kmeans(F.normalize(encode(1000), dim=1), 3, generator=generator(seed), restarts=20)[0]
-    assert likeness(lowest.labels, KIND, 3) < 0.8
-    features, found = partitions(encode, 3, 10, generator(seed))
-    assert torch.equal(features, encode(1000))
-    assert likeness(found[0].labels, KIND, 3) > 0.97
+def test_the_first_partition_is_right_where_the_one_of_lowest_inertia_cuts_a_wide_kind() -> None:
+    """Whenever the right one is among the candidates, which k-means with its taste for low inertia rarely finds."""
+    first = []
+    for seed in range(8):
+        features, found = partitions(encode, 3, 10, generator(seed))
+        assert torch.equal(features, encode(1000))
+        alike = [likeness(one.labels, KIND, 3) for one in found]
+        lowest = min(found, key=lambda one: one.inertia)
+        assert likeness(lowest.labels, KIND, 3) < 0.7
+        assert alike[0] == max(alike)
+        first.append(alike[0])
+    assert sum(value > 0.97 for value in first) >= 6
+
+
+def test_partitions_of_high_information_and_of_low_inertia_come_in_turn() -> None:
+    _, found = partitions(encode, 3, 10, generator())
+    assert found[1].inertia == min(one.inertia for one in found)
 
 
 def test_partitions_differ_as_long_as_there_are_enough_and_are_a_function_of_the_generator() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ilk.kmeans import Partition, kmeans, lloyd, squared_distance
 from ilk.methods.base import Encode
 
-SAMPLE = 20_000  # images that are looked at
+SAMPLE = 20_000  # images that are looked at, and pairs of views that their partitions are judged by
+DRAWS = 12  # at most so many pairs of views an image
 
 
 def due(epoch: int, epochs: int, warm_start: float) -> bool:
@@ -20,29 +21,41 @@ def due(epoch: int, epochs: int, warm_start: float) -> bool:
 
 
 def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[Partition]]:
-    """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, most informative first.
+    """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, the most stable first.
 
     Candidates are 2 * `count` results of k-means, and `count` of k-means with 3k centres that Ward's
     method merges to k: the first likes to cut a wide kind in two and merge two narrow ones, the second
-    errs in other ways. Inertia cannot tell (here the wrong one often has the lower), but a cut kind does
-    not survive a change of view: the mutual information between the clusters of two views of the same
-    image is higher for the right partition. No labels are involved.
+    errs in other ways. Inertia cannot always tell (the wrong one often has the lower), but a cut kind
+    does not survive a change of view: the mutual information between the clusters of two views of the same
+    image is higher for the right partition. No labels are involved. While features are still poor that
+    order is uncertain, so those of high information and of low inertia are taken in turn.
     """
     h = encode(SAMPLE)
-    x, views = F.normalize(h, dim=1), F.normalize(encode(SAMPLE, generator), dim=2)
+    x = F.normalize(h, dim=1)
     found = kmeans(x, k, generator=generator, restarts=2 * count)
     found += [merged(x, k, generator) for _ in range(count)]
-
-    def stability(partition: Partition) -> float:
-        a, b = (squared_distance(view, partition.centres).argmin(1) for view in views)
-        return information(a, b, k)
-
-    ranked = sorted(found, key=stability, reverse=True)
+    stable = ranked(found, encode, k, min(DRAWS, -(-SAMPLE // len(h))), generator)
+    tight = sorted(found, key=lambda partition: partition.inertia)
+    in_turn = [one for pair in zip(stable, tight, strict=True) for one in pair]
     chosen: list[Partition] = []
-    for one in ranked:  # the same partition is often found several times, with a few rows more or less
+    for one in in_turn:  # the same partition is often found several times, with a few rows more or less
         if all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
             chosen.append(one)
-    return h, (chosen + ranked)[:count]
+    return h, (chosen + stable)[:count]
+
+
+def ranked(found: list[Partition], encode: Encode, k: int, draws: int, generator: torch.Generator) -> list[Partition]:
+    """Partitions by the mutual information between the clusters of two views of an image, highest first.
+
+    `draws`: pairs of views an image, all counted together; a single one of few images is too noisy.
+    """
+    seen: list[list[Tensor]] = [[] for _ in found]
+    for _ in range(draws):
+        views = F.normalize(encode(SAMPLE, generator), dim=2)
+        for labels, partition in zip(seen, found, strict=True):
+            labels.append(torch.stack([squared_distance(view, partition.centres).argmin(1) for view in views]))
+    told = [information(both[0], both[1], k) for both in (torch.cat(labels, 1) for labels in seen)]
+    return [found[i] for i in sorted(range(len(found)), key=lambda i: -told[i])]
 
 
 def merged(x: Tensor, k: int, generator: torch.Generator) -> Partition:
