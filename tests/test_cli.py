@@ -24,7 +24,7 @@ import ilk
 from ilk.cli import main
 
 TINY = ["--epochs", "3", "--set", "batch_size=32", "--set", "cluster_heads=2", "--device", "cpu"]
-COMMANDS = ["fit", "predict", "score", "export", "methods", "demo"]
+COMMANDS = ["fit", "predict", "score", "report", "export", "methods", "demo"]
 
 
 class Outcome(NamedTuple):
@@ -144,13 +144,13 @@ def test_plain_lines_and_no_escapes_where_there_is_no_terminal(call: Command, ph
 def test_predict_sorts_another_folder_and_leaves_the_run_alone(
     call: Command, run: ilk.Run, photo_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    before = {file.name: file.read_bytes() for file in run.folder.iterdir()}
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
     photo_folder(tmp_path / "more photos", 20, start=300)
     found = call("predict", run, "more photos", "--out", "sorted photos", "--labels", "folders")
     assert found.code == 0, found.err
     assert len(rows_of(Path("sorted photos/assignments.csv"))) == 20
     assert "against the labels of 20 images (2 kinds)" in found.out
-    assert {file.name: file.read_bytes() for file in run.folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
     assert refused(call("predict", run, "more photos", "--out", "sorted photos"), "not empty")
     assert call("score", "sorted photos").code == 0
 
@@ -325,7 +325,7 @@ def test_a_few_known_labels_name_the_clusters_and_are_scored_apart(call: Command
         (["predict", "full", "photos"], "'full' is not a run folder: it has no config.json"),
         (["score", "nowhere"], "no run folder 'nowhere'"),
         (["export", "nowhere", "--csv", "x.csv"], "no run folder 'nowhere'"),
-        (["export", "nowhere"], "Say what to export: --folders DIR, --csv FILE or --onnx FILE"),
+        (["export", "nowhere"], "Say what to export: --folders DIR, --csv FILE, --to VIEWER PATH, --onnx FILE"),
         (["export", "nowhere", "--folders", "x", "--mode", "move"], "Invalid value for '--mode'.*'move' is not one of"),
         (["export", "nowhere", "--undo", "full"], "has no ilk-export.json"),
     ],

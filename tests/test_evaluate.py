@@ -81,11 +81,11 @@ def test_the_scores_are_written_to_the_run(run: Run) -> None:
 
 
 def test_scoring_changes_nothing_but_the_scores(run: Run) -> None:
-    before = {file.name: file.read_bytes() for file in run.folder.iterdir()}
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
     score_run(run, "none")
-    after = {file.name: file.read_bytes() for file in run.folder.iterdir()}
+    after = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
     assert after.keys() == before.keys()
-    assert [name for name in after if after[name] != before[name]] == ["scores.json"]
+    assert [file.name for file in after if after[file] != before[file]] == ["scores.json"]
 
 
 def test_folder_names_give_the_labels_that_were_recorded(run: Run) -> None:

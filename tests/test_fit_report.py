@@ -184,7 +184,9 @@ def test_the_command_draws_figures(run: Run, tmp_path: Path, call: Callable[...,
     pytest.importorskip("matplotlib")
     code, out, _ = call("report", run, "--figures", "figures")
     assert code == 0 and "figures" in out
-    assert {"map.svg", "map.png", "pairs.svg", "moments.png"} <= {file.name for file in (tmp_path / "figures").iterdir()}
+    assert {"map.svg", "map.png", "pairs.svg", "moments.png"} <= {
+        file.name for file in (tmp_path / "figures").iterdir()
+    }
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_the_command_draws_figures(run: Run, tmp_path: Path, call: Callable[...,
     ],
 )
 def test_a_mistake_is_one_sentence(run: Run, call: Callable[..., Any], words: list[str], sentence: str) -> None:
-    code, out, err = call("report", run, *words)
+    code, _, err = call("report", run, *words)
     assert code == 2 and sentence in err and "Traceback" not in err and err.startswith("Error: ")
 
 

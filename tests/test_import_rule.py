@@ -20,7 +20,7 @@ LAYERS = [
     ["train", "predict", "evaluate", "initial", "known", "export", "onnx_export", "sheet", "report"],
     ["plan"],
     ["workflow"],
-    ["display", "estimator"],
+    ["display", "estimator", "reporting"],
     ["cli"],
     ["__main__"],  # starts the command line and nothing else
 ]

@@ -181,7 +181,7 @@ def test_a_record_says_everything_the_docstring_promises(unbroken: Any) -> None:
     for number, record in enumerate(records, 1):
         assert set(record) == {
             "epoch", "epochs", "seconds", "images_per_second", "learning_rate", "loss", "terms",
-            "effective_clusters", "confidence", "message",
+            "effective_clusters", "confidence", "pairs", "message",
         }  # fmt: skip
         assert (record["epoch"], record["epochs"]) == (number, 5)
         assert record["loss"] == pytest.approx(sum(record["terms"].values()))

@@ -22,7 +22,8 @@ from ilk.workflow import fit, predict
 
 FILES = {
     "assignments.csv", "assignments.parquet", "bad_files.csv", "checkpoint.pt", "clusters.csv", "clusters.png",
-    "config.json", "embeddings.npy", "log.jsonl", "model.safetensors", "scores.json",
+    "config.json", "embeddings.npy", "log.jsonl", "map.npz", "model.safetensors", "moments.npz", "report.html",
+    "scores.json", "thumbnails",
 }  # fmt: skip
 
 
@@ -105,7 +106,8 @@ def test_a_run_that_was_interrupted_and_resumed_has_the_files_of_one_that_was_no
     fit(asked(), photos, run, labels="folders", resume=True, watch=watch)
     assert watch.epochs == list(range(done + 1, 5))
     assert any(f"after {done} of 4 epochs" in text for text in watch.said)
-    for name in FILES - {"config.json", "checkpoint.pt", "log.jsonl"}:
+    same = FILES - {"config.json", "checkpoint.pt", "log.jsonl", "report.html", "thumbnails"}
+    for name in {*same, "thumbnails/index.json", "thumbnails/sheet-0.webp"}:
         assert (run / name).read_bytes() == (trained / name).read_bytes(), name
     assert [record["terms"] for record in run.log()] == [record["terms"] for record in Run(trained).log()]
     assert [record["epoch"] for record in run.log()] == [1, 2, 3, 4]
@@ -200,7 +202,7 @@ def test_a_diverged_training_keeps_the_run_and_its_log(
 def test_new_images_are_sorted_into_the_same_clusters(
     tmp_path: Path, run: Run, photos: Path, photo_folder: Callable[..., Path]
 ) -> None:
-    before = {file.name: file.read_bytes() for file in run.folder.iterdir()}
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
     predict(run, photos, tmp_path / "same")
     same, first = (pq.read_table(folder / "assignments.parquet") for folder in (tmp_path / "same", run.folder))
     for name in ("id", "path", "cluster", "confidence", "second_cluster", "margin"):
@@ -208,9 +210,9 @@ def test_new_images_are_sorted_into_the_same_clusters(
     found = predict(run, photo_folder(tmp_path / "new", 10, side=20, start=500), tmp_path / "out", labels="folders")
     assert sum(one.size for one in found) == 10
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES - {
-        "model.safetensors", "checkpoint.pt", "log.jsonl"
+        "model.safetensors", "checkpoint.pt", "log.jsonl", "moments.npz"
     }  # fmt: skip
-    assert {file.name: file.read_bytes() for file in run.folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
 
 
 def test_gray_images_can_be_sorted_by_a_model_of_colour_images(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ilk.options import CacheDir, Device, Labels, Mode, Quiet, RunFolder, Source
+from ilk.options import CacheDir, Device, Labels, Mode, NoReport, Quiet, RunFolder, Source
 
 app = typer.Typer(
     name="ilk",
@@ -90,6 +90,7 @@ def fit(
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it.")] = False,
     cache_dir: CacheDir = None,
+    no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn from the images of SOURCE and sort them into clusters."""
@@ -111,7 +112,7 @@ def fit(
         try:
             run_fit(
                 request, source, run, extra=extra, labels=None if labels == "none" else labels, resume=resume,
-                cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], watch=display,
+                cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], report=not no_report, watch=display,
             )  # fmt: skip
         except KeyboardInterrupt:
             display.close()
@@ -154,6 +155,7 @@ def predict(
     labels: Labels = "none",
     device: Device = "auto",
     cache_dir: CacheDir = None,
+    no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Sort new images into the clusters of a finished run."""
@@ -165,17 +167,15 @@ def predict(
     target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images")
     with Display(quiet=quiet) as display:
         run_predict(
-            opened,
-            source,
-            target,
-            device=device,
-            labels=None if labels == "none" else labels,
-            cache_dir=cache_dir,
-            watch=display,
-        )
+            opened, source, target, device=device, labels=None if labels == "none" else labels, cache_dir=cache_dir,
+            report=not no_report, watch=display,
+        )  # fmt: skip
     cluster_table(Run(target))
     score_lines(Run(target))
-    print(f"\nTables: {target / 'assignments.csv'}, {target / 'assignments.parquet'}")
+    print()
+    if (target / "report.html").is_file():
+        print(f"Look:   {target / 'report.html'}")
+    print(f"Tables: {target / 'assignments.csv'}, {target / 'assignments.parquet'}")
 
 
 @app.command()
@@ -199,6 +199,26 @@ def score(
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write (default: RUN/report.html).", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write the plots as SVG and PNG into this folder.", show_default=False)
+    ] = None,
+    most: Annotated[int, typer.Option(help="How many images to show, at most.")] = 10_000,
+    layout: Annotated[
+        str | None, typer.Option("--map", help="pca, umap or tsne.", show_default="the one there is, else pca")
+    ] = None,
+) -> None:
+    """Show a run as one HTML file, which needs no network and no pictures beside it."""
+    from ilk.reporting import report as build
+
+    build(run, out, figures=figures, most=most, layout=layout)
+
+
+@app.command()
 def export(
     run: RunFolder,
     folders: Annotated[
@@ -209,15 +229,27 @@ def export(
         Path | None, typer.Option(help="Write the assignments to this CSV file.", show_default=False)
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="Write the model to this ONNX file.", show_default=False)] = None,
+    to: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="VIEWER PATH", help="embedding-atlas FILE.parquet, or fiftyone DIR.", show_default=False),
+    ] = None,
     undo: Annotated[
         Path | None, typer.Option(help="Take away what --folders put into this folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Hand the clusters on: as folders, as a table, as an ONNX model."""
+    """Hand the clusters on: as folders, as a table, to a viewer, as an ONNX model."""
+    if not any((folders, csv, onnx, to, undo)):
+        raise ValueError(
+            "Say what to export: --folders DIR, --csv FILE, --to VIEWER PATH, --onnx FILE (or --undo DIR)."
+        )
+    if to:
+        from ilk.reporting import export_to
+
+        export_to(run, *to)
+    if not any((folders, csv, onnx, undo)):
+        return
     from ilk.runs import Run
 
-    if not any((folders, csv, onnx, undo)):
-        raise ValueError("Say what to export: --folders DIR, --csv FILE or --onnx FILE (or --undo DIR).")
     if undo:
         from ilk.export import undo_folders
 
@@ -303,6 +335,8 @@ def main() -> None:
 
 def readable(error: Exception) -> bool:
     """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
+    if isinstance(error, (ValueError, OSError)):
+        return True
     from ilk.train import TrainingDiverged
 
-    return isinstance(error, (ValueError, OSError, TrainingDiverged))
+    return isinstance(error, TrainingDiverged)

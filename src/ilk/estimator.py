@@ -24,6 +24,7 @@ from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
 from ilk.results import read_table, write_known_labels
 from ilk.runs import Run
+from ilk.snapshots import Moments
 from ilk.train import train
 from ilk.views import ViewRecipe
 from ilk.watch import Watch, collapse_warning, epoch_line
@@ -159,8 +160,10 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     def _train(self, plan: Plan, images: Images, fabric: Any) -> None:
         watch, done = self._watch(), len(self.history_)
         self._known = plan.known
+        moments = None if done else Moments()
         for record in train(
-            plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows
+            plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
+            moments=moments,
         ):  # fmt: skip
             self.history_.append({**record, "epoch": record["epoch"] + done})
             watch.epoch(record)
@@ -168,7 +171,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters):
             watch.warn(text)
         self.method_ = plan.method.cpu()
-        self._found, self._images = found, images
+        self._found, self._images, self._moments = found, images, moments
         self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding
         self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config["notes"]
         self.n_iter_ = len(self.history_)
@@ -200,7 +203,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if self._known is not None:
             write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
         if hasattr(self, "_found"):
-            write_results(run, self._images, self._found, self.n_clusters, self._known)
+            if self._moments is not None:
+                self._moments.write(run / "moments.npz")
+            write_results(run, self._images, self._found, self.n_clusters, self._known, watch=self._watch())
 
     @classmethod
     def load(
@@ -269,7 +274,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        for name in ("_found", "_images"):  # the training images may be a memory map of this machine
+        for name in ("_found", "_images", "_moments"):  # the training images may be a memory map of this machine
             state.pop(name, None)
         return state
 

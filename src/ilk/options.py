@@ -35,4 +35,5 @@ CacheDir = Annotated[
         help="Where decoded images are kept (default: $ILK_CACHE or the user's cache folder).", show_default=False
     ),
 ]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from ilk.known import Known, find_known, known_of
 from ilk.metrics import accuracy, effective_clusters
 from ilk.plan import MAX_SIZE, Plan, Request, device_and_precision, make_plan, replan
 from ilk.predict import Assignments, assign
+from ilk.report import write_report
+from ilk.report.sprites import write_thumbnails
 from ilk.results import (
     Cluster,
     assignments_table,
@@ -30,8 +32,6 @@ from ilk.results import (
     write_known_labels,
     write_table,
 )
-from ilk.report import write_report
-from ilk.report.sprites import write_thumbnails
 from ilk.runs import Run, in_short, method_of, versions
 from ilk.sheet import write_sheet
 from ilk.snapshots import Moments
@@ -89,11 +89,13 @@ def fit(
     resume: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     command: Sequence[str] = (),
+    report: bool = True,
     watch: Watch | None = None,
 ) -> Run:
     """Trains on `source` and fills the folder of `run`; with `resume`, goes on where it was left.
 
     `extra`: a source of images that help the training and are not clustered. `labels` are for scores only.
+    `report`: whether to end with report.html.
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
@@ -117,7 +119,7 @@ def fit(
         start(plan, images, run, circumstances(images, device, precision, command), watch)
     write_bad_files(run / "bad_files.csv", images.bad)
     warned = train_into(run, plan, images, fabric, watch)
-    finish(run, plan, images, fabric, watch, warned=warned)
+    finish(run, plan, images, fabric, watch, warned=warned, report=report)
     return run
 
 
@@ -200,7 +202,7 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     records = train(
         plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
-        checkpoint=run / "checkpoint.pt",
+        checkpoint=run / "checkpoint.pt", moments=Moments(run / "moments.npz"),
         on_step=lambda done, total: watch.progress(done, total, "training"),
     )  # fmt: skip
     warned = False
@@ -216,13 +218,15 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
     return warned
 
 
-def finish(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, warned: bool) -> None:
+def finish(
+    run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, warned: bool, report: bool = True
+) -> None:
     """Assigns every image and writes the results; warns of collapsed clusters unless that was done."""
     found = assign(plan.method, images, fabric, progress=lambda done, total: watch.progress(done, total, "assigning"))
     text = collapse_warning(effective_clusters(found.cluster), plan.method.n_clusters)
     if text and not warned:
         watch.warn(text)
-    write_results(run, images, found, plan.method.n_clusters, plan.known)
+    write_results(run, images, found, plan.method.n_clusters, plan.known, report=report, watch=watch)
 
 
 def label_texts(images: Images) -> list[str | None] | None:
@@ -232,9 +236,17 @@ def label_texts(images: Images) -> list[str | None] | None:
 
 
 def write_results(
-    run: Run, images: Images, found: Assignments, n_clusters: int, known: Known | None = None
+    run: Run,
+    images: Images,
+    found: Assignments,
+    n_clusters: int,
+    known: Known | None = None,
+    *,
+    report: bool = True,
+    watch: Watch | None = None,
 ) -> list[Cluster]:
-    """Writes every result file of a run; `assignments.parquet` comes last and marks it finished."""
+    """Writes every result file of a run; `assignments.parquet` marks it finished, scores and report come after it."""
+    watch = watch or Watch()
     table = assignments_table(
         images.ids, images.paths, found.cluster, found.confidence, found.second, found.margin, label_texts(images),
         None if known is None else known.codes >= 0,
@@ -246,9 +258,20 @@ def write_results(
     write_embeddings(run / "embeddings.npy", found.embedding)
     write_sheet(run / "clusters.png", images, clusters)
     write_bad_files(run / "bad_files.csv", images.bad)
+    attempted(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
     write_table(table, run.folder, "assignments")
     score_run(run)
+    if report:
+        attempted(watch, "report", write_report, run.folder)
     return clusters
+
+
+def attempted(watch: Watch, what: str, write: Callable[..., Any], *arguments: Any) -> None:
+    """Writes what a run can do without; whatever goes wrong there is a warning."""
+    try:
+        write(*arguments)
+    except Exception as error:  # a full disk, a picture that cannot be drawn: the results are worth more
+        watch.warn(f"the {what} could not be written ({in_short(error)}); the results are all there")
 
 
 def predict(
@@ -259,6 +282,7 @@ def predict(
     device: str = "auto",
     labels: Any = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    report: bool = True,
     watch: Watch | None = None,
 ) -> list[Cluster]:
     """Assigns the images of a new source with the model of `run`; writes the tables into the folder `out`."""
@@ -281,7 +305,7 @@ def predict(
     target.write_config(
         {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
     )
-    return write_results(target, images, found, config["n_clusters"], known)
+    return write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)
 
 
 def demo(request: Request, run: Run, watch: Watch | None = None) -> float:

@@ -1,0 +1,35 @@
+"""A run folder as one self-contained HTML file, built from the folder's files alone and without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ilk.files import write_text
+from ilk.report import page
+from ilk.report.payload import collect
+from ilk.report.sprites import MOST
+
+__all__ = ["collect", "write_report"]
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    most: int = MOST,
+    layout: str | None = None,
+) -> Path:
+    """Writes the report of a run, to `report.html` in its folder unless `out` is given; returns where it is.
+
+    `most`: how many images it may show. `layout`: the map, "pca", "umap" or "tsne"; None for the one in the
+    folder, else principal components. Raises FileNotFoundError or ValueError, a sentence, for a folder that
+    is no run or is damaged, OSError where the file cannot be written.
+    """
+    file = Path(folder) / "report.html" if out is None else Path(out)
+    text = page.render(collect(folder, most, layout=layout))
+    if file.is_dir():
+        raise IsADirectoryError(f"'{file}' is a folder; --out needs a file, such as '{file / 'report.html'}'.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+    return file

@@ -1,0 +1,199 @@
+"""What a run folder holds, read from its files alone: no torch, and a sentence where a file is damaged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ilk.results import Cluster, printable, read_table, summarise
+
+CHUNK = 65_536  # rows looked at together
+
+
+@dataclass(frozen=True)
+class Results:
+    """One row an image, in the order of the source."""
+
+    ids: list[str]
+    paths: list[str]
+    cluster: np.ndarray  # (n,) int64
+    confidence: np.ndarray  # (n,) float32
+    second: np.ndarray  # (n,) int64
+    margin: np.ndarray  # (n,) float32
+    label: np.ndarray | None  # (n,) int64, an index into `label_names`, -1 = unknown
+    label_names: list[str]
+    known: np.ndarray  # (n,) bool, whether the label was given to the training; scores leave these out
+    cluster_names: list[str]  # of clusters 0, 1, ..., as far as known labels name them
+    embedding: np.ndarray  # (n, d) float16, memory-mapped
+    clusters: list[Cluster]  # by number; none is left out
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """The images that scores against labels rest on, (n,) bool."""
+        return np.zeros(len(self), dtype=bool) if self.label is None else (self.label >= 0) & ~self.known
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run folder; `results` is None while the run has not finished."""
+
+    folder: Path
+    config: dict[str, Any]
+    log: list[dict[str, Any]]
+    results: Results | None
+    bad: list[dict[str, str]]
+    notes: list[str] = field(default_factory=list)  # sentences about files that could not be read
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A part of the settings that is a table, empty where there is none."""
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
+
+def read_run(folder: str | os.PathLike[str]) -> RunFiles:
+    """Everything a report is made of, but the pictures.
+
+    Raises FileNotFoundError or ValueError, a sentence, when the folder is no run or when its settings,
+    assignments or embeddings are damaged; what else cannot be read is named in `notes`.
+    """
+    place = Path(folder)
+    config = read_config(place)
+    notes: list[str] = []
+    log = attempt(lambda: read_log(place / "log.jsonl"), [], notes)
+    bad = attempt(lambda: read_bad_files(place / "bad_files.csv"), [], notes)
+    results = None
+    if (place / "assignments.parquet").is_file():
+        results = read_results(place, config)
+    return RunFiles(place, config, log, results, bad, notes)
+
+
+def attempt(read: Any, otherwise: Any, notes: list[str]) -> Any:
+    """`read()`, or `otherwise` and a sentence in `notes`."""
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        notes.append(str(error))
+        return otherwise
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no run folder '{folder}'. Make one with: ilk fit SOURCE --clusters K")
+    if not file.is_file():
+        raise FileNotFoundError(f"'{folder}' is not a run folder: it has no config.json.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{file}' is not valid JSON ({error}).") from None
+    if not isinstance(config, dict) or not isinstance(config.get("n_clusters"), int):
+        raise ValueError(f"'{file}' does not hold a run's settings.")
+    return config
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The records of the epochs; a half-written last line is left out, and so are doubles."""
+    if not file.is_file():
+        return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"'{file}' is damaged: it is not text. The report is without the training.") from None
+    records: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                break
+            raise ValueError(f"'{file}' is damaged in line {number}. The report is without the training.") from None
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+            raise ValueError(f"'{file}' holds no epoch in line {number}. The report is without the training.")
+        records[record["epoch"]] = record
+    return [records[epoch] for epoch in sorted(records)]
+
+
+def read_bad_files(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    try:
+        with open(file, encoding="utf-8", newline="") as stream:
+            return [{"id": row["id"] or "", "reason": row["reason"] or ""} for row in csv.DictReader(stream)]
+    except (KeyError, UnicodeDecodeError, csv.Error):
+        raise ValueError(f"'{file}' is damaged, so files that could not be read are not listed.") from None
+
+
+def read_results(folder: Path, config: dict[str, Any]) -> Results:
+    """The tables of a finished run; raises ValueError with a sentence if they are damaged or disagree."""
+    table = read_table(folder / "assignments.parquet")
+    file, n = folder / "assignments.parquet", table.num_rows
+    if n == 0:
+        raise ValueError(f"'{file}' has no rows, so there is nothing to show.")
+    try:
+        cluster, second = (table[name].to_numpy().astype(np.int64) for name in ("cluster", "second_cluster"))
+        confidence, margin = (table[name].to_numpy().astype(np.float32) for name in ("confidence", "margin"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{file}' is damaged: {error}.") from None
+    if not (np.isfinite(confidence).all() and np.isfinite(margin).all()) or cluster.min() < 0:
+        raise ValueError(f"'{file}' is damaged: it holds confidences or clusters that are no numbers.")
+    label, label_names = label_codes(table["label"].to_pylist(), names_in(config, "labels"))
+    known = np.zeros(n, dtype=bool)
+    if "known" in table.column_names:
+        known = np.array(table["known"].to_pylist(), dtype=bool)
+    named = [printable(str(name)) for name in names_in(config, "known_labels")]
+    embedding = read_embedding(folder / "embeddings.npy", n)
+    k = max(config["n_clusters"], int(cluster.max()) + 1)
+    ids, paths = ([printable(text or "") for text in table[name].to_pylist()] for name in ("id", "path"))
+    return Results(
+        ids, paths, cluster, confidence, second, margin, label, label_names, known, named, embedding,
+        summarise(cluster, confidence, margin, embedding, k),
+    )  # fmt: skip
+
+
+def names_in(config: dict[str, Any], section: str) -> list[Any]:
+    found = config.get(section)
+    names = found.get("names") if isinstance(found, dict) else None
+    return names if isinstance(names, list) else []
+
+
+def label_codes(labels: list[str | None], known: list[Any]) -> tuple[np.ndarray | None, list[str]]:
+    """Codes and names; in the order of `known` if these are all the names there are, else sorted."""
+    found = {printable(text) for text in labels if text is not None}
+    if not found:
+        return None, []
+    names = [printable(str(name)) for name in known]
+    names = names if found <= set(names) else sorted(found)
+    code = {name: number for number, name in enumerate(names)}
+    return np.array([-1 if text is None else code[printable(text)] for text in labels], dtype=np.int64), names
+
+
+def read_embedding(file: Path, n: int) -> np.ndarray:
+    if not file.is_file():
+        raise FileNotFoundError(f"'{file}' is missing. Make the results again with: ilk fit ... --resume")
+    try:
+        embedding = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"'{file}' is damaged: {error}") from None
+    if embedding.ndim != 2 or len(embedding) != n or embedding.shape[1] == 0 or embedding.dtype.kind != "f":
+        raise ValueError(f"'{file}' has shape {embedding.shape} and does not fit the {n:,} rows of the assignments.")
+    for start in range(0, n, CHUNK):
+        if not np.isfinite(embedding[start : start + CHUNK]).all():
+            raise ValueError(f"'{file}' is damaged: it holds values that are no numbers.")
+    return embedding
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a finite number, else None; JSON for a browser has no NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value

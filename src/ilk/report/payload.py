@@ -1,0 +1,257 @@
+"""A run folder as one plain dict, all that a page needs to know; finite numbers, text and lists only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+import numpy as np
+
+from ilk.report.choose import EXAMPLES, choose_rows, sample_note
+from ilk.report.cite import paper_of
+from ilk.report.folder import Results, RunFiles, attempt, number, read_run
+from ilk.report.neighbours import (
+    affinity_payload,
+    cluster_cosines,
+    near_clusters,
+    neighbours_payload,
+    unit_rows,
+)
+from ilk.report.projection import Map, find_map, read_moments, whole_numbers
+from ilk.report.scores import confidence_payload, confusion_payload, matching_of, scores_payload
+from ilk.report.sprites import MOST, Thumbnails, read_thumbnails
+from ilk.report.training import training_payload
+from ilk.results import Cluster, printable
+
+BAD_FILES = 100  # of those that could not be read, how many are listed
+NO_IMAGES: dict[str, Any] = {
+    "id": [], "cluster": [], "confidence": [], "second": [], "margin": [], "label": None, "row": [], "x": [], "y": [],
+}  # fmt: skip
+
+
+def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | None = None) -> dict[str, Any]:
+    """What a report shows of a run. `most`: how many images it may show.
+
+    `layout`: the map, "pca", "umap" or "tsne"; None for the one in the folder, else principal components.
+
+    Read from the files in `folder` alone, without torch; a new map is saved there. Every key is there
+    for every run; what is not known is None. Raises FileNotFoundError or ValueError with a sentence.
+    """
+    if most < 1:
+        raise ValueError(f"A report shows at least one image; got --most {most}.")
+    files = read_run(folder)
+    notes = [*texts(files.config.get("notes")), *files.notes]
+    if "predicted_with" in files.config:
+        notes.append(f"assigned by the model of the run '{files.config['predicted_with']}', which was not trained on"
+                     " these images")  # fmt: skip
+    if files.results is not None and files.results.known.any():
+        notes.append(f"the labels of {int(files.results.known.sum()):,} images were used in training; scores against"
+                     " labels leave these images out")  # fmt: skip
+    found = results_payload(files, most, notes, layout) if files.results is not None else no_results(notes)
+    return clean({
+        "format": 1,
+        "run": run_payload(files, len(found["images"]["row"])),
+        **found,
+        "training": training_payload(files.log),
+        "bad_files": files.bad[:BAD_FILES],
+        "made": made_payload(files, notes),
+        "next": next_commands(files),
+    })  # fmt: skip
+
+
+def no_results(notes: list[str]) -> dict[str, Any]:
+    """The results of a run that has none yet."""
+    notes.append("the run has not finished, so there are no clusters to show yet")
+    return {
+        "scores": [], "label_names": None, "images": NO_IMAGES, "sprites": None, "large": None, "clusters": [],
+        "map": None, "neighbours": None, "confidence": None, "affinity": None, "confusion": None,
+    }  # fmt: skip
+
+
+def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | None) -> dict[str, Any]:
+    results = files.results
+    assert results is not None  # looked at by `collect`
+    n, epochs = len(results), int(files.section("train").get("epochs") or 0)
+    thumbnails = attempt(lambda: read_thumbnails(files.folder, n), None, notes)
+    moments = attempt(lambda: read_moments(files.folder / "moments.npz", epochs, n), None, notes)
+    rows = shown_rows(results, thumbnails, most, [] if moments is None else moments["rows"].tolist())
+    sprites = attempt(lambda: thumbnails.payload(rows), None, notes) if thumbnails else None
+    position = {int(row): place for place, row in enumerate(rows)}
+    plane = find_map(files.folder, results.embedding, np.sort(rows), layout)
+    xy, step = whole_numbers(plane.of(rows))
+    matching = matching_of(results)
+    cosines = cluster_cosines(results.embedding, results.clusters)
+    return {
+        "scores": scores_payload(results, files.folder, matching),
+        "label_names": results.label_names or None,
+        "images": images_payload(results, rows, xy),
+        "sprites": sprites,
+        "large": thumbnails.large_payload(position) if thumbnails and sprites else None,
+        "clusters": [cluster_payload(one, results, position, cosines) for one in results.clusters],
+        "map": map_payload(plane, step, moments, results, position),
+        "neighbours": neighbours_payload(unit_rows(results.embedding[rows])),
+        "confidence": confidence_payload(results, matching),
+        "affinity": affinity_payload(results.embedding, cosines, results.clusters),
+        "confusion": confusion_payload(results, matching, notes),
+    }
+
+
+def shown_rows(results: Results, thumbnails: Thumbnails | None, most: int, followed: list[int]) -> np.ndarray:
+    """The rows to show: those with a thumbnail first, ascending, then others as far as there is room."""
+    if thumbnails is None:
+        return choose_rows(results.clusters, most, always=followed)
+    with_picture = choose_rows(results.clusters, most, always=followed, among=thumbnails.rows)
+    others = np.setdiff1d(np.arange(len(results)), with_picture)
+    room = max(0, most - len(with_picture))
+    if len(others) > room:
+        others = np.sort(np.random.default_rng(0).choice(others, room, replace=False))
+    return np.concatenate([with_picture, others])
+
+
+def run_payload(files: RunFiles, shown: int) -> dict[str, Any]:
+    config, results = files.config, files.results
+    source, images = files.section("source"), files.section("images")
+    paper = paper_of(str(config.get("method", "")))
+    n = len(results) if results is not None else number(images.get("n"))
+    seconds = number(files.log[-1].get("seconds")) if files.log else None
+    bad = number(source.get("bad_files"))
+    return {
+        "name": files.folder.resolve().name, "source": source.get("name"), "method": config.get("method"),
+        "method_title": paper.title, "method_source": paper.source, "preset": config.get("preset"),
+        "created": config.get("created"), "n_images": n, "n_clusters": config["n_clusters"],
+        "clusters_used": sum(1 for one in results.clusters if one.size) if results is not None else None,
+        "n_bad": len(files.bad) if bad is None else bad,
+        "minutes": None if seconds is None else round(seconds / 60, 2),
+        "epochs": number(files.section("train").get("epochs")),
+        "epochs_done": files.log[-1]["epoch"] if files.log else 0,
+        "finished": results is not None, "image_size": number(images.get("size")), "shown": shown,
+        "sample_note": sample_note(shown, len(results)) if results is not None else None,
+    }  # fmt: skip
+
+
+def images_payload(results: Results, rows: np.ndarray, xy: np.ndarray) -> dict[str, Any]:
+    return {
+        "id": [results.ids[row] for row in rows],
+        "cluster": results.cluster[rows].tolist(),
+        "confidence": rounded(results.confidence[rows]),
+        "second": results.second[rows].tolist(),
+        "margin": rounded(results.margin[rows]),
+        "label": None if results.label is None else results.label[rows].tolist(),
+        "row": rows.tolist(),
+        "x": xy[:, 0].tolist(),
+        "y": xy[:, 1].tolist(),
+    }
+
+
+def rounded(values: np.ndarray) -> list[float]:
+    return [round(value, 3) for value in values.astype(float).tolist()]
+
+
+def cluster_payload(one: Cluster, results: Results, position: dict[int, int], cosines: np.ndarray) -> dict[str, Any]:
+    labels = None
+    if results.label is not None:
+        codes = results.label[one.rows]
+        counts = np.bincount(codes[codes >= 0], minlength=len(results.label_names))
+        order = np.argsort(-counts, kind="stable")
+        labels = [{"code": int(code), "count": int(counts[code])} for code in order if counts[code]]
+    return {
+        "number": one.number, "size": one.size,
+        "name": results.cluster_names[one.number] if one.number < len(results.cluster_names) else None,
+        "confidence": round(one.confidence, 4) if one.size else None,
+        "typical": positions(one.rows, position), "uncertain": positions(one.uncertain, position),
+        "near": near_clusters(cosines, results.clusters, one.number), "labels": labels,
+    }  # fmt: skip
+
+
+def positions(rows: np.ndarray, position: dict[int, int]) -> list[int]:
+    """Where the first 24 of `rows` are among the images shown; those that are not are left out."""
+    return [position[int(row)] for row in rows[:EXAMPLES] if int(row) in position]
+
+
+def map_payload(
+    plane: Map, step: float, moments: dict[str, Any] | None, results: Results, position: dict[int, int]
+) -> dict[str, Any]:
+    """`step`: how much of the map's own unit one whole number is."""
+    found = None
+    if moments is not None:
+        kept = np.array([int(row) in position for row in moments["rows"]], dtype=bool)
+        rows, found = moments["rows"][kept], []
+        for moment in moments["moments"] if kept.any() else []:
+            xy, _ = whole_numbers(moment["xy"][kept])
+            cluster = moment["cluster"]
+            found.append({
+                "epoch": moment["epoch"], "title": moment["title"], "index": [position[int(row)] for row in rows],
+                "x": xy[:, 0].tolist(), "y": xy[:, 1].tolist(),
+                "cluster": None if cluster is None else cluster[kept].tolist(),
+                "label": None if results.label is None else results.label[rows].tolist(),
+            })  # fmt: skip
+    return {"method": plane.method, "note": plane.note, "step": step, "moments": found or None}
+
+
+def made_payload(files: RunFiles, notes: list[str]) -> dict[str, Any]:
+    config = files.config
+    command = config.get("command")
+    return {
+        "settings": settings_of(files),
+        "versions": {name: str(value) for name, value in files.section("versions").items()},
+        "command": shlex.join(map(str, command)) if isinstance(command, list) and command else None,
+        "notes": notes,
+        "cite": paper_of(str(config.get("method", ""))).bibtex,
+    }
+
+
+def settings_of(files: RunFiles) -> dict[str, Any]:
+    """Every setting by a flat name."""
+    plain = ("method", "preset", "n_clusters", "seed", "backbone", "front_end", "device", "precision")
+    found = {name: files.config[name] for name in plain if name in files.config}
+    found["views"] = files.section("views").get("name")
+    found |= {f"image_{name}": value for name, value in files.section("images").items()}
+    for section in ("train", "method_config"):
+        found |= {name: value for name, value in files.section(section).items() if name not in found}
+    return {
+        name: value if isinstance(value, (int, float, str, bool)) else shown(value) for name, value in found.items()
+    }
+
+
+def shown(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def texts(value: Any) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def next_commands(files: RunFiles) -> list[str]:
+    """What to type next."""
+    run = shlex.quote(str(files.folder))
+    if files.results is None:
+        command = files.config.get("command")
+        words = [str(word) for word in command] if isinstance(command, list) else []
+        if words[:2] != ["ilk", "fit"]:
+            return [f"ilk fit SOURCE --clusters {files.config['n_clusters']} --out {run} --resume"]
+        if not any(word == "--out" or word.startswith("--out=") for word in words):
+            words += ["--out", str(files.folder)]
+        return [shlex.join([*words, *([] if "--resume" in words else ["--resume"])])]
+    commands = [f"ilk export {run} --folders sorted/", f"ilk export {run} --to embedding-atlas atlas.parquet"]
+    if "predicted_with" not in files.config:
+        commands.insert(1, f"ilk predict {run} MORE_IMAGES")
+    commands.append(f"ilk report {run} --figures figures/")
+    if files.results.label is None:
+        commands.append(f"ilk score {run} --labels LABELS.csv")
+    return commands
+
+
+def clean(value: Any) -> Any:
+    """`value` with numbers that are not finite as None and text that is no Unicode as escapes."""
+    if isinstance(value, dict):
+        return {printable(str(key)): clean(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        if value and type(value[0]) is int and all(type(one) is int for one in value):
+            return list(value)
+        return [clean(one) for one in value]
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, float):
+        return number(value)
+    return value
