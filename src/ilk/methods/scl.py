@@ -271,9 +271,7 @@ PAPER = Recipe(
 )  # fmt: skip
 SCL.presets = {
     "default": Preset(
-        SCLConfig(
-            warm_start=0.5, twin_momentum=0.99, first_moves=1, cd_to_features=True, symmetric=True, batch_parts=8
-        ),
+        SCLConfig(warm_start=0.5, twin_momentum=0.99, first_moves=1, symmetric=True, batch_parts=8),
         Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
         "best we found on small images and CPUs: instance task first, clusters started half-way from their features",
     ),
