@@ -210,28 +210,28 @@ def test_resuming_a_finished_run_says_so(call: Command, photos: Path) -> None:
 def test_a_kill_is_survived_by_the_command_that_is_printed(call: Command, photos: Path, tmp_path: Path) -> None:
     """Ctrl-C in a process of its own, which saves after each epoch so that the test need not wait."""
     code = "import ilk.train; ilk.train.CHECKPOINT_EVERY = -1; from ilk.cli import main; main()"
-    given = ["fit", str(photos), "--clusters", "2", "--out", "a run", *TINY[2:], "--image-size", "8", "--epochs", "60"]
+    given = ["fit", str(photos), "--clusters", "2", "--out", "a run", *TINY[2:], "--image-size", "8", "--epochs", "200"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *given], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    log, end = tmp_path / "a run" / "log.jsonl", time.monotonic() + 60
+    log, end = tmp_path / "a run" / "log.jsonl", time.monotonic() + 180
     while time.monotonic() < end and process.poll() is None:
         if log.is_file() and len(log.read_text().splitlines()) >= 2:
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert "Traceback" not in err and out == ""
     done = len(log.read_text().splitlines())
-    assert 2 <= done < 60 and f"Stopped after {done} epochs" in err
+    assert 2 <= done < 200 and f"Stopped after {done} epochs" in err
     command = shlex.split(err.strip().splitlines()[-1])
     assert command[0] == "ilk" and "--resume" in command
     found = call(*command[1:])
     assert found.code == 0, found.err
-    assert f"after {done} of 60 epochs" in found.err
+    assert f"after {done} of 200 epochs" in found.err
     epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
-    assert epochs == list(range(1, 61))
+    assert epochs == list(range(1, 201))
     assert (tmp_path / "a run" / "assignments.csv").is_file()
 
 

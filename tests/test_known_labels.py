@@ -313,8 +313,8 @@ def test_training_on_with_other_images_forgets_which_were_known(
     found.partial_fit(pictures(80, start=200)[0])
     assert "known" not in found.history_[-1]["terms"] and len(found.labels_) == 80
     found.save(tmp_path / "run")
-    loaded = Clusterer.load(tmp_path / "run")  # whose method was built for the first 60 images
-    assert loaded.cluster_names_ == ["a", "b"] and loaded.method_.n_images == 60
+    loaded = Clusterer.load(tmp_path / "run")
+    assert loaded.cluster_names_ == ["a", "b"] and loaded.method_.n_images == 80
 
 
 def test_a_method_without_use_for_them_refuses_before_images_are_read(clusterer: Callable[..., Any]) -> None:
