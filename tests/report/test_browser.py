@@ -12,11 +12,13 @@ from chromium import Browser, find_browser
 from made_payloads import HOSTILE, make_payload, unfinished_payload
 
 from ilk.report.page import render
+from ilk.report.payload import collect
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no Chromium found; install it or set ILK_CHROMIUM to the program"
 )
+FLOWERS = Path(__file__).resolve().parents[3] / "shared" / "data" / "flowers"
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 Open = Callable[..., Browser]
 
@@ -373,3 +375,35 @@ def test_fifty_thousand_points_move_smoothly(show: Open) -> None:
         })()"""
     )
     assert gaps[len(gaps) // 2] < 60  # 17 ms alone on two slow cores, without a graphics card; CI may be busy
+
+
+@pytest.fixture(scope="module")
+def trained_on_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a run on the first n photographs of each kind of flower."""
+    if not FLOWERS.is_dir():
+        pytest.skip(f"the real photographs are not at {FLOWERS}")
+    from ilk.plan import Request
+    from ilk.runs import Run
+    from ilk.workflow import fit
+
+    def train(each: int, clusters: int, labels: str | None) -> Path:
+        files = [file for kind in sorted(FLOWERS.iterdir()) for file in sorted(kind.glob("*.jpg"))[:each]]
+        source, folder = tmp_path_factory.mktemp("flowers"), tmp_path_factory.mktemp("runs") / "flowers"
+        for file in files:
+            (source / file.parent.name).mkdir(exist_ok=True)
+            (source / file.parent.name / file.name).symlink_to(file)
+        request = Request(n_clusters=clusters, epochs=2, device="cpu", precision="float32", image_size=32)
+        fit(request, source, Run(folder), labels=labels, cache_dir=tmp_path_factory.mktemp("cache"))
+        return folder
+
+    return train
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("each", "clusters", "labels"), [(12, 5, "folders"), (12, 3, None), (1, 2, None)])
+def test_a_report_of_real_photographs_opens(
+    show: Open, trained_on_photographs: Callable[..., Path], each: int, clusters: int, labels: str | None
+) -> None:
+    page = show(collect(trained_on_photographs(each, clusters, labels)))
+    assert texts(page, "h1")[0].startswith(f"{5 * each} images in ")
+    assert ("Confusion matrix" in texts(page, "main h2")) == (labels is not None)
