@@ -209,7 +209,10 @@ def test_resuming_a_finished_run_says_so(call: Command, photos: Path) -> None:
 
 def test_a_kill_is_survived_by_the_command_that_is_printed(call: Command, photos: Path, tmp_path: Path) -> None:
     """Ctrl-C in a process of its own, which saves after each epoch so that the test need not wait."""
-    code = "import ilk.train; ilk.train.CHECKPOINT_EVERY = -1; from ilk.cli import main; main()"
+    code = (  # a shell that starts the tests in the background has told all its children to ignore Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "import ilk.train; ilk.train.CHECKPOINT_EVERY = -1; from ilk.cli import main; main()"
+    )
     given = ["fit", str(photos), "--clusters", "2", "--out", "a run", *TINY[2:], "--image-size", "8", "--epochs", "200"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *given], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
