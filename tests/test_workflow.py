@@ -173,7 +173,7 @@ def test_a_request_that_cannot_be_met_leaves_no_run_folder(tmp_path: Path, photo
 
 def test_what_was_found_is_said_before_training(tmp_path: Path, photos: Path) -> None:
     watch = Listener()
-    fit(asked(epochs=1), photos, Run(tmp_path / "run"), labels="folders", watch=watch)
+    fit(asked(epochs=12), photos, Run(tmp_path / "run"), labels="folders", watch=watch)
     assert "my photos/ (60 images): colour, used at 12 x 12 pixels" in watch.said
     assert "60 have a label, 2 kinds; used for scores only" in watch.said
     assert len(watch.warned) == 1 and "3 files could not be read" in watch.warned[0]
@@ -238,6 +238,8 @@ def test_collapse_is_told_when_less_than_half_of_the_clusters_are_used() -> None
     assert collapse_warning(None, 10) is None
     assert collapse_warning(5.0, 10) is None
     assert "only about 4.9 of 10 clusters" in str(collapse_warning(4.9, 10))
+    assert "only about 1.0 of 2 clusters" in str(collapse_warning(1.0, 2))  # one of two is a half, and a collapse
+    assert collapse_warning(1.9, 2) is None
 
 
 def test_collapsed_clusters_are_warned_of_once(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+ONE = 1.1  # effective clusters; below that nearly all images are in a single one, which of two clusters is a half
+
 
 class Watch:
     """What a face may show while work goes on; this one shows nothing."""
@@ -47,8 +49,8 @@ def collapsing(record: dict[str, Any], k: int) -> str | None:
 
 
 def collapse_warning(effective: float | None, k: int) -> str | None:
-    """What to say, in plain words, when the images fill less than half of the clusters; else None."""
-    if effective is None or effective >= k / 2:
+    """What to say, in plain words, when the images fill less than half of the clusters, or but one; else None."""
+    if effective is None or effective >= max(k / 2, ONE):
         return None
     return (
         f"the clusters are collapsing: the images fill only about {effective:.1f} of {k} clusters. Often the views do"
