@@ -16,6 +16,11 @@ def seeded(seed: int, epoch: int, stream: int, device: torch.device) -> torch.Ge
     return torch.Generator(device).manual_seed((seed * 1_000_003 + epoch) * 4_099 + stream)
 
 
+def spaced(n: int, m: int) -> Tensor:
+    """Up to `m` positions of n images, evenly spaced."""
+    return torch.arange(n) if n <= m else torch.linspace(0, n - 1, m).round().long()
+
+
 def steps_of(n: int, size: int) -> int:
     """The batches of one pass over n images; fewer images than a batch make one smaller batch."""
     return max(1, n // size)

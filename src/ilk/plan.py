@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ilk.backbones import build_backbone, choose_backbone
-from ilk.batches import steps_of
+from ilk.batches import spaced, steps_of
 from ilk.distributed import choose_device, choose_precision
 from ilk.images import Images
 from ilk.initial import find_initial, refuse_other, start_from
@@ -250,7 +250,7 @@ def resolve_views(
         return "custom", *asked
     name = asked or preset
     if name == "auto":
-        rows = torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()
+        rows = spaced(len(images), 500)
         name, reason = choose_views(images[rows])
         notes.append(f"views '{name}': {reason} (--views to choose)")
     return name, *get_views(name)
@@ -262,7 +262,7 @@ def front_end(name: str, images: Images) -> dict[str, Any] | None:
         return None
     mean = std = None
     if name.startswith("normalize"):
-        rows = torch.linspace(0, len(images) - 1, min(len(images), 2000)).round().long()
+        rows = spaced(len(images), 2000)
         pixels = images[rows].transpose(0, 1).flatten(1).double() / 255  # (c, pixels)
         mean, std = pixels.mean(1).tolist(), pixels.std(1).clamp_min(1e-3).tolist()
     return {"mean": mean, "std": std, "sobel": name.endswith("sobel")}

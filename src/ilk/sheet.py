@@ -59,13 +59,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def tiles(images: Images, rows: np.ndarray, side: int) -> list[Image.Image]:
-    """The images of those rows as squares of `side` pixels; more than three channels show their first three."""
-    pixels = images[rows].numpy()
-    if pixels.shape[1] not in (1, 3):
-        pixels = pixels[:, :3] if pixels.shape[1] > 3 else pixels[:, :1]
-    found = []
-    for one in pixels:
-        picture = Image.fromarray(one[0] if len(one) == 1 else np.ascontiguousarray(one.transpose(1, 2, 0)))
-        smooth = Image.Resampling.NEAREST if side % one.shape[-1] == 0 else Image.Resampling.BICUBIC
-        found.append(picture.convert("RGB").resize((side, side), smooth))
-    return found
+    """The images of those rows as squares of `side` pixels."""
+    smooth = Image.Resampling.NEAREST if side % images.shape[2] == 0 else Image.Resampling.BICUBIC
+    return [picture.resize((side, side), smooth) for picture in images.pictures(rows)]

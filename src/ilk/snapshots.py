@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ilk.batches import seeded
+from ilk.batches import seeded, spaced
 from ilk.files import replacing
 from ilk.methods.base import Method
 from ilk.views import Views, channels_last, plain
@@ -19,11 +19,6 @@ PAIR_IMAGES = 256
 FOLLOWED = 1000
 PAIRS = 3072  # random stream beside those of `batches`
 BATCH = 512
-
-
-def spaced(n: int, m: int) -> Tensor:
-    """Up to `m` positions of n images, evenly spaced."""
-    return torch.arange(n) if n <= m else torch.linspace(0, n - 1, m).round().long()
 
 
 def pair_similarity(

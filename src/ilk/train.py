@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ilk.batches import EXTRA, batches, seeded, steps_of
+from ilk.batches import EXTRA, batches, seeded, spaced, steps_of
 from ilk.distributed import agree, place
 from ilk.files import replacing
 from ilk.images import Images
@@ -250,7 +250,7 @@ def encoder(method: Method, source: Any, n: int, views: Views, fabric: Fabric) -
     """What `start_epoch` gets: features of evenly spaced images, plain or of two views, (m, d) or (2, m, d)."""
 
     def encode(m: int, draws: torch.Generator | None = None) -> Tensor:
-        rows = torch.arange(n) if n <= m else torch.linspace(0, n - 1, m).round().long()
+        rows = spaced(n, m)
         was_training = method.training
         method.eval()
         parts = []

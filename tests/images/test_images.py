@@ -289,3 +289,12 @@ def test_importing_the_package_does_not_import_pyarrow():
     environment = {"PYTHONPATH": str(Path(build.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_pictures_are_rgb_whatever_the_channels(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, channels, 3, 6), dtype=np.uint8)
+    found = Images(pixels).pictures(np.array([2, 0]))
+    assert [(one.mode, one.size) for one in found] == [("RGB", (6, 3))] * 2
+    shown = np.asarray(found[0]).transpose(2, 0, 1)
+    np.testing.assert_array_equal(shown, pixels[2, :3] if channels >= 3 else pixels[2, :1].repeat(3, 0))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .labels import encode_labels
 
@@ -122,6 +123,14 @@ class Images:
             plain = self._pixels.flags.c_contiguous
             block = np.take(self._pixels, rows, axis=0) if plain else np.ascontiguousarray(self._pixels[rows])
         return torch.from_numpy(to_channels(block, self._channels))
+
+    def pictures(self, index: Index) -> list[Image.Image]:
+        """Those images as RGB pictures to look at; more than three channels show their first three."""
+        pixels = self[index].numpy()
+        if pixels.shape[1] not in (1, 3):
+            pixels = pixels[:, :3] if pixels.shape[1] > 3 else pixels[:, :1]
+        shown = [one[0] if len(one) == 1 else np.ascontiguousarray(one.transpose(1, 2, 0)) for one in pixels]
+        return [Image.fromarray(one).convert("RGB") for one in shown]
 
     def subset(self, index: Index) -> Images:
         """The chosen images, in that order, sharing the pixels; `bad` stays that of the source."""

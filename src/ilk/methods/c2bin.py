@@ -16,7 +16,6 @@ from ilk.heads import mlp
 from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
 from ilk.memory import Twin
 from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
-from ilk.methods.start import due
 from ilk.methods.subheads import SubHeads
 
 
@@ -138,9 +137,9 @@ class C2BIN(Method):
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Starts the predictors of the wanted size from partitions of the features, once, when their time has come."""
-        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
-            return None
-        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
+        return self.cluster_heads.start_when_due(
+            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
+        )
 
 
 C2BIN.presets = {

@@ -15,7 +15,6 @@ from ilk.distributed import gather
 from ilk.heads import mlp
 from ilk.losses import cluster_contrast, negative_marginal_entropy, nt_xent
 from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
-from ilk.methods.start import due
 from ilk.methods.subheads import SubHeads
 
 
@@ -91,9 +90,9 @@ class CC(Method):
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Starts the cluster heads from partitions of the features, once, when their time has come."""
-        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
-            return None
-        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
+        return self.cluster_heads.start_when_due(
+            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
+        )
 
 
 CC.presets = {

@@ -24,7 +24,6 @@ from ilk.losses import (
 )
 from ilk.memory import RowBank
 from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
-from ilk.methods.start import due
 from ilk.methods.subheads import SubHeads
 
 
@@ -175,10 +174,16 @@ class CRLC(Method):
 
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Starts the cluster heads from partitions of the features, once, when their time has come."""
-        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
-            return None
         known = self.known if self.semi_supervised else None
-        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch, known)
+        return self.cluster_heads.start_when_due(
+            encode,
+            self.n_clusters,
+            epoch=epoch,
+            epochs=epochs,
+            warm_start=self.config.warm_start,
+            seed=seed,
+            known=known,
+        )
 
 
 def over_heads(loss, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -134,9 +134,9 @@ class DCDC(Method):
     def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
         """Gives the turn to a head; starts the cluster heads from the features when their time has come."""
         self.over = self.turn(epoch, epochs)
-        if self.cluster_heads.active or not due(epoch, epochs, self.config.warm_start):
-            return None
-        return self.cluster_heads.start(encode, self.n_clusters, seed, epoch)
+        return self.cluster_heads.start_when_due(
+            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
+        )
 
 
 PAPER = Recipe(

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ilk.batches import spaced
 from ilk.methods.base import Encode
-from ilk.methods.start import fit_heads, partitions, renamed
+from ilk.methods.start import due, fit_heads, partitions, renamed
 
 
 class SubHeads(nn.Module):
@@ -51,6 +52,22 @@ class SubHeads(nn.Module):
         logits: Tensor = self.heads[self.best()](h)
         return logits.float().softmax(1)
 
+    def start_when_due(
+        self,
+        encode: Encode,
+        k: int,
+        *,
+        epoch: int,
+        epochs: int,
+        warm_start: float,
+        seed: int,
+        known: Tensor | None = None,
+    ) -> str | None:
+        """`start`, once, when the part `warm_start` of the training is over; returns what to say, if anything."""
+        if self.active or not due(epoch, epochs, warm_start):
+            return None
+        return self.start(encode, k, seed, epoch, known)
+
     def start(self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None) -> str:
         """Gives each head its own partition of the features to begin from; returns what to say.
 
@@ -60,7 +77,7 @@ class SubHeads(nn.Module):
         features, found = partitions(encode, k, len(self.heads), generator)
         labels = torch.stack([partition.labels for partition in found])  # (heads, n)
         if known is not None:
-            seen = known[torch.linspace(0, len(known) - 1, len(features)).round().long().to(known.device)]
+            seen = known[spaced(len(known), len(features)).to(known.device)]
             labels = torch.stack([renamed(row, seen, k) for row in labels])
         fit_heads(self.heads, features, labels, generator)
         self.active = True

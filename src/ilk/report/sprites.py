@@ -90,15 +90,8 @@ def webp(picture: Image.Image, quality: int, *, lossless: bool = False) -> bytes
 
 
 def pictures(images: Images, rows: np.ndarray, side: int) -> list[Image.Image]:
-    """The images of those rows, as large as used or `side`; more than three channels show their first three."""
-    pixels = images[rows].numpy()
-    if pixels.shape[1] not in (1, 3):
-        pixels = pixels[:, :3] if pixels.shape[1] > 3 else pixels[:, :1]
-    found = []
-    for one in pixels:
-        picture = Image.fromarray(one[0] if len(one) == 1 else np.ascontiguousarray(one.transpose(1, 2, 0)))
-        found.append(picture.convert("RGB").resize((side, side), Image.Resampling.BOX))
-    return found
+    """The images of those rows as squares of `side` pixels."""
+    return [picture.resize((side, side), Image.Resampling.BOX) for picture in images.pictures(rows)]
 
 
 def large_rows(clusters: Sequence[Cluster]) -> list[int]:
