@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from ilk.images.decode import Decoded, decode, explain, picture_extensions, read_header, strict_pillow
+from ilk.images.decode import Decoded, decode, read_header, strict_pillow
+from ilk.images.opening import explain, picture_extensions
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 GRAY = NOISE[..., 0].copy()
@@ -326,7 +327,7 @@ def test_pillows_warnings_are_silent_and_come_back(encode):
     ("error", "expected"),
     [
         (PermissionError(13, "Permission denied"), "cannot be opened: Permission denied"),
-        (MemoryError(), "not enough memory to decode it"),
+        (MemoryError(), "cannot be read just now: not enough memory to decode it"),
         (ValueError("two\n  lines"), "two lines"),
         (KeyError(), "KeyError"),
     ],

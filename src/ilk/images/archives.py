@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -11,10 +10,9 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from .core import BadFile
-from .decode import picture_extensions
 from .items import (
     MAX_MEMBER_BYTES,
     Source,
@@ -25,47 +23,88 @@ from .items import (
     safe_text,
     unique_names,
 )
+from .opening import explain, picture_extensions
+from .unpacked import TarStream, check_expansion, zip_member
 
 ZIP_ENDINGS = (".zip", ".cbz")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+MANY_MEMBERS = 100_000
+MEMBER_BYTES = 16  # beyond those, compressed; the header alone takes more
 
 
 def zip_source(file: Path) -> Source:
     """The pictures in a zip file, in its order; their names are their ids."""
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged archive raises struct, zlib and other errors
         raise ValueError(f"'{file}' cannot be read as a zip file ({error}). It may be incomplete.") from error
-    listed = [
-        (info, info.filename, info.file_size, _zip_refusal(info)) for info in archive.infolist() if not info.is_dir()
-    ]
-    return _archive_source(file, "zip", listed, archive.read, archive.close, sequential=False)
+    try:
+        packed = os.path.getsize(file)
+        members = [info for info in archive.infolist() if not info.is_dir()]
+        if sum(info.compress_size for info in members) > packed:
+            raise ValueError(f"'{file}' is refused: its members overlap. Make the archive anew from the pictures.")
+        listed = [(info, info.filename, info.file_size, _zip_refusal(info)) for info in members]
+        return _archive_source(
+            file, "zip", listed, lambda info: zip_member(archive, info), archive.close, packed=packed, sequential=False
+        )
+    except BaseException:
+        archive.close()
+        raise
 
 
 def _zip_refusal(info: zipfile.ZipInfo) -> str | None:
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link, which is not followed"
-    return "is encrypted; unpack it with its password" if info.flag_bits & 1 else None
+    if info.flag_bits & 1:
+        return "is encrypted; unpack it with its password"
+    # Of the other methods a few bytes unpack to gigabytes at once, which cannot be had in pieces.
+    known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    return None if known else "is compressed by a method other than deflate; unpack it"
 
 
 def tar_source(file: Path) -> Source:
     """The pictures in a tar file, compressed or not, in its order; their names are their ids."""
     try:
-        archive = tarfile.open(file, "r:*")  # noqa: SIM115  # read lazily, closed by the source
-        members = archive.getmembers()
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        stream = TarStream(file)
+    except (OSError, ValueError) as error:
         raise ValueError(f"'{file}' cannot be read as a tar file ({error}). It may be incomplete.") from error
+    try:
+        archive, members = _tar_members(file, stream)
 
-    def read(member: tarfile.TarInfo) -> bytes:
-        stream = archive.extractfile(member)
-        if stream is None:
-            raise Unreadable("is not a plain file")
-        return stream.read()
+        def read(member: tarfile.TarInfo) -> bytes:
+            content = archive.extractfile(member)
+            if content is None:
+                raise Unreadable("is not a plain file")
+            return content.read()
 
-    listed = [(m, m.name, m.size, None if m.isreg() else _tar_refusal(m)) for m in members if not m.isdir()]
-    # In a compressed file the way back is a new start from the first byte.
-    compressed = not isinstance(archive.fileobj, io.BufferedReader)
-    return _archive_source(file, "tar", listed, read, archive.close, sequential=compressed)
+        listed = [(m, m.name, m.size, None if m.isreg() else _tar_refusal(m)) for m in members if not m.isdir()]
+        packed = os.path.getsize(file) if stream.compressed else None
+        source = _archive_source(file, "tar", listed, read, stream.close, packed=packed, sequential=stream.compressed)
+    except BaseException:
+        stream.close()
+        raise
+    if stream.last.strip(b"\0") or len(stream.last) < tarfile.BLOCKSIZE:
+        reason = f"damaged or cut short after {len(members):,} members; what followed is not read"
+        source.bad.append(BadFile(source.title, safe_text(os.path.abspath(file)), reason))
+    return source
+
+
+def _tar_members(file: Path, stream: TarStream) -> tuple[tarfile.TarFile, list[tarfile.TarInfo]]:
+    """All members in order; ValueError for an archive that is damaged or made to fill a computer."""
+    members: list[tarfile.TarInfo] = []
+    most = MANY_MEMBERS + os.path.getsize(file) // MEMBER_BYTES
+    try:
+        archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:")  # noqa: SIM115  # closed by the source
+        for member in archive:
+            if members and member.offset <= members[-1].offset:
+                raise ValueError("its headers run in a circle")
+            if len(members) == most:
+                raise ValueError(f"it has more than {most:,} members, too many for its size")
+            members.append(member)
+    except Exception as error:  # as for a zip file
+        raise ValueError(f"'{file}' cannot be read as a tar file ({error}). It may be incomplete.") from error
+    stream.listed = True
+    return archive, members
 
 
 def _tar_refusal(member: tarfile.TarInfo) -> str:
@@ -79,11 +118,15 @@ def _archive_source(
     read_member: Callable[[Any], bytes],
     close: Callable[[], None],
     *,
+    packed: int | None,
     sequential: bool,
 ) -> Source:
-    """The source over `listed`: (member, name, bytes when unpacked, reason to refuse it or None)."""
+    """The source over `listed`: (member, name, bytes when unpacked, reason to refuse it or None).
+
+    `packed`: bytes of the archive, None where nothing in it is compressed.
+    """
     absolute = safe_text(os.path.abspath(file))
-    members, names, bad, ignored = [], [], [], 0
+    members, names, bad, ignored, unpacked = [], [], list[BadFile](), 0, 0
     for member, raw, size, refusal in listed:
         name = safe_text(raw)
         if is_hidden(name):
@@ -97,8 +140,12 @@ def _archive_source(
             continue
         members.append(member)
         names.append(name.removeprefix("./"))
+        unpacked += size
+    try:
+        check_expansion(unpacked, unpacked if packed is None else packed)
+    except ValueError as error:
+        raise ValueError(f"'{file}' is refused: {error}.") from error
     if not members:
-        close()
         if bad:
             first = "; ".join(f"{item.id}: {item.reason}" for item in bad[:3])
             raise ValueError(f"none of the {len(bad):,} images in '{file}' could be read ({first}).")
@@ -114,8 +161,11 @@ def _archive_source(
                 return read_member(members[i])
         except Unreadable:
             raise
-        except Exception as error:  # a damaged archive raises zlib, lzma, struct and other errors
-            raise Unreadable(f"cannot be read from the archive: {error}") from error
+        except Exception as error:  # as when it was opened
+            raise Unreadable(f"cannot be read from the archive: {explain(error)}") from error
+
+    def stamp() -> bytes:
+        return file_stamp([os.fspath(file)], absolute, ids)
 
     return Source(
         kind=kind,
@@ -123,7 +173,8 @@ def _archive_source(
         ids=ids,
         paths=[member_path(absolute, name) for name in names],
         read=read,
-        stamp=file_stamp([os.fspath(file)], absolute, ids),
+        stamp=stamp(),
+        restamp=stamp,
         sequential=sequential,
         folders=ids,
         bad=bad,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from .core import Images, check_unique, position_ids
-from .decode import explain
 from .items import Source, Unreadable, file_stamp, safe_text
+from .opening import explain
+from .unpacked import check_expansion
 
 IMAGE_KEYS = ("image", "img", "images", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "class", "target", "y")
@@ -152,24 +154,16 @@ def item_to_uint8(item: Any, what: str) -> np.ndarray:
 
 def numpy_file_source(file: Path) -> Source:
     """A memory-mapped .npy file, or an .npz with `x` or `images`, perhaps `y` or `labels`, and `ids`."""
-    name = safe_text(file.name)
-    try:
-        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            data, present = {"x": loaded}, ["x"]
-        else:
-            with loaded:
-                present = loaded.files
-                data = {key: loaded[key] for key in present if key in ("x", "images", "y", "labels", "ids")}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"'{file}' cannot be read as a NumPy file ({error}). Save plain number arrays with np.save or np.savez."
-        ) from error
+    data, present = _numpy_arrays(file)
     key = next((key for key in ("x", "images") if key in data), None)
     if key is None:
         raise ValueError(f"'{file}' holds {', '.join(present) or 'nothing'}; the images must be named 'x' or 'images'.")
-    source = array_source(data[key], kind=file.suffix.lower().removeprefix("."), title=name)
-    source.stamp = file_stamp([os.fspath(file)], os.path.abspath(file))
+
+    def stamp() -> bytes:
+        return file_stamp([os.fspath(file)], os.path.abspath(file))
+
+    source = array_source(data[key], kind=file.suffix.lower().removeprefix("."), title=safe_text(file.name))
+    source.stamp, source.restamp = stamp(), stamp
     source.labels = next((data[key] for key in ("y", "labels") if key in data), None)
     if "ids" in data:
         source.ids = [str(item) for item in data["ids"].ravel()]
@@ -179,6 +173,40 @@ def numpy_file_source(file: Path) -> Source:
             )
         check_unique(source.ids)
     return source
+
+
+def _numpy_arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(those arrays of the file that mean something to us, the names of all it has); never unpickles."""
+    try:
+        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}, ["x"]
+        with loaded:
+            wanted = [key for key in loaded.files if key in ("x", "images", "y", "labels", "ids")]
+            infos = {info.filename: info for info in loaded.zip.infolist()}
+            for info in (infos.get(f"{key}.npy", infos.get(key)) for key in wanted):
+                if info is not None:
+                    _check_npz_member(loaded.zip, info)
+            return {key: np.asarray(loaded[key]) for key in wanted}, loaded.files
+    except Exception as error:  # a damaged file raises zlib, struct and other errors, a false header MemoryError
+        raise ValueError(
+            f"'{file}' cannot be read as a NumPy file ({explain(error)}). "
+            "Save plain number arrays with np.save or np.savez."
+        ) from error
+
+
+def _check_npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """ValueError before memory is taken for an array that its member does not hold."""
+    check_expansion(info.file_size, info.compress_size)
+    with archive.open(info) as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            raise ValueError(f"its member '{info.filename}' is no array")
+        version = stream.read(2)
+        read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        needed = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and needed > info.file_size:
+            raise ValueError(f"its member '{info.filename}' claims {needed:,} bytes and holds {info.file_size:,}")
 
 
 def images_source(images: Images) -> Source:

@@ -22,11 +22,13 @@ from .core import BadFile, Images, content_hash, to_channels
 from .decode import Decoded, Header, decode, read_header, strict_pillow
 from .disk import check_writable
 from .items import Source, Unreadable
+from .opening import JUST_NOW
 
 Progress = Callable[[int, int, str], None]
 SAMPLE = 512
 PROGRESS_EVERY = 32
 MEMORY_BYTES = 1 << 30
+WAITING_BYTES = 256 << 20
 
 
 class Coloured(Exception):
@@ -108,17 +110,23 @@ def _in_order(
         return work(item)
 
     pending: deque[Future[Any] | str] = deque()
+    sizes: deque[int] = deque()  # of what waits in memory to be decoded
     try:
         for i in chosen:
-            if len(pending) >= 4 * workers:
+            while pending and (len(pending) >= 4 * workers or sum(sizes) > WAITING_BYTES):
+                sizes.popleft()
                 yield _result(pending.popleft())
             if not source.sequential:
                 pending.append(pool.submit(read_and_work, i))
+                sizes.append(0)
                 continue
             try:
-                pending.append(pool.submit(work, source.read(i)))
+                item = source.read(i)
+                pending.append(pool.submit(work, item))
+                sizes.append(len(item) if isinstance(item, bytes) else 0)
             except Unreadable as error:
                 pending.append(str(error))
+                sizes.append(0)
         while pending:
             yield _result(pending.popleft())
     finally:
@@ -171,12 +179,15 @@ def decode_source(
         except Coloured:
             return attempt(replace(plan, channels=3))
 
+    def settled(stored: Stored) -> bool:
+        return not _warn_of_change(found) and not any(r.startswith(JUST_NOW) for r in stored.bad.values())
+
     keep = cache and found.stamp is not None and not found.in_memory
     folder = where / f"images-{fingerprint}"
     stored = open_cache(folder, found.ids) if keep else None  # first, for a cache may be shared and read-only
     unusable = _why_unusable(where) if keep and stored is None else None
     if keep and stored is None and unusable is None:
-        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)))
+        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled)
     elif stored is None:
         planning = plan()
         small = planning.nbytes <= MEMORY_BYTES
@@ -187,8 +198,24 @@ def decode_source(
                 stacklevel=3,
             )
         stored = fill(planning, None) if small else _in_scratch(where, planning, fill)
+        settled(stored)
     good = np.array([i for i in range(len(found)) if i not in stored.bad], dtype=np.int64)
     return to_images(found, stored.pixels, good, stored.bad, stored.original_size, fingerprint)
+
+
+def _warn_of_change(found: Source) -> bool:
+    """True, with a warning, where the source is not what it was when it was listed."""
+    try:
+        if found.restamp is None or found.restamp() == found.stamp:
+            return False
+    except OSError:  # the folder itself is gone
+        pass
+    warnings.warn(
+        f"'{found.title}' changed while it was read: files came, went or were written to. The images are as they "
+        "were when each was read; load them again when nothing writes there any more.",
+        stacklevel=2,
+    )
+    return True
 
 
 def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:

@@ -176,10 +176,17 @@ class DiskStore:
         os.replace(gray, self._array)
 
 
-def cached(folder: Path, ids: list[str], plan: Callable[[], Plan], fill: Callable[[Plan], Stored]) -> Stored:
+def cached(
+    folder: Path,
+    ids: list[str],
+    plan: Callable[[], Plan],
+    fill: Callable[[Plan], Stored],
+    settled: Callable[[Stored], bool],
+) -> Stored:
     """What `folder` holds, if it was built from `ids` and is whole; else what `fill` builds, moved there.
 
     `fill(plan)` builds in `part_folder(folder)`. A second process waits for the first and then reads.
+    `settled`: whether another build would come out the same; if not, this one is used only once.
     """
     with locked(folder.with_name(folder.name + ".lock")):
         stored = open_cache(folder, ids)
@@ -193,12 +200,13 @@ def cached(folder: Path, ids: list[str], plan: Callable[[], Plan], fill: Callabl
             "original_size": built.original_size,
             "bad": list(built.bad.items()),
             "ids": ids,
+            "settled": settled(built),
         }
         del built
         write_json(part / "index.json", index)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
-    stored = open_cache(folder, ids)
+    stored = open_cache(folder, ids, unsettled=True)
     if stored is None:
         raise OSError(f"the cache '{folder}' could not be read back. Check that disk, or give another --cache-dir.")
     return stored
@@ -220,13 +228,14 @@ def part_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".part")
 
 
-def open_cache(folder: Path, ids: list[str]) -> Stored | None:
-    """The finished cache in `folder`; None if there is none, or it is damaged, or it is of other ids."""
+def open_cache(folder: Path, ids: list[str], *, unsettled: bool = False) -> Stored | None:
+    """The finished cache in `folder`; None if there is none, or it is damaged, of other ids or not settled."""
     try:
         index = json.loads((folder / "index.json").read_text())
         pixels = np.load(folder / "images.npy", mmap_mode="r")
         size = index["original_size"]
         whole = index["format"] == FORMAT and index["ids"] == ids and list(pixels.shape) == index["shape"]
+        whole = whole and (unsettled or index.get("settled", True) is True)
         if not whole or pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(ids):
             return None
         bad = {int(i): str(reason) for i, reason in index["bad"]}

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
-import functools
-import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
+
+from .opening import Refused, explain, opened
 
 RESIZES = ("squash", "crop", "pad")
 MAX_PIXELS = 200_000_000
+MAX_SLOW_PIXELS = 16_000_000  # of a picture that Pillow decodes in Python: seconds and 500 MB, not minutes and 6 GB
+BAND_PIXELS = 1 << 20  # faster than larger ones, whose copies leave the cache
 GRAY_TOLERANCE = 2  # JPEG's colour rounding makes gray photos saved as colour differ by 1 or 2
-
-# EPS runs Ghostscript on the file; Pillow only recognises the others, or only writes them.
-NOT_READ = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-USUAL = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"})
-HEIF_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 TURN = {
@@ -55,28 +50,6 @@ class Header:
     height: int
     width: int
     channels: int
-
-
-@functools.cache
-def picture_formats() -> tuple[str, ...]:
-    """The formats that we let Pillow read, HEIF among them where pillow-heif is installed."""
-    try:
-        import pillow_heif  # type: ignore[import-not-found, unused-ignore]
-
-        pillow_heif.register_heif_opener()
-    except ImportError:
-        pass
-    Image.init()
-    # Pillow asks in this order, and each one asked in vain costs time.
-    return tuple(sorted(set(Image.OPEN) - NOT_READ, key=lambda name: (name not in USUAL, name)))
-
-
-@functools.cache
-def picture_extensions() -> frozenset[str]:
-    """Lower-case file name endings that mean a picture: what Pillow can read, and HEIC in any case."""
-    formats = set(picture_formats())
-    known = {ending for ending, name in Image.registered_extensions().items() if name in formats}
-    return frozenset(known | HEIF_EXTENSIONS)
 
 
 _strict_lock = threading.Lock()
@@ -120,7 +93,7 @@ def decode(item: Any, size: int, resize: str) -> Decoded | str:
             return _decode_array(item, size, resize)
         if isinstance(item, Image.Image):
             return _decode_picture(item, size, resize)
-        with _open(item) as picture:
+        with opened(item) as picture:
             if picture.format in ("JPEG", "MPO"):  # only ours: draft() changes the picture it is called on
                 picture.draft(None, (2 * size, 2 * size))
             return _decode_picture(picture, size, resize)
@@ -135,14 +108,10 @@ def read_header(item: Any) -> Header | None:
     try:
         if isinstance(item, Image.Image):
             return _header(item)
-        with _open(item) as picture:
+        with opened(item) as picture:
             return _header(picture)
     except Exception:  # the same item is read again by `decode`, which says why
         return None
-
-
-def _open(item: Any) -> Image.Image:
-    return Image.open(BytesIO(item) if isinstance(item, bytes) else item, formats=picture_formats())
 
 
 def _header(picture: Image.Image) -> Header:
@@ -166,18 +135,56 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _decode_picture(picture: Image.Image, size: int, resize: str) -> Decoded | str:
+    refusal = _refusal(picture)
+    if refusal:
+        return refusal
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        return f"too large: {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} in all"
-    picture.load()
-    turn = TURN.get(_orientation(picture))
-    if turn is not None:
-        picture = picture.transpose(turn)
-    flat = np.asarray(_to_square(_flatten(picture), size, resize))
+    with _room(width * height):
+        picture.load()
+        refusal = _refusal(picture)  # an icon says its true size only now
+        if refusal:
+            return refusal
+        turn = TURN.get(_orientation(picture))
+        if turn is not None:
+            picture = picture.transpose(turn)
+        flat = np.asarray(_to_square(_flatten(picture), size, resize))
     if flat.ndim == 2:
         return Decoded(flat[None], coloured=False)
     pixels = np.ascontiguousarray(flat.transpose(2, 0, 1))  # (3, size, size)
     return Decoded(pixels, _is_coloured(pixels))
+
+
+def _refusal(picture: Image.Image) -> str | None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        return f"too large: {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} in all"
+    # A picture of no file has no tiles; in Image.DECODERS are those decoders that are written in Python.
+    slow = any(tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ()))
+    if slow and width * height > MAX_SLOW_PIXELS:
+        return (
+            f"too large for a {picture.format} file of this kind: {width:,} x {height:,} pixels, "
+            f"more than {MAX_SLOW_PIXELS:,} in all. Save it as PNG"
+        )
+    return None
+
+
+_in_flight = threading.Condition()
+_pixels_in_flight = 0
+
+
+@contextmanager
+def _room(pixels: int) -> Iterator[None]:
+    """Waits until the pictures being decoded by all threads have at most MAX_PIXELS together."""
+    global _pixels_in_flight
+    with _in_flight:
+        _in_flight.wait_for(lambda: _pixels_in_flight == 0 or _pixels_in_flight + pixels <= MAX_PIXELS)
+        _pixels_in_flight += pixels
+    try:
+        yield
+    finally:
+        with _in_flight:
+            _pixels_in_flight -= pixels
+            _in_flight.notify_all()
 
 
 def _decode_array(array: np.ndarray, size: int, resize: str) -> Decoded:
@@ -198,10 +205,30 @@ def _is_coloured(pixels: np.ndarray) -> bool:
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
-    """The loaded picture as opaque "L" or "RGB"."""
+    """The loaded picture as opaque "L" or "RGB"; a large one in bands, for every step makes a copy."""
+    if picture.mode in ("L", "RGB") and not picture.has_transparency_data:
+        return picture
+    levels = _levels(picture) if picture.mode in ("I", "F") else None
+    width, height = picture.size
+    if width * height <= BAND_PIXELS:
+        return _flatten_band(picture, levels)
+    flat = Image.new("L" if _is_gray(picture.mode) else "RGB", picture.size)
+    for top, bottom in _bands(picture):
+        flat.paste(_flatten_band(picture.crop((0, top, width, bottom)), levels), (0, top))
+    return flat
+
+
+def _bands(picture: Image.Image) -> list[tuple[int, int]]:
+    """(top, bottom) of pieces of the picture that have at most BAND_PIXELS, or one row."""
+    width, height = picture.size
+    step = max(1, BAND_PIXELS // width)
+    return [(top, min(top + step, height)) for top in range(0, height, step)]
+
+
+def _flatten_band(picture: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
     gray = _is_gray(picture.mode)
     if gray and picture.mode not in ("1", "L", "LA", "La"):
-        return _to_eight_bits(picture)
+        return _to_eight_bits(picture, levels)
     if picture.mode == "LAB":
         from PIL import ImageCms
 
@@ -216,20 +243,28 @@ def _flatten(picture: Image.Image) -> Image.Image:
     return picture.convert("L" if gray else "RGB")
 
 
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """16-bit gray divided by 257; "I" and "F" kept if within 0..255, else stretched over their own range.
+def _levels(picture: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest finite value of a picture of mode "I" or "F"."""
+    low, high = np.inf, -np.inf
+    for top, bottom in _bands(picture):
+        values = np.asarray(picture.crop((0, top, picture.size[0], bottom))).astype(np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = min(low, finite.min(initial=np.inf)), max(high, finite.max(initial=-np.inf))
+    if low > high:
+        raise Refused("holds no finite number")
+    return float(low), float(high)
+
+
+def _to_eight_bits(picture: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
+    """16-bit gray divided by 257; "I" and "F" kept if within 0..255, else stretched over `levels`, their range.
 
     "F" within 0..1 is taken as a fraction of white.
     """
     values = np.asarray(picture)
-    if picture.mode.startswith("I;16"):
+    if levels is None:
         return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    values = values.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        raise ValueError("holds no finite number")
-    low, high = float(finite.min()), float(finite.max())
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    low, high = levels
+    values = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     if picture.mode == "F" and low >= 0 and high <= 1:
         values = values * 255
     elif low < 0 or high > 255:
@@ -263,42 +298,3 @@ def _border_colour(picture: Image.Image) -> int | tuple[int, ...]:
     border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
     middle = np.median(border, axis=0).astype(int)
     return int(middle) if middle.ndim == 0 else tuple(int(v) for v in middle)
-
-
-def explain(error: Exception, item: Any = None) -> str:
-    """The reason why an item is bad, as a short phrase for a list."""
-    if isinstance(error, UnidentifiedImageError):
-        return _explain_unknown(item)
-    if isinstance(error, Image.DecompressionBombError):
-        return f"too large: {error}"
-    if isinstance(error, FileNotFoundError):
-        return "file not found"
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"cannot be opened: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "not enough memory to decode it"
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
-
-
-def _explain_unknown(item: Any) -> str:
-    try:
-        if isinstance(item, bytes):
-            start = item[:64]
-        else:
-            with open(os.fspath(item), "rb") as stream:
-                start = stream.read(64)
-    except (OSError, TypeError):
-        return "not an image that Pillow can read"
-    if not start:
-        return "empty file"
-    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"hevc", b"msf1"):
-        return "HEIC needs the package pillow-heif (pip install pillow-heif)"
-    if start[:4] == b"%!PS":
-        return "PostScript is not read, because reading it means running it"
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)  # may end within a letter
-    except UnicodeDecodeError:
-        return "not an image that Pillow can read"
-    text = all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
-    return "not an image but text" if text else "not an image that Pillow can read"

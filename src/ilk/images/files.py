@@ -15,8 +15,8 @@ from PIL import Image
 
 from .arrays import item_to_uint8
 from .core import BadFile, position_ids
-from .decode import explain, picture_extensions
 from .items import Source, Unreadable, file_stamp, is_hidden, safe_text, unique_names
+from .opening import explain, picture_extensions
 
 TABLE_EXTENSIONS = frozenset({".parquet", ".pq"})
 REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -38,19 +38,28 @@ def folder_source(folder: Path, listing: Listing) -> Source:
     if not listing.pictures:
         raise ValueError(f"'{folder}' holds no images. {_what_else(listing)}")
     root = os.path.abspath(folder)
-    real = [os.path.join(root, *name.split("/")) for name in listing.pictures]
+    real = _below(root, listing.pictures)
     ids = unique_names([safe_text(name) for name in listing.pictures])
+
+    def stamp(names: list[str]) -> bytes:
+        return file_stamp(_below(root, names), str(folder.resolve()), names)
+
     return Source(
         kind="folder",
         title=title,
         ids=ids,
         paths=[safe_text(path) for path in real],
         read=real.__getitem__,
-        stamp=file_stamp(real, str(folder.resolve()), listing.pictures),
+        stamp=stamp(listing.pictures),
+        restamp=lambda: stamp(walk(folder).pictures),
         folders=ids,
         bad=listing.bad,
         ignored=sum(listing.others.values()),
     )
+
+
+def _below(root: str, names: Sequence[str]) -> list[str]:
+    return [os.path.join(root, *name.split("/")) for name in names]
 
 
 def _what_else(listing: Listing) -> str:
@@ -102,17 +111,24 @@ def _visit(folder: Path, prefix: str, found: Listing, visited: set[tuple[int, in
         if is_hidden(entry.name):
             continue
         name = f"{prefix}/{entry.name}" if prefix else entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             (links if entry.is_symlink() else deeper).append(name)
             continue
         ending = os.path.splitext(entry.name)[1].lower()
-        if ending in picture_extensions() and (entry.is_file() or not os.path.exists(entry.path)):
+        if ending in picture_extensions() and (os.path.isfile(entry.path) or not os.path.exists(entry.path)):
             found.pictures.append(name)
             continue
         found.others[safe_text(ending)] += 1
         if ending in TABLE_EXTENSIONS:
             found.tables.append(name)
     return deeper
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that is closed to us
+        return False
 
 
 def list_source(items: Sequence[Any], title: str | None = None) -> Source:
@@ -124,14 +140,15 @@ def list_source(items: Sequence[Any], title: str | None = None) -> Source:
         raise ValueError("the list of images is empty. Give at least one path, picture or array.")
     real = [_path_text(item) for item in items]
     named = [path for path in real if path is not None]
-    if len(named) == len(items):
-        ids = unique_names(_below_common_folder(named))
-    else:
-        ids = position_ids(len(items))
+    are_paths = len(named) == len(items)
+    ids = unique_names(_below_common_folder(named)) if are_paths else position_ids(len(items))
 
     def read(i: int) -> Any:
         path = real[i]
         return _read_item(items[i], i) if path is None else _check_file(path)
+
+    def stamp() -> bytes:
+        return file_stamp(named, named)
 
     return Source(
         kind="file" if len(items) == 1 and named else "list",
@@ -139,7 +156,8 @@ def list_source(items: Sequence[Any], title: str | None = None) -> Source:
         ids=ids,
         paths=[safe_text(path) if path is not None else "" for path in real],
         read=read,
-        stamp=file_stamp(named, named) if len(named) == len(items) else None,
+        stamp=stamp() if are_paths else None,
+        restamp=stamp if are_paths else None,
         sequential=len(named) < len(items),
         in_memory=not named,
         folders=ids if named else None,
@@ -163,8 +181,6 @@ def _path_text(item: Any) -> str | None:
 def _check_file(path: str) -> str:
     if os.path.isdir(path):
         raise Unreadable("is a folder, not an image; give the folder itself as the source")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise Unreadable("is not a plain file")  # opening a pipe would wait for ever
     return path
 
 

@@ -26,6 +26,7 @@ class Source:
 
     `read`: a path, encoded bytes, a Pillow image or a uint8 array (c, h, w); raises Unreadable.
     `stamp`: changes when any item does; None where only reading everything could tell.
+    `restamp`: the stamp as it is now, to be compared when all has been read.
     `sequential`: items must be read in order and by one thread (compressed tar, Parquet, Dataset).
     `array`: (n, c, h, w) of any accepted dtype, where the items are one array already.
     `labels`: what the source itself knows, one per item; with `label_names`, indices into these.
@@ -38,6 +39,7 @@ class Source:
     paths: list[str]
     read: Callable[[int], Any]
     stamp: bytes | None = None
+    restamp: Callable[[], bytes] | None = None
     sequential: bool = False
     in_memory: bool = False
     array: np.ndarray | None = None

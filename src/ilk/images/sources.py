@@ -71,6 +71,8 @@ def _path_source(text: str) -> Source:
         if not listing.pictures and listing.tables:
             return parquet_source([path / name for name in listing.tables], path)
         return folder_source(path, listing)
+    if not path.is_file():  # reading a pipe or a device may never end
+        raise ValueError(f"'{path}' is neither a folder nor a plain file. Give {ACCEPTED}.")
     name = path.name.lower()
     if name.endswith(ZIP_ENDINGS):
         return zip_source(path)

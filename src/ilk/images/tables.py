@@ -15,6 +15,7 @@ IMAGE_COLUMNS = ("image", "img", "images", "x", "photo", "picture", "bytes", "jp
 ID_COLUMNS = ("id", "image_id", "filename", "file_name", "path", "name")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 BATCH_ROWS = 64
+BATCH_BYTES = 64 << 20
 
 
 def parquet_source(files: Sequence[Path], root: Path) -> Source:
@@ -33,7 +34,7 @@ def parquet_source(files: Sequence[Path], root: Path) -> Source:
         if table.count == 0:
             raise ValueError(f"'{root}' has no rows. Give a Parquet file with at least one image.")
         ids, labels, names = _columns(table, opened)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"'{root}' cannot be read as Parquet ({error}). All files must have the same columns."
         ) from error
@@ -50,11 +51,11 @@ def parquet_source(files: Sequence[Path], root: Path) -> Source:
             data, path = table.row(i)
         except Exception as error:  # a damaged page; what comes after it in its row group is lost too
             raise Unreadable(f"cannot be read from the table: {error or 'damaged before'}") from error
-        if data:
+        if isinstance(data, bytes) and data:
             if len(data) > MAX_MEMBER_BYTES:
                 raise Unreadable(f"too large: {len(data):,} bytes, more than {MAX_MEMBER_BYTES:,}")
             return data
-        if path is None:
+        if not isinstance(path, str) or not path:
             raise Unreadable("empty: the row holds no bytes")
         return os.path.join(folder, path)
 
@@ -62,13 +63,17 @@ def parquet_source(files: Sequence[Path], root: Path) -> Source:
         for parquet in opened:
             parquet.close()
 
+    def stamp() -> bytes:
+        return file_stamp([os.fspath(file) for file in files], os.path.abspath(root), [os.fspath(f) for f in files])
+
     return Source(
         kind="parquet",
         title=safe_text(root.name) + ("/" if root.is_dir() else ""),
         ids=ids or positions,
         paths=paths,
         read=read,
-        stamp=file_stamp([os.fspath(file) for file in files], os.path.abspath(root), [os.fspath(f) for f in files]),
+        stamp=stamp(),
+        restamp=stamp,
         sequential=True,
         labels=labels,
         label_names=names,
@@ -82,7 +87,8 @@ def _image_column(schema: Any, root: Path) -> tuple[str, bool]:
 
     def kind(data_type: Any) -> bool | None:
         if pa.types.is_struct(data_type):
-            return True if data_type.get_field_index("bytes") >= 0 else None
+            inner = data_type.get_field_index("bytes")
+            return True if inner >= 0 and kind(data_type.field(inner).type) is False else None
         plain = pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type)
         return False if plain or pa.types.is_fixed_size_binary(data_type) else None
 
@@ -145,7 +151,7 @@ def _read_column(opened: Sequence[Any], column: str) -> list[Any]:
     values: list[Any] = []
     for parquet in opened:
         found = parquet.read(columns=[column]).column(0).to_pylist()
-        values.extend(value["path"] if isinstance(value, dict) else value for value in found)
+        values.extend(value.get("path") if isinstance(value, dict) else value for value in found)
     return values
 
 
@@ -174,7 +180,8 @@ class _Rows:
             self._group = group
             self._start = self._stop = self.groups[group][0]
             _, parquet, number = self.groups[group]
-            self._batches = parquet.iter_batches(BATCH_ROWS, row_groups=[number], columns=[self.column])
+            rows = self._batch_rows(parquet.metadata.row_group(number))
+            self._batches = parquet.iter_batches(rows, row_groups=[number], columns=[self.column])
         while i >= self._stop:
             self._batch = next(self._batches).column(0)
             self._start, self._stop = self._stop, self._stop + len(self._batch)
@@ -182,6 +189,15 @@ class _Rows:
         if self.is_struct:
             return (value or {}).get("bytes"), (value or {}).get("path")
         return value, None
+
+    def _batch_rows(self, group: Any) -> int:
+        """Rows to unpack at once: so few that even if each is as large as the whole column they fit in memory.
+
+        One large value that is stored once and stands in every row is all that it takes.
+        """
+        columns = [group.column(i) for i in range(group.num_columns)]
+        size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
+        return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
 
     def _group_of(self, i: int) -> int:
         if self._group >= 0 and self.groups[self._group][0] <= i:
