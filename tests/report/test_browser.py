@@ -382,7 +382,7 @@ def trained_on_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable
     """The folder of a run on the first n photographs of each kind of flower."""
     if not FLOWERS.is_dir():
         pytest.skip(f"the real photographs are not at {FLOWERS}")
-    from ilk.plan import Request
+    from ilk.request import Request
     from ilk.runs import Run
     from ilk.workflow import fit
 

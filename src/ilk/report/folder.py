@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ilk.results import Cluster, printable, read_table, summarise
-
-CHUNK = 65_536  # rows looked at together
+from ilk.files import read_json, read_json_lines
+from ilk.results import Cluster, printable, read_embeddings, read_table, summarise
+from ilk.schema import summary
 
 
 @dataclass(frozen=True)
@@ -92,33 +91,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no run folder '{folder}'. Make one with: ilk fit SOURCE --clusters K")
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' is not a run folder: it has no config.json.")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{file}' is not valid JSON ({error}).") from None
-    if not isinstance(config, dict) or not isinstance(config.get("n_clusters"), int):
-        raise ValueError(f"'{file}' does not hold a run's settings.")
-    return config
+    return summary(read_json(file), file)
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
     """The records of the epochs; a half-written last line is left out, and so are doubles."""
     if not file.is_file():
         return []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"'{file}' is damaged: it is not text. The report is without the training.") from None
     records: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise ValueError(f"'{file}' is damaged in line {number}. The report is without the training.") from None
-        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-            raise ValueError(f"'{file}' holds no epoch in line {number}. The report is without the training.")
+    for record in read_json_lines(file):
+        if not isinstance(record.get("epoch"), int):
+            raise ValueError(f"'{file}' holds a line without an epoch. The report is without the training.")
         records[record["epoch"]] = record
     return [records[epoch] for epoch in sorted(records)]
 
@@ -151,7 +134,7 @@ def read_results(folder: Path, config: dict[str, Any]) -> Results:
     if "known" in table.column_names:
         known = np.array(table["known"].to_pylist(), dtype=bool)
     named = [printable(str(name)) for name in names_in(config, "known_labels")]
-    embedding = read_embedding(folder / "embeddings.npy", n)
+    embedding = read_embeddings(folder / "embeddings.npy", n)
     k = max(config["n_clusters"], int(cluster.max()) + 1)
     ids, paths = ([printable(text or "") for text in table[name].to_pylist()] for name in ("id", "path"))
     return Results(
@@ -175,21 +158,6 @@ def label_codes(labels: list[str | None], known: list[Any]) -> tuple[np.ndarray 
     names = names if found <= set(names) else sorted(found)
     code = {name: number for number, name in enumerate(names)}
     return np.array([-1 if text is None else code[printable(text)] for text in labels], dtype=np.int64), names
-
-
-def read_embedding(file: Path, n: int) -> np.ndarray:
-    if not file.is_file():
-        raise FileNotFoundError(f"'{file}' is missing. Make the results again with: ilk fit ... --resume")
-    try:
-        embedding = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"'{file}' is damaged: {error}") from None
-    if embedding.ndim != 2 or len(embedding) != n or embedding.shape[1] == 0 or embedding.dtype.kind != "f":
-        raise ValueError(f"'{file}' has shape {embedding.shape} and does not fit the {n:,} rows of the assignments.")
-    for start in range(0, n, CHUNK):
-        if not np.isfinite(embedding[start : start + CHUNK]).all():
-            raise ValueError(f"'{file}' is damaged: it holds values that are no numbers.")
-    return embedding
 
 
 def number(value: Any) -> float | None:

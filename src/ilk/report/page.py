@@ -20,6 +20,7 @@ SCRIPTS = (
     "map.js",
     "clusters.js",
     "sections.js",
+    "odd.js",
     "main.js",
 )
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}

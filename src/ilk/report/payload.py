@@ -18,6 +18,7 @@ from ilk.report.neighbours import (
     neighbours_payload,
     unit_rows,
 )
+from ilk.report.odd import odd_payload, read_odd
 from ilk.report.projection import Map, find_map, read_moments, whole_numbers
 from ilk.report.scores import confidence_payload, confusion_payload, matching_of, scores_payload
 from ilk.report.sprites import MOST, Thumbnails, read_thumbnails
@@ -66,6 +67,7 @@ def no_results(notes: list[str]) -> dict[str, Any]:
     return {
         "scores": [], "label_names": None, "images": NO_IMAGES, "sprites": None, "large": None, "clusters": [],
         "map": None, "neighbours": None, "confidence": None, "affinity": None, "confusion": None,
+        "odd": None,
     }  # fmt: skip
 
 
@@ -75,7 +77,9 @@ def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | 
     n, epochs = len(results), int(files.section("train").get("epochs") or 0)
     thumbnails = attempt(lambda: read_thumbnails(files.folder, n), None, notes)
     moments = attempt(lambda: read_moments(files.folder / "moments.npz", epochs, n), None, notes)
-    rows = shown_rows(results, thumbnails, most, [] if moments is None else moments["rows"].tolist())
+    odd = read_odd(files.folder, results.ids, notes)
+    followed = [] if moments is None else moments["rows"].tolist()
+    rows = shown_rows(results, thumbnails, most, [*odd.rows, *followed])
     sprites = attempt(lambda: thumbnails.payload(rows), None, notes) if thumbnails else None
     position = {int(row): place for place, row in enumerate(rows)}
     plane = find_map(files.folder, results.embedding, np.sort(rows), layout)
@@ -94,14 +98,15 @@ def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | 
         "confidence": confidence_payload(results, matching),
         "affinity": affinity_payload(results.embedding, cosines, results.clusters),
         "confusion": confusion_payload(results, matching, notes),
+        "odd": odd_payload(odd, position),
     }
 
 
-def shown_rows(results: Results, thumbnails: Thumbnails | None, most: int, followed: list[int]) -> np.ndarray:
+def shown_rows(results: Results, thumbnails: Thumbnails | None, most: int, always: list[int]) -> np.ndarray:
     """The rows to show: those with a thumbnail first, ascending, then others as far as there is room."""
     if thumbnails is None:
-        return choose_rows(results.clusters, most, always=followed)
-    with_picture = choose_rows(results.clusters, most, always=followed, among=thumbnails.rows)
+        return choose_rows(results.clusters, most, always=always)
+    with_picture = choose_rows(results.clusters, most, always=always, among=thumbnails.rows)
     others = np.setdiff1d(np.arange(len(results)), with_picture)
     room = max(0, most - len(with_picture))
     if len(others) > room:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from ilk.files import replacing, write_json
 from ilk.report.choose import choose_rows
-from ilk.results import Cluster
+from ilk.report.odd import read_odd
+from ilk.results import Cluster, printable
 
 if TYPE_CHECKING:
     from ilk.images import Images
@@ -34,13 +35,14 @@ BATCH = 128  # images read together
 def write_thumbnails(folder: Path, images: Images, clusters: Sequence[Cluster]) -> None:
     """Fills `folder`/thumbnails: sheets of up to 10,000 images, and larger pictures of typical ones.
 
-    With more images, a sample in which every cluster's typical and uncertain ones are, and those that
-    were followed during the training.
+    With more images, a sample in which every cluster's typical and uncertain ones are, duplicates and
+    odd ones, and those that were followed during the training.
     """
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     (place / "index.json").unlink(missing_ok=True)  # without it, no picture is taken for one of this run
-    rows = choose_rows(clusters, MOST, always=followed(folder, len(images)))
+    odd = read_odd(folder, [printable(text) for text in images.ids], [])
+    rows = choose_rows(clusters, MOST, always=[*odd.rows, *followed(folder, len(images))])
     side = min(images.shape[1:])
     pixels, quality = next((pixels, quality) for most, pixels, quality in TILES if len(rows) <= most)
     tile = min(pixels, side)

@@ -9,6 +9,7 @@ const SECTIONS = [
   ["affinity", "Affinity", "Affinity", affinitySection],
   ["neighbours", "Neighbours", "Neighbours", neighbourSection],
   ["confusion", "Confusion matrix", "Confusion", confusionSection],
+  ["odd", "Duplicates and odd images", "Duplicates", oddSection],
   ["bad-files", "Files that could not be read", "Bad files", badSection],
   ["made", "How it was made", "How", madeSection],
   ["next", "What to do next", "Next", nextSection],

@@ -1,0 +1,79 @@
+"""Duplicates and odd images, as the tables of a run name them: which are shown, and how."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ilk.report.folder import attempt
+
+GROUPS, EACH, FLAGS = 60, 24, 120  # shown: groups, images of a group, flagged images
+
+
+@dataclass(frozen=True)
+class Odd:
+    """What duplicates.csv and flags.csv say, rows for ids."""
+
+    groups: list[list[tuple[int, str, float]]] = field(default_factory=list)  # row, exact or near, similarity
+    flags: list[tuple[int, str, str]] = field(default_factory=list)  # row, flag, sentence
+
+    @property
+    def rows(self) -> list[int]:
+        """The images that a report shows if it can."""
+        copies = [row for group in self.groups[:GROUPS] for row, _, _ in group[:EACH]]
+        return list(dict.fromkeys([*copies, *(row for row, _, _ in self.flags[:FLAGS])]))
+
+
+def read_odd(folder: Path, ids: Sequence[str], notes: list[str]) -> Odd:
+    """The two tables, nothing where a run has none; a sentence in `notes` for one that is damaged."""
+    row_of = {text: row for row, text in enumerate(ids)}
+    groups = attempt(lambda: read_groups(folder / "duplicates.csv", row_of), [], notes)
+    return Odd(groups, attempt(lambda: read_flags(folder / "flags.csv", row_of), [], notes))
+
+
+def read_groups(file: Path, row_of: dict[str, int]) -> list[list[tuple[int, str, float]]]:
+    try:
+        lines = read_rows(file)
+        return [
+            [(row_of[line["id"]], line["kind"], float(line["similarity"])) for line in group]
+            for _, group in groupby(lines, key=lambda line: line["group"])
+        ]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ValueError(f"'{file}' is damaged, so duplicates are not shown.") from None
+
+
+def read_flags(file: Path, row_of: dict[str, int]) -> list[tuple[int, str, str]]:
+    try:
+        return [(row_of[line["id"]], line["flag"], line["sentence"] or "") for line in read_rows(file)]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ValueError(f"'{file}' is damaged, so odd images are not shown.") from None
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    with open(file, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, strict=True))
+
+
+def odd_payload(odd: Odd, position: dict[int, int]) -> dict[str, Any] | None:
+    """What the page shows: places among the images shown; None where there is nothing to say."""
+    if not odd.groups and not odd.flags:
+        return None
+    groups = []
+    for group in odd.groups[:GROUPS]:
+        there = [(position[row], kind, similarity) for row, kind, similarity in group[:EACH] if row in position]
+        if len(there) > 1:
+            groups.append({
+                "size": len(group), "index": [one[0] for one in there], "exact": [one[1] == "exact" for one in there],
+                "similarity": [round(one[2], 3) for one in there], "first": group[0][0] in position,
+            })  # fmt: skip
+    flags = [{"index": position[row], "flag": flag, "text": text} for row, flag, text in odd.flags if row in position]
+    return {
+        "groups": groups, "n_groups": len(odd.groups), "n_copies": sum(map(len, odd.groups)),
+        "flags": flags[:FLAGS], "n_flags": len(odd.flags),
+    }  # fmt: skip
