@@ -18,8 +18,10 @@ import ilk.train
 from ilk import Clusterer, load_images
 from ilk.batches import batches
 from ilk.evaluate import score_run
+from ilk.files import write_json
 from ilk.known import find_known
-from ilk.plan import Request, make_plan
+from ilk.plan import make_plan
+from ilk.request import Request
 from ilk.results import assignments_table, read_table, write_table
 from ilk.runs import Run
 from ilk.watch import Watch
@@ -279,6 +281,7 @@ def test_labels_of_known_images_alone_give_no_scores_against_labels(
 
 
 def test_a_cluster_without_a_name_is_wrong_for_every_known_image(run: Run) -> None:
+    write_json(run / "config.json", {**run.config, "n_clusters": 6})
     set_table(run, [5, 0], None, {0: "cat", 1: "cat"})
     assert score_run(run)["known"]["accuracy"] == 0.5
 

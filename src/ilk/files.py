@@ -1,21 +1,34 @@
-"""Files that are never half-written: a temporary name in the same folder, then a rename."""
+"""Files that are never half-written, and JSON that is looked at before it is believed."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+MOST_JSON = 64 * 2**20  # bytes; a run of a million named labels has less
+MOST_LOG = 256 * 2**20  # bytes; 300,000 epochs
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """A temporary path to write to; it becomes `path` when the block ends well, and vanishes otherwise.
+
+    The file gets the permissions that a new file has here, however the block makes it: some writers
+    leave it to its owner alone.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process with the same number, or a link laid out for us
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = temporary.stat().st_mode & 0o777  # as the umask says, which cannot be read without being changed
     try:
         yield temporary
+        os.chmod(temporary, mode)
         with open(temporary, "r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -30,3 +43,58 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """What a JSON file holds. Raises ValueError, a sentence, for one of more than `most` bytes or that is no JSON."""
+    return parse_json(read_limited(path, most), path)
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """The bytes of a file. Raises ValueError, a sentence, before it is read if there are more than `most`."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"'{path}' has {size:,} bytes; no more than {most:,} are read. It was not written by ilk.")
+    return path.read_bytes()
+
+
+def parse_json(data: bytes, path: Path) -> Any:
+    """The value of JSON text. Raises ValueError, a sentence that names `path`; numbers must be finite."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=refuse_constant, parse_float=finite)
+    except RecursionError:
+        raise ValueError(f"'{path}' is not valid JSON (it is nested too deeply).") from None
+    except ValueError as error:
+        raise ValueError(f"'{path}' is not valid JSON ({error}).") from None
+
+
+def finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no finite number")
+
+
+def read_json_lines(path: Path, most: int = MOST_LOG) -> list[dict[str, Any]]:
+    """The tables in a file of JSON lines; a half-written last line is left out.
+
+    Raises ValueError, a sentence, for a file of more than `most` bytes or with another line that is no table.
+    """
+    lines = read_limited(path, most).split(b"\n")
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            if any(rest.strip() for rest in lines[number:]):
+                raise ValueError(f"'{path}' is damaged in line {number}. Delete that line, or the file.") from None
+            break
+        if not isinstance(value, dict):
+            raise ValueError(f"'{path}' is damaged in line {number}. Delete that line, or the file.")
+        found.append(value)
+    return found

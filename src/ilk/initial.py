@@ -7,15 +7,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from ilk.images import Images
 from ilk.methods.base import Method
-from ilk.runs import Run, in_short
+from ilk.runs import Run
+from ilk.weights import Header, Misfit, header_of, header_of_state
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,58 +96,94 @@ def start_from(method: Method, initial: Initial, *, expected: str | None = None)
     From a run of the same method, representation heads of the same shape are taken too. `expected`: the
     hash that the weights must have. Raises ValueError if they are damaged, others, or do not fit.
     """
-    data = initial.file.read_bytes()
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    try:
+        stored = header_of(initial.file)
+    except Misfit as error:
+        raise ValueError(f"'{initial.file}' is damaged or no safetensors file: {error}") from None
+    names = names_of_backbone(stored, method.backbone, initial)  # of a file of any size only what is used is read
+    refuse_misfit(stored, names, method.backbone, initial)
+    digest = hash_of(initial.file)
     if expected is not None and digest != expected:
         raise ValueError(f"'{initial.path}' has changed since this run began with its weights. Start a new run.")
-    try:
-        tensors = load(data)
-    except Exception as error:  # safetensors raises several kinds for a damaged or foreign file
-        raise ValueError(f"'{initial.file}' is damaged or no safetensors file: {in_short(error)}") from None
-    method.backbone.load_state_dict(backbone_weights(tensors, method.backbone, initial))
+    method.backbone.load_state_dict(finite_tensors(initial, names))
     parts = ["backbone"]
     if initial.config is not None and initial.config["method"] == method.name:
-        parts += [name for name in method.representation if take_head(method, name, tensors)]
+        parts += [name for name in method.representation if take_head(method, name, stored, initial)]
     method.reset_twin()  # a moving average begins as a copy
     return {"path": str(initial.path.resolve()), "hash": digest, "parts": parts}
 
 
+def hash_of(file: Path) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    with open(file, "rb") as stream:
+        while part := stream.read(2**22):
+            found.update(part)
+    return found.hexdigest()
+
+
 def backbone_weights(tensors: dict[str, Tensor], backbone: nn.Module, initial: Initial) -> dict[str, Tensor]:
-    """The tensors that are the backbone's, by its own names, from those with or without the prefix `backbone.`."""
-    wanted = backbone.state_dict()
-    prefixed = within(tensors, "backbone.")
-    found = tensors if tensors.keys() == wanted.keys() else prefixed
-    if not found or found.keys() != wanted.keys():
-        found = prefixed or tensors
-        missing, other = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-        said = [f"lacks {missing[0]}"] * bool(missing) + [f"has {other[0]}"] * bool(other)
+    """The tensors that are the backbone's, by its own names. Raises ValueError if they are others, or not finite."""
+    stored = header_of_state(tensors)
+    names = names_of_backbone(stored, backbone, initial)
+    refuse_misfit(stored, names, backbone, initial)
+    return all_finite({name: tensors[other] for name, other in names.items()}, initial)
+
+
+def names_of_backbone(stored: Header, backbone: nn.Module, initial: Initial) -> dict[str, str]:
+    """By the backbone's own names, those in the file, with or without the prefix `backbone.`; ValueError if others."""
+    wanted = backbone.state_dict().keys()
+    whole = {name: name for name in stored}
+    prefixed = within(whole, "backbone.")
+    found = whole if stored.keys() == wanted else prefixed
+    if not found or found.keys() != wanted:
+        others = prefixed.keys() or stored.keys()
+        missing, other = sorted(wanted - others), sorted(others - wanted)
+        said = [f"lacks {missing[0]}"] * bool(missing) + [f"has {other[0][:100]}" for _ in other[:1]]
         raise ValueError(
             f"'{initial.path}' holds the weights of another network than this backbone: it {' and '.join(said)}."
             " Choose the network that they belong to with --backbone (and --set front_end=...)."
         )
-    for name, tensor in wanted.items():
-        if found[name].shape != tensor.shape:
-            theirs, ours = ("x".join(map(str, shape)) or "a number" for shape in (found[name].shape, tensor.shape))
+    return found
+
+
+def refuse_misfit(stored: Header, names: dict[str, str], backbone: nn.Module, initial: Initial) -> None:
+    """Raises ValueError if a stored tensor has another shape or kind than the backbone's."""
+    for name, (kind, shape) in header_of_state(backbone.state_dict()).items():
+        found = stored[names[name]]
+        if found[1] != shape:
+            theirs, ours = ("x".join(map(str, one)) or "a number" for one in (found[1], shape))
             raise ValueError(
                 f"'{initial.path}' does not fit this backbone: {name} is {theirs} there and {ours} here. The number of"
                 " channels of the images and the backbone must be those of the weights."
             )
-        if not torch.isfinite(found[name]).all():
-            raise ValueError(f"'{initial.path}' holds numbers that are not finite ({name}).")
-    return found
+        if found[0] != kind:
+            raise ValueError(f"'{initial.path}' does not fit this backbone: {name} holds {found[0]}, not {kind}.")
 
 
-def take_head(method: Method, name: str, tensors: dict[str, Tensor]) -> bool:
+def take_head(method: Method, name: str, stored: Header, initial: Initial) -> bool:
     """Takes the head over if it is in both with equal shapes."""
-    head, found = getattr(method, name, None), within(tensors, f"{name}.")
+    head, names = getattr(method, name, None), within({key: key for key in stored}, f"{name}.")
     if not isinstance(head, nn.Module):
         return False
-    wanted = head.state_dict()
-    if found.keys() != wanted.keys() or any(found[key].shape != wanted[key].shape for key in wanted):
+    if {own: stored[other] for own, other in names.items()} != header_of_state(head.state_dict()):
         return False
-    head.load_state_dict(found)
+    head.load_state_dict(finite_tensors(initial, names))
     return True
 
 
-def within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def finite_tensors(initial: Initial, names: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors of the file by their own names."""
+    with safe_open(initial.file, framework="pt") as file:
+        return all_finite({name: file.get_tensor(stored) for name, stored in names.items()}, initial)
+
+
+def all_finite(tensors: dict[str, Tensor], initial: Initial) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"'{initial.path}' holds numbers that are not finite ({name}).")
+    return tensors
+
+
+def within(named: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """What has the prefix, by the rest of its name."""
+    return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}

@@ -17,12 +17,16 @@ class Partition(NamedTuple):
 def kmeans(x: Tensor, k: int, *, generator: torch.Generator, restarts: int = 10, steps: int = 100) -> list[Partition]:
     """One `Partition` a restart, each from its own k-means++ start, best (lowest inertia) first.
 
-    `x`: (n, d) floats, n >= k. scikit-learn's k-means sums its threads in the order they finish, so
-    its last digits change from run to run; this one repeats itself, which resuming a training needs.
+    `x`: (n, d) finite floats, n >= k; half precision is widened. scikit-learn's k-means sums its threads in
+    the order they finish, so its last digits change from run to run; this one repeats itself, which resuming
+    a training needs.
     Source: Arthur and Vassilvitskii 2007 for the start, Lloyd for the rest.
     """
-    if len(x) < k:
-        raise ValueError(f"{k} clusters need at least {k} rows; there are {len(x)}.")
+    if k < 1 or len(x) < k:
+        raise ValueError(f"{k} clusters need at least {max(k, 1)} rows; there are {len(x)}.")
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    if not torch.isfinite(x).all():
+        raise ValueError("k-means was given numbers that are not finite.")
     found = [lloyd(x, plus_plus(x, k, generator), steps) for _ in range(restarts)]
     return sorted(found, key=lambda partition: partition.inertia)
 
@@ -60,7 +64,9 @@ def lloyd(x: Tensor, centres: Tensor, steps: int) -> Partition:
 
 
 def squared_distance(x: Tensor, centres: Tensor) -> Tensor:
-    """(n, k), never below zero."""
+    """(n, k), never below zero. Seen from the mean of the centres: far from the origin the squares eat all digits."""
+    origin = centres.mean(0)
+    x, centres = x - origin, centres - origin
     square = x.square().sum(1, keepdim=True) - 2 * x @ centres.T + centres.square().sum(1)
     return square.clamp_min(0)
 

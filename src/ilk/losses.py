@@ -45,8 +45,10 @@ def info_nce(
     `include_positive`: whether the partner stands in the denominator; without it the loss may be negative.
     `ignore`: (n, n) bool, pairs of `cross` (off the diagonal) that are no negatives.
     Returns a scalar in nats: the logarithm of the number of candidates when all scores are equal, that is
-    log(2n - 1) with `own` and log n without, one candidate less without the positive.
+    log(2n - 1) with `own` and log n without, one candidate less without the positive, where n must be 2 or more.
     """
+    if not include_positive and len(cross) < 2:
+        raise ValueError("Without the positive in the denominator a single row has nothing to be told from; give two.")
     positive = cross.diagonal()
     if ignore is not None:
         cross = cross.masked_fill(ignore & ~torch.eye(len(cross), dtype=torch.bool, device=cross.device), -torch.inf)

@@ -7,13 +7,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ilk.files import replacing, write_text
+from ilk.files import read_json, replacing, write_text
+from ilk.schema import MOST_CLUSTERS
 
 COLUMNS = ("id", "path", "cluster", "confidence", "second_cluster", "margin", "label")
+CHUNK = 65_536  # rows looked at together
 EXAMPLES = 5  # typical and uncertain ids named for each cluster
 
 
@@ -106,8 +108,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Any) -> None:
 
 
 def read_table(path: Path) -> Any:
-    """The assignments of a run. Raises FileNotFoundError or ValueError with a sentence."""
-    import pyarrow as pa
+    """The assignments of a run. Raises FileNotFoundError or ValueError with a sentence.
+
+    What it holds is looked at: the type of each column, no gaps but in labels, clusters that the run has.
+    """
     import pyarrow.parquet as pq
 
     if not path.is_file():
@@ -116,13 +120,72 @@ def read_table(path: Path) -> Any:
             f" Go on with: ilk fit SOURCE --clusters K --out {path.parent} --resume"
         )
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"'{path}' cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        refuse_bomb(path, pq.read_metadata(path))
+        table = pq.ParquetFile(path).read()  # of this file alone; read_table would take names for partitions
+        table.validate(full=True)
+    except Bomb as error:
+        raise ValueError(f"'{path}' {error}; it was not written by ilk.") from None
+    except Exception as error:  # pyarrow raises several kinds for a damaged or foreign file
+        said = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise ValueError(f"'{path}' cannot be read as Parquet: {said[:200]}") from None
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"'{path}' lacks the columns {', '.join(missing)}; it was not written by ilk.")
+    check_columns(path, table)
     return table
+
+
+class Bomb(Exception):
+    """A table that says it holds more than a file of its size can."""
+
+
+def refuse_bomb(path: Path, found: Any) -> None:
+    """Raises Bomb if the metadata `found` promise far more than the ids of so many images would take."""
+    size = path.stat().st_size
+    unpacked = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+    if found.num_rows > size or unpacked > max(200 * size, 2**26):
+        raise Bomb(f"says that it holds {found.num_rows:,} rows in {size:,} bytes")
+
+
+def check_columns(path: Path, table: Any) -> None:
+    """Raises ValueError, a sentence, unless every column is of its type and range."""
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    def refuse(name: str, what: str) -> NoReturn:
+        raise ValueError(f"'{path}' is damaged or was not written by ilk: its column {name} {what}.")
+
+    k = clusters_of(path.parent)
+    for name, is_type, what in (
+        ("id", types.is_string, "text"), ("path", types.is_string, "text"), ("label", types.is_string, "text"),
+        ("cluster", types.is_integer, "whole numbers"), ("second_cluster", types.is_integer, "whole numbers"),
+        ("confidence", types.is_floating, "numbers"), ("margin", types.is_floating, "numbers"),
+        ("known", types.is_boolean, "true and false"),
+    ):  # fmt: skip
+        if name == "known" and name not in table.column_names:
+            continue
+        if table.column_names.count(name) > 1:
+            refuse(name, "is there twice")
+        column = table[name]
+        if not is_type(column.type) and not (name == "label" and column.null_count == len(column)):
+            refuse(name, f"holds {column.type} instead of {what}")
+        if name != "label" and column.null_count:
+            refuse(name, "has gaps")
+        if len(column) == 0 or what not in ("whole numbers", "numbers"):
+            continue
+        low, high = pc.min_max(column).as_py().values()
+        if what == "whole numbers" and not 0 <= low <= high < k:
+            refuse(name, f"has clusters from {low} to {high}; the run has {k}, from 0")
+        if what == "numbers" and not (pc.all(pc.is_finite(column)).as_py() and 0 <= low <= high <= 1 + 1e-5):
+            refuse(name, "holds values that are no probabilities")
+
+
+def clusters_of(folder: Path) -> int:
+    """How many clusters the run in `folder` has; where nothing says so, the most that a run may have."""
+    file = folder / "config.json"
+    found = read_json(file) if file.is_file() else None
+    k = found.get("n_clusters") if isinstance(found, dict) else None
+    return k if isinstance(k, int) and 1 <= k <= MOST_CLUSTERS else MOST_CLUSTERS
 
 
 def summarise(
@@ -192,14 +255,51 @@ def read_known_labels(path: Path) -> dict[str, str]:
         raise FileNotFoundError(f"'{path.parent}' has lost its {path.name}, the labels that were used in training.")
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return {row["id"]: row["label"] for row in csv.DictReader(file, strict=True)}
+            found = {row["id"]: row["label"] for row in csv.DictReader(file, strict=True)}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"'{path}' is damaged ({error}).") from None
+    if None in found or None in found.values():
+        raise ValueError(f"'{path}' is damaged (a line has no label).")
+    return found
 
 
 def write_bad_files(path: Path, bad: Sequence[Any]) -> None:
     """`bad_files.csv`: what was left out, and why."""
     write_csv(path, ["id", "path", "reason"], ([printable(one.id), printable(one.path), one.reason] for one in bad))
+
+
+def write_duplicates(path: Path, groups: Sequence[Any], ids: Sequence[str]) -> None:
+    """`duplicates.csv`: one row an image that is in a group; the first of each group is the one to keep."""
+    rows = (
+        [number, printable(ids[row]), kind, float(similarity), "yes" if place == 0 else "no"]
+        for number, group in enumerate(groups, 1)
+        for place, (row, kind, similarity) in enumerate(zip(group.rows, group.kinds, group.similarity, strict=True))
+    )
+    write_csv(path, ["group", "id", "kind", "similarity", "kept"], rows)
+
+
+def write_flags(path: Path, flags: Sequence[Any], ids: Sequence[str]) -> None:
+    """`flags.csv`: images that look blank, broken or unlike the others, each with one reason and what was measured."""
+    rows = ([printable(ids[one.row]), one.flag, one.value, one.sentence] for one in flags)
+    write_csv(path, ["id", "flag", "value", "sentence"], rows)
+
+
+def read_embeddings(path: Path, n: int) -> np.ndarray:
+    """The embeddings of a run's n images, memory-mapped. Raises FileNotFoundError or ValueError with a sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path}' is missing. Make the results again with: ilk fit ... --resume")
+    try:
+        embedding: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy reads the header with Python's own parser, which raises many kinds
+        said = (str(error).splitlines() or [""])[0][:200]
+        raise ValueError(f"'{path}' is damaged: {said or type(error).__name__}") from None
+    shape: tuple[int, ...] = getattr(embedding, "shape", ())  # a zip of arrays has none
+    if len(shape) != 2 or shape[0] != n or shape[1] == 0 or embedding.dtype.kind != "f":
+        raise ValueError(f"'{path}' has shape {shape} and does not fit the {n:,} rows of the assignments.")
+    for start in range(0, n, CHUNK):
+        if not np.isfinite(embedding[start : start + CHUNK]).all():
+            raise ValueError(f"'{path}' is damaged: it holds values that are no numbers.")
+    return embedding
 
 
 def write_embeddings(path: Path, embedding: np.ndarray) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ilk.backbones import build_backbone
-from ilk.files import replacing, write_json, write_text
+from ilk.features import FeatureBackbone
+from ilk.files import read_json, read_json_lines, replacing, write_json, write_text
 from ilk.methods import get_method
 from ilk.methods.base import Method
+from ilk.schema import FORMAT, check_config, checked
+from ilk.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
 
-FORMAT = 1
-NEEDED = ("method", "preset", "n_clusters", "seed", "method_config", "backbone", "views", "train", "images")
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow", "pyarrow", "safetensors")
 
 
@@ -61,46 +63,39 @@ class Run:
 
     def open(self) -> Run:
         """This run, if it is one. Raises FileNotFoundError or ValueError with a sentence."""
+        if self.folder.is_file():
+            raise ValueError(f"'{self.folder}' is a file, not a run folder.")
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"There is no run folder '{self.folder}'. Make one with: ilk fit SOURCE --clusters K"
             )
         if not self.exists:
             raise FileNotFoundError(f"'{self.folder}' is not a run folder: it has no config.json.")
-        config = self.config
-        if config.get("format") not in (None, FORMAT):
-            raise ValueError(
-                f"'{self.folder}' has format {config['format']}; this version of ilk reads format {FORMAT}."
-                " Update ilk, or make the run again."
-            )
-        missing = [name for name in ("format", *NEEDED) if name not in config]
-        if missing:
-            raise ValueError(f"'{self.folder}' is not a run folder of ilk: its config.json lacks {', '.join(missing)}.")
+        for place in self.folder.iterdir():
+            if place.is_symlink() and place.is_dir():  # what is written and cleared there would be somewhere else
+                raise ValueError(f"'{place}' is a link to another folder, which a run does not have. Remove it.")
+        _ = self.config
         return self
 
     @property
     def config(self) -> dict[str, Any]:
-        try:
-            config = json.loads((self / "config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"'{self / 'config.json'}' is not valid JSON ({error}).") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"'{self / 'config.json'}' does not hold a run's settings.")
-        return config
+        """The settings, each of a known type and range, with those that earlier versions did not write yet."""
+        file = self / "config.json"
+        return checked(read_json(file), file)
 
     def write_config(self, config: dict[str, Any]) -> None:
+        """Writes the settings; refuses, as `config` would, what could not be read again."""
+        check_config(config)
         write_json(self / "config.json", {"format": FORMAT, **config})
 
     def log(self) -> list[dict[str, Any]]:
         """The records of the epochs so far; a half-written last line is left out."""
-        if not (self / "log.jsonl").is_file():
-            return []
-        records = []
-        for line in (self / "log.jsonl").read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
+        file = self / "log.jsonl"
+        records = read_json_lines(file) if file.is_file() else []
+        for record in records:
+            epoch = record.get("epoch")
+            if not isinstance(epoch, int) or epoch < 1:
+                raise ValueError(f"'{file}' is damaged: it has a line without an epoch. Delete that line, or the file.")
         return records
 
     def append_log(self, record: dict[str, Any]) -> None:
@@ -127,13 +122,12 @@ class Run:
                 f"'{self.folder}' has no model yet: its training has not finished. Go on with: ilk fit ... --out"
                 f" {self.folder} --resume"
             )
-        method = method_of(self.config, backbone)
+        file = self / "model.safetensors"
         try:
-            method.load_state_dict(load_file(self / "model.safetensors"))
-        except Exception as error:  # safetensors and torch raise several kinds for a damaged or foreign file
-            raise ValueError(
-                f"'{self / 'model.safetensors'}' is damaged or does not fit its config.json: {in_short(error)}"
-            ) from None
+            method = method_of(self.config, backbone, stored=header_of(file))
+            put_state(method, load_file(file))
+        except Misfit as error:
+            raise ValueError(f"'{file}' is damaged or does not fit its config.json: {error}") from None
         return method.eval()
 
 
@@ -142,30 +136,71 @@ def in_short(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def method_of(config: dict[str, Any], backbone: nn.Module | None = None) -> Method:
-    """The untrained method that `config` describes, with the weights that its seed gave it when it was planned."""
+def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stored: Header | None = None) -> Method:
+    """The untrained method that `config` describes, with the weights that its seed gave it when it was planned.
+
+    Where heads were trained on the features of an encoder, what comes back takes such features.
+
+    Before memory is taken for it, its size is looked at: what cannot be is refused with ValueError, and
+    what does not fit the `stored` tensors with Misfit.
+    """
     kind = get_method(config["method"])
-    images = config["images"]
+    images, k = config["images"], config["n_clusters"]
+    if config.get("encoder") is not None:
+        backbone = FeatureBackbone(config["encoder"]["feature_dim"], config["features"]["dim"])
     if backbone is None and config["backbone"].startswith("custom:"):
         raise ValueError(
             f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
             " Clusterer.load(folder, backbone=...)."
         )
     try:
-        settings = type(kind.presets["paper"].config)(**config["method_config"])
+        settings = settings_of(type(kind.presets["paper"].config), config["method_config"])
+        with seeded_weights(config["seed"]):
+            if backbone is None:
+                backbone = build_backbone(
+                    config["backbone"], image_size=images["size"], in_channels=images["channels"],
+                    front_end=config.get("front_end"),
+                )  # fmt: skip
+            refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
+            if stored is not None:
+                refuse_misfit(outline, stored)
+            method = kind(backbone, k, images["n"], settings)
     except TypeError as error:
-        raise ValueError(f"This run has settings that this version of ilk does not know: {in_short(error)}") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])
-        if backbone is None:
-            backbone = build_backbone(
-                config["backbone"], image_size=images["size"], in_channels=images["channels"],
-                front_end=config.get("front_end"),
-            )  # fmt: skip
-        method = kind(backbone, config["n_clusters"], images["n"], settings)
+        raise ValueError(f"This run has settings that this version of ilk does not know ({in_short(error)}).") from None
     if config.get("freeze_backbone"):
         method.freeze_backbone()
     return method
+
+
+def settings_of(kind: type, values: Mapping[str, Any]) -> Any:
+    """The method's settings. Raises TypeError for an unknown one, ValueError for one of another type or range."""
+    types: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+    for field in fields(kind):
+        name = str(field.type).split(" ")[0]
+        value = values.get(field.name, field.default)
+        fits = isinstance(value, types[name]) and (name == "bool" or not isinstance(value, bool))
+        if not fits and not (value is None and "None" in str(field.type)):
+            raise ValueError(f"The setting {field.name} of this run must be of type {name}; it is {value!r}.")
+    return kind(**values)
+
+
+def outline_of(kind: type[Method], backbone: nn.Module, k: int, n: int, settings: Any) -> Method:
+    """The method without memory for its own tensors, and without a random draw."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return kind(backbone, k, n, settings)
+
+
+def refuse_huge(outline: Method) -> None:
+    """Raises ValueError if the method would take more than half of this machine's memory."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in outline.state_dict().values())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory / 2:
+        raise ValueError(
+            f"With these settings ({outline.n_clusters:,} clusters, {outline.n_images:,} images) the method takes"
+            f" {needed / 1e9:,.0f} GB; this machine has {memory / 1e9:,.0f} GB. Is the run's config.json damaged?"
+        )
 
 
 def versions() -> dict[str, str]:
