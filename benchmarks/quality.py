@@ -26,7 +26,7 @@ import torch
 from ilk import load_images
 from ilk.evaluate import score_run
 from ilk.images import Images
-from ilk.plan import MAX_SIZE, Request
+from ilk.request import MAX_SIZE, Request
 from ilk.runs import Run, versions
 from ilk.workflow import fit
 

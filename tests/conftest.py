@@ -107,7 +107,8 @@ def tiny(method: str) -> dict[str, int]:
 @pytest.fixture(scope="session")
 def planned(fabric: Any) -> Callable[..., Any]:
     """`planned(images, k=2, **request)`: a fresh plan for a tiny training on the CPU in float32."""
-    from ilk.plan import Request, make_plan
+    from ilk.plan import make_plan
+    from ilk.request import Request
 
     def make(images: Any, k: int = 2, **asked: Any) -> Any:
         settings = {**tiny(asked.get("method", "cc")), **asked.pop("settings", {})}
@@ -120,7 +121,7 @@ def planned(fabric: Any) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """The folder of a finished run on `photos`; do not change it, `run` is a copy that may be."""
-    from ilk.plan import Request
+    from ilk.request import Request
     from ilk.runs import Run
     from ilk.workflow import fit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ilk.plan import Request
+from ilk.request import Request
 from ilk.runs import Run
 from ilk.workflow import demo
 

@@ -15,7 +15,8 @@ import torch
 import ilk.train
 from ilk import Clusterer, load_images
 from ilk.batches import batches, seeded
-from ilk.plan import Request, make_plan
+from ilk.plan import make_plan
+from ilk.request import Request
 from ilk.runs import Run
 from ilk.train import seconds_per_step, train
 from ilk.watch import Watch

@@ -16,8 +16,8 @@ import torch
 
 from ilk import Clusterer
 from ilk.cli import main
-from ilk.plan import Request
 from ilk.report.payload import collect
+from ilk.request import Request
 from ilk.runs import Run
 from ilk.snapshots import Moments
 from ilk.train import train

@@ -13,18 +13,21 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    ["losses", "metrics", "files", "watch", "options"],
-    ["images", "views", "backbones", "heads", "kmeans", "memory", "distributed", "batches"],
-    ["methods"],
-    ["runs", "results", "snapshots"],
-    ["train", "predict", "evaluate", "initial", "known", "export", "onnx_export", "sheet", "report"],
-    ["plan"],
-    ["workflow"],
-    ["display", "estimator", "reporting"],
-    ["cli"],
-    ["__main__"],  # starts the command line and nothing else
+    "losses metrics files schema watch options",
+    "images views backbones heads kmeans memory distributed batches features weights pretrained",
+    "methods hierarchy duplicates neighbours",
+    "runs results snapshots",
+    "train predict evaluate initial known export onnx_export sheet report encode calibrate",
+    "request encoders cc_import",
+    "plan",
+    "frozen",
+    "prepare",
+    "workflow",
+    "display estimator reporting",
+    "cli",
+    "__main__",  # starts the command line and nothing else
 ]
-LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 SHARED_BY_METHODS = ("base", "start", "subheads")
 

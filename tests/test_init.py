@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import ilk.train
 from ilk import Clusterer, load_images
 from ilk.files import write_json
-from ilk.plan import Request, make_plan
+from ilk.plan import make_plan
+from ilk.request import Request
 from ilk.runs import Run
 from ilk.watch import Watch
 from ilk.workflow import fit, predict

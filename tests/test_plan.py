@@ -16,7 +16,8 @@ import ilk.plan
 from ilk import Clusterer, ViewRecipe, load_images
 from ilk.backbones import FrontEnd
 from ilk.methods import METHODS
-from ilk.plan import Request, auto_epochs, device_and_precision, make_plan, replan
+from ilk.plan import auto_epochs, make_plan, replan
+from ilk.request import Request, device_and_precision
 from ilk.runs import method_of
 
 SMALL = {"backbone": "small", "views": "object", "device": "cpu"}

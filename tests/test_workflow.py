@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import ilk.train
-from ilk.plan import Request
+from ilk.request import Request
 from ilk.runs import Run
 from ilk.train import TrainingDiverged
 from ilk.watch import Watch, collapse_warning, epoch_line
@@ -22,6 +22,7 @@ from ilk.workflow import fit, predict
 
 FILES = {
     "assignments.csv", "assignments.parquet", "bad_files.csv", "checkpoint.pt", "clusters.csv", "clusters.png",
+    "duplicates.csv", "flags.csv",
     "config.json", "embeddings.npy", "log.jsonl", "map.npz", "model.safetensors", "moments.npz", "report.html",
     "scores.json", "thumbnails",
 }  # fmt: skip

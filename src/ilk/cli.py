@@ -59,8 +59,22 @@ def fit(
         int | None, typer.Option(help="Side in pixels.", show_default="their own, at most 48 on a CPU")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="small, resnet18, resnet34-cifar, ...", show_default="chosen")
+        str | None,
+        typer.Option(
+            help="Pretrained: dinov2-small, hf:ID or hf:FOLDER, run:FOLDER, weights:FILE, ... From scratch: small,"
+            " resnet18, resnet34-cifar, ...",
+            show_default="chosen",
+        ),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="heads (on a frozen encoder) or all.", show_default="heads with a pretrained backbone"),
+    ] = None,
+    feature_views: Annotated[
+        int, typer.Option(help="Random views of each image that heads learn from; 0 is fastest.")
+    ] = 4,
+    neighbours: Annotated[int, typer.Option(help="Nearest images that heads learn from; 0 for none.")] = 10,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
     views: Annotated[str | None, typer.Option(help="photo, drawing, object, ...", show_default="chosen")] = None,
     settings: Annotated[
         list[str] | None,
@@ -98,14 +112,15 @@ def fit(
 
     if resume and out is None:
         raise ValueError("--resume needs --out RUN, to say which run to go on with.")
-    from ilk.plan import Request
+    from ilk.request import Request
     from ilk.runs import Run, free_name
     from ilk.workflow import fit as run_fit
 
     request = Request(
         n_clusters=clusters, method=method, preset=preset, epochs=epochs, minutes=minutes, image_size=image_size,
         backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
-        init=init, freeze_backbone=freeze_backbone, known_labels=known_labels,
+        init=init, freeze_backbone=freeze_backbone, known_labels=known_labels, train=train,
+        feature_views=feature_views, neighbours=neighbours, offline=offline,
     )  # fmt: skip
     run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
     with Display(quiet=quiet) as display:
@@ -275,11 +290,12 @@ def export(
 
         print(f"{export_csv(Run(run), csv):,} rows in {csv}")
     if onnx:
+        from ilk.frozen import load_model
         from ilk.onnx_export import export_onnx
 
         opened = Run(run).open()
         images = opened.config["images"]
-        worst = export_onnx(opened.load_method(), onnx, channels=images["channels"], size=images["size"])
+        worst = export_onnx(load_model(opened), onnx, channels=images["channels"], size=images["size"])
         print(f"{onnx}: uint8 images (batch, {images['channels']}, height, width) in, probabilities and embeddings out;"
               f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
 
@@ -302,7 +318,7 @@ def demo(
 ) -> None:
     """Sort 1,797 real handwritten digits into ten clusters, and see how well that went."""
     from ilk.display import Display, cluster_table, demo_lines, score_lines
-    from ilk.plan import Request
+    from ilk.request import Request
     from ilk.runs import Run, free_name
     from ilk.workflow import demo as run_demo
 

@@ -20,15 +20,17 @@ from ilk.initial import front_name
 from ilk.known import FILE as KNOWN_FILE
 from ilk.known import Known, known_by_id
 from ilk.metrics import effective_clusters
-from ilk.plan import Plan, Request, device_and_precision, make_plan, replan
+from ilk.plan import Plan, replan
 from ilk.predict import Assignments, assign
-from ilk.results import read_table, write_known_labels
+from ilk.prepare import open_images, prepare
+from ilk.request import Request, device_and_precision
+from ilk.results import read_embeddings, read_table, write_known_labels
 from ilk.runs import Run
 from ilk.snapshots import Moments
 from ilk.train import train
 from ilk.views import ViewRecipe
 from ilk.watch import Watch, collapse_warning, epoch_line
-from ilk.workflow import circumstances, open_extra, open_images, write_results
+from ilk.workflow import circumstances, write_results
 
 
 class Warner(Watch):
@@ -109,9 +111,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         device, precision = device_and_precision(request)
         fabric = make_fabric(device, precision)
         watch = self._watch()
-        images = open_images(X, device=device, size=request.wanted_size(), cache_dir=self.cache_dir, watch=watch)
-        further = open_extra(extra, images, device=device, cache_dir=self.cache_dir, watch=watch)
-        plan = make_plan(request, images, fabric, further)
+        images, plan = prepare(request, X, fabric, extra=extra, labels=None, cache_dir=self.cache_dir, watch=watch)
         for note in plan.notes:
             watch.say(note)
         for text in plan.warnings:
@@ -234,7 +234,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             found.ids_ = table["id"].to_pylist()
             if found.config_.get("known_labels"):
                 found._known = known_by_id(run, found.ids_, config["known_labels"]["names"])
-            found.embedding_ = np.load(run / "embeddings.npy", allow_pickle=False)
+            found.embedding_ = np.array(read_embeddings(run / "embeddings.npy", table.num_rows))
         return found
 
     def _request(self, known_labels: Any) -> Request:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,88 +12,17 @@ from torch import nn
 
 from ilk.backbones import build_backbone, choose_backbone
 from ilk.batches import spaced, steps_of
-from ilk.distributed import choose_device, choose_precision
+from ilk.features import FeatureBackbone, Features, FeatureViews
 from ilk.images import Images
 from ilk.initial import find_initial, refuse_other, start_from
 from ilk.known import Known, find_known
-from ilk.methods import METHODS, get_method, get_preset, override
-from ilk.methods.base import Method, Preset, Recipe, at_least
+from ilk.methods import get_method
+from ilk.methods.base import Method, Recipe
+from ilk.pretrained import Encoder
+from ilk.request import Request
 from ilk.train import TrainConfig, epochs_with_extra, seconds_per_step
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asks for; everything but `n_clusters` may be left open.
-
-    `settings` replace fields of the preset by name (`ilk methods` lists them). `backbone` and `views`
-    may also be objects: an `nn.Module` with `feature_dim`, a `ViewRecipe` or a pair of them.
-    `init`: a run folder or a .safetensors file whose backbone the training starts from, which
-    `freeze_backbone` then leaves as it is. `known_labels`: as `find_known` takes them, the one case in
-    which labels steer a training.
-    """
-
-    n_clusters: int
-    method: str = "cc"
-    preset: str = "default"
-    epochs: int | None = None
-    minutes: float | None = None
-    image_size: int | None = None
-    backbone: str | nn.Module | None = None
-    views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    init: str | os.PathLike[str] | None = None
-    freeze_backbone: bool = False
-    known_labels: Any = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int) or self.n_clusters < 2:
-            raise ValueError(f"The number of clusters must be a whole number of at least 2; got {self.n_clusters!r}.")
-        if self.epochs is not None and self.minutes is not None:
-            raise ValueError("Give epochs or minutes, not both.")
-        for name in ("epochs", "image_size"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
-        if self.minutes is not None:
-            at_least("minutes", self.minutes, 0, strict=True)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
-        if isinstance(self.views, str) and self.views != "auto":
-            get_views(self.views)
-        if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
-            raise ValueError(
-                "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
-                " (in Python, init=... or a backbone module)."
-            )
-
-    def resolved_preset(self) -> Preset:
-        asked = dict(self.settings)
-        if "batch_size" in asked:  # a batch that was asked for does not grow with the clusters
-            asked.setdefault("images_per_cluster", 0)
-        return override(get_preset(self.method, self.preset), asked)
-
-    def wanted_size(self) -> int | None:
-        """The side of the images in pixels, or None where the images decide."""
-        if self.image_size is not None:
-            return self.image_size
-        initial = None if self.init is None else find_initial(self.init).image_size
-        return initial or self.resolved_preset().recipe.image_size
-
-    def refuse_needless(self, *, extra: bool) -> None:
-        """Raises ValueError if the method has no use for extra images or known labels that it is given."""
-        kind = get_method(self.method)
-        if extra and not kind.uses_extra:
-            raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
-        if self.known_labels is not None and not kind.uses_known:
-            raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
-
-
-def needless(method: str, what: str, hook: str) -> str:
-    able = [name for name, kind in METHODS.items() if getattr(kind, hook)]
-    return f"Method {method} has no use for {what}. Methods that have: {', '.join(able)}."
+from ilk.weights import seeded_weights
 
 
 @dataclass(frozen=True)
@@ -103,29 +30,31 @@ class Plan:
     """A method ready to train, and every choice that led to it."""
 
     method: Method
-    views: Views
+    views: Views | FeatureViews
     train: TrainConfig
     config: dict[str, Any]  # all of it as plain values: what config.json holds
     notes: list[str]  # what was chosen or changed, and why, one sentence each
     extra: Images | None = None  # images that help and are not clustered
     known: Known | None = None
     warnings: list[str] = field(default_factory=list)
+    features: Features | None = None  # what heads are trained on, in the place of the images
 
     @property
     def known_rows(self) -> list[int]:
         return [] if self.known is None else self.known.rows
 
-
-MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
-
-
-def device_and_precision(request: Request) -> tuple[str, str]:
-    device = choose_device(request.device)
-    return device, choose_precision(request.precision, device)
+    def data(self, images: Images) -> Images | Features:
+        """What is trained on: the features, where only heads are, else the images."""
+        return images if self.features is None else self.features
 
 
-def make_plan(request: Request, images: Images, fabric: Fabric, extra: Images | None = None) -> Plan:
-    """Decides what `request` leaves open. Raises ValueError where the request cannot be met."""
+def make_plan(
+    request: Request, images: Images, fabric: Fabric, extra: Images | None = None, *, frozen: Frozen | None = None
+) -> Plan:
+    """Decides what `request` leaves open. Raises ValueError where the request cannot be met.
+
+    `frozen`: heads alone are to be trained, on these features of the images.
+    """
     n, k = len(images), request.n_clusters
     if n < k:
         raise ValueError(f"{k} clusters need at least {k} images; {images.name} has {n}. Ask for fewer clusters.")
@@ -134,19 +63,24 @@ def make_plan(request: Request, images: Images, fabric: Fabric, extra: Images | 
     if initial is not None and not isinstance(request.backbone, nn.Module):
         refuse_other(initial, request.backbone, request.settings.get("front_end"), images)
         request = replace(request, backbone=request.backbone or initial.backbone)
-    preset = request.resolved_preset()
+    preset = request.resolved_preset(HEADS if frozen is not None and request.preset == "default" else None)
     recipe = preset.recipe
     notes: list[str] = []
     channels, size = images.shape[0], images.shape[2]
     batch = batch_size(recipe, n, k, fabric.world_size, notes)
-    name, recipe_a, recipe_b = resolve_views(request, recipe.views, images, notes)
-    views = Views(recipe_a, recipe_b, size=size)
-    front = None if isinstance(request.backbone, nn.Module) else front_end(recipe.front_end, images)
+    name, recipe_a, recipe_b = frozen.views if frozen else resolve_views(request, recipe.views, images, notes)
+    views = frozen.feature_views() if frozen else Views(recipe_a, recipe_b, size=size)
+    trained: Images | Features = frozen.features if frozen else images
+    plain_input = frozen is not None or isinstance(request.backbone, nn.Module)
+    front = None if plain_input else front_end(recipe.front_end, images)
     if initial is not None and initial.config is not None and not isinstance(request.backbone, nn.Module):
         front = initial.config.get("front_end")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(request.seed)
-        backbone_name, backbone = resolve_backbone(request, recipe, images, fabric.device.type, notes, front)
+    with seeded_weights(request.seed):
+        backbone: nn.Module
+        if frozen is not None:
+            backbone_name, backbone = frozen.encoder["spec"], frozen.backbone()
+        else:
+            backbone_name, backbone = resolve_backbone(request, recipe, images, fabric.device.type, notes, front)
         method = get_method(request.method)(backbone, k, n, preset.config)
     begun = None
     if initial is not None:
@@ -168,7 +102,7 @@ def make_plan(request: Request, images: Images, fabric: Fabric, extra: Images | 
         seed=request.seed, decay_vectors=recipe.decay_vectors,
     )  # fmt: skip
     if request.minutes is not None:
-        train = fit_minutes(request.minutes, method, images, views, train, fabric, notes, extra)
+        train = fit_minutes(request.minutes, method, trained, views, train, fabric, notes, extra)
     if extra is not None:
         check_extra(extra, images, method, train, fabric.world_size)
         further = steps_of(len(extra), batch) * epochs_with_extra(method, train.epochs)
@@ -190,18 +124,63 @@ def make_plan(request: Request, images: Images, fabric: Fabric, extra: Images | 
         "freeze_backbone": request.freeze_backbone,
         "extra": None if extra is None else {"name": extra.name, "n": len(extra), "fingerprint": extra.fingerprint},
         "known_labels": None if known is None else {"images": len(known.rows), "names": known.names},
+        "encoder": None if frozen is None else frozen.encoder,
+        "features": None if frozen is None else frozen.described(),
         "notes": notes,
     }
-    return Plan(method, views, train, config, notes, extra, known, [warning] if warning else [])
+    features = None if frozen is None else frozen.features
+    return Plan(method, views, train, config, notes, extra, known, [warning] if warning else [], features)
 
 
-def replan(config: dict[str, Any], method: Method, extra: Images | None = None, known: Known | None = None) -> Plan:
-    """The plan that `config` (of a run) recorded, with the extra images and known labels that it names."""
-    sides = (from_description(config["views"][side]) for side in ("a", "b"))
-    views = Views(*sides, size=config["images"]["size"])
+def replan(
+    config: dict[str, Any], method: Method, extra: Images | None = None, known: Known | None = None,
+    features: Features | None = None,
+) -> Plan:  # fmt: skip
+    """The plan that `config` (of a run) recorded, with the extra images, labels and features that it names."""
+    views: Views | FeatureViews
+    if features is not None:
+        views = FeatureViews(1 + features.views, features.neighbours, config["features"]["neighbour_share"])
+    else:
+        sides = (from_description(config["views"][side]) for side in ("a", "b"))
+        views = Views(*sides, size=config["images"]["size"])
     if known is not None and known.rows:
         method.know(torch.from_numpy(known.codes))
-    return Plan(method, views, TrainConfig(**config["train"]), config, [], extra, known)
+    return Plan(method, views, TrainConfig(**config["train"]), config, [], extra, known, [], features)
+
+
+# What the default preset of every method becomes where only heads are trained: features do not have to be learnt
+# first, so clusters start at once, and a head on them needs few steps.
+HEADS: dict[str, Any] = {
+    "warm_start": 0.001, "cluster_heads": 5, "learning_rate": 1e-3, "batch_size": 256, "steps": 1500, "min_epochs": 3,
+    "max_epochs": 200,
+}  # fmt: skip
+MOST_DIRECTIONS = 256  # of the features that heads see
+NEIGHBOUR_SHARE = 0.5  # of the second views that are a neighbour of the image
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Features of a frozen encoder, and where they come from."""
+
+    features: Features
+    encoder: dict[str, Any]  # plain values: what config.json says of it
+    views: tuple[str, ViewRecipe, ViewRecipe]
+
+    def feature_views(self) -> FeatureViews:
+        return FeatureViews(1 + self.features.views, self.features.neighbours, NEIGHBOUR_SHARE)
+
+    def backbone(self) -> FeatureBackbone:
+        backbone = FeatureBackbone(self.features.dim, min(self.features.dim, MOST_DIRECTIONS))
+        backbone.fit(self.features.rows[spaced(len(self.features), 20_000).numpy(), 0])
+        return backbone
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "dim": min(self.features.dim, MOST_DIRECTIONS),
+            "views": self.features.views,
+            "neighbours": self.features.neighbours,
+            "neighbour_share": self.feature_views().share,
+        }
 
 
 def check_extra(extra: Images, images: Images, method: Method, train: TrainConfig, world: int) -> None:
@@ -272,6 +251,8 @@ def resolve_backbone(
     request: Request, recipe: Recipe, images: Images, device: str, notes: list[str], front: dict[str, Any] | None
 ) -> tuple[str, nn.Module]:
     asked = request.backbone
+    if isinstance(asked, Encoder):
+        return asked.about.spec, asked
     if isinstance(asked, nn.Module):
         if not isinstance(getattr(asked, "feature_dim", None), int):
             raise TypeError(f"The backbone {type(asked).__name__} has no integer attribute feature_dim; add one.")
@@ -289,7 +270,8 @@ def auto_epochs(steps_per_epoch: int, steps: int, low: int, high: int) -> int:
 
 
 def fit_minutes(
-    minutes: float, method: Method, images: Images, views: Views, train: TrainConfig, fabric: Fabric, notes: list[str],
+    minutes: float, method: Method, images: Images | Features, views: Views | FeatureViews, train: TrainConfig,
+    fabric: Fabric, notes: list[str],
     extra: Images | None = None,
 ) -> TrainConfig:  # fmt: skip
     """`train` with as many epochs as fit `minutes`, measured on this machine."""

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ilk.distributed import place
+from ilk.features import Features
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.views import plain
@@ -29,7 +30,7 @@ class Assignments:
 
 def assign(
     method: Method,
-    images: Images,
+    images: Images | Features,
     fabric: Fabric,
     *,
     probabilities: bool = False,

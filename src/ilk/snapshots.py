@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.batches import seeded, spaced
+from ilk.features import FeatureViews
 from ilk.files import replacing
 from ilk.methods.base import Method
 from ilk.views import Views, channels_last, plain
@@ -22,7 +23,7 @@ BATCH = 512
 
 
 def pair_similarity(
-    method: Method, source: Any, n: int, views: Views, fabric: Fabric, *, seed: int, clusters: bool
+    method: Method, source: Any, n: int, views: Views | FeatureViews, fabric: Fabric, *, seed: int, clusters: bool
 ) -> dict[str, float | None]:
     """Mean cosines of two views in evaluation mode: of the same image and of others, of the same cluster and of others.
 

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from ilk.batches import EXTRA, batches, seeded, spaced, steps_of
 from ilk.distributed import agree, place
+from ilk.features import Features, FeatureViews
 from ilk.files import replacing
 from ilk.images import Images
 from ilk.methods.base import Encode, Method
 from ilk.snapshots import Moments, pair_similarity
 from ilk.views import Views, channels_last, plain
+from ilk.weights import Misfit, put_state
 
 Record = dict[str, Any]
 CHECKPOINT_EVERY = 5.0  # seconds; a kill loses at most this and the epoch under way
@@ -48,8 +50,8 @@ class TrainingDiverged(RuntimeError):
 
 def train(
     method: Method,
-    images: Images,
-    views: Views,
+    images: Images | Features,
+    views: Views | FeatureViews,
     config: TrainConfig,
     fabric: Fabric,
     *,
@@ -110,8 +112,8 @@ class Loop:
     """What stays the same from epoch to epoch; `steps` and `extra_steps` are those of one pass."""
 
     def __init__(
-        self, model: Any, method: Method, optimizer: Any, views: Views, config: TrainConfig, fabric: Fabric,
-        images: Images, extra: Images | None = None, known: Sequence[int] = (),
+        self, model: Any, method: Method, optimizer: Any, views: Views | FeatureViews, config: TrainConfig,
+        fabric: Fabric, images: Images | Features, extra: Images | None = None, known: Sequence[int] = (),
         on_step: Callable[[int, int], None] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.method, self.optimizer = model, method, optimizer
@@ -246,7 +248,7 @@ def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer
     return kind(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 
-def encoder(method: Method, source: Any, n: int, views: Views, fabric: Fabric) -> Encode:
+def encoder(method: Method, source: Any, n: int, views: Views | FeatureViews, fabric: Fabric) -> Encode:
     """What `start_epoch` gets: features of evenly spaced images, plain or of two views, (m, d) or (2, m, d)."""
 
     def encode(m: int, draws: torch.Generator | None = None) -> Tensor:
@@ -282,7 +284,12 @@ def epochs_with_extra(method: Method, epochs: int) -> float:
 
 
 def seconds_per_step(
-    method: Method, images: Images, views: Views, config: TrainConfig, fabric: Fabric, extra: Images | None = None
+    method: Method,
+    images: Images | Features,
+    views: Views | FeatureViews,
+    config: TrainConfig,
+    fabric: Fabric,
+    extra: Images | None = None,
 ) -> float:
     """The mean time of a training step: a few as in the first epoch and a few as in the last.
 
@@ -332,10 +339,28 @@ def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.de
     """Puts the saved state into `method` and `optimizer`; returns the epochs and seconds already done."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        put_state(method, state["method"])
+        load_optimizer(optimizer, state["optimizer"])
+        epoch, seconds = int(state["epoch"]), float(state["seconds"])
+        if epoch < 0 or not 0 <= seconds < math.inf:
+            raise Misfit("it says that less than nothing was done.")
     except Exception as error:  # torch raises several kinds for a damaged or foreign file
+        said = f"{error}" if isinstance(error, Misfit) else type(error).__name__
         raise ValueError(
-            f"'{path}' is damaged or belongs to another run ({type(error).__name__}). Delete it to begin again."
+            f"'{path}' is damaged or belongs to another run ({said.rstrip('.')}). Delete it to begin again."
         ) from None
-    return int(state["epoch"]), float(state["seconds"])
+    return epoch, seconds
+
+
+def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Takes the saved averages; the settings stay those of this run. Raises Misfit for averages that do not fit."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                    raise Misfit(f"the optimizer's {name} has another shape than its parameter.")
+                if isinstance(value, Tensor) and not torch.isfinite(value).all():
+                    raise Misfit(f"the optimizer's {name} holds numbers that are not finite.")

@@ -9,74 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import nn
 
 from ilk.distributed import make_fabric
+from ilk.duplicates import find_duplicates, flag_images, odd_line
 from ilk.evaluate import score_run
+from ilk.frozen import (
+    load_model,
+)
 from ilk.images import Images, load_images
-from ilk.initial import find_initial, start_from
 from ilk.known import FILE as KNOWN_FILE
-from ilk.known import Known, find_known, known_of
+from ilk.known import Known, known_of
 from ilk.metrics import accuracy, effective_clusters
-from ilk.plan import MAX_SIZE, Plan, Request, device_and_precision, make_plan, replan
+from ilk.plan import Plan
 from ilk.predict import Assignments, assign
+from ilk.prepare import open_images, prepare, reopen
 from ilk.report import write_report
 from ilk.report.sprites import write_thumbnails
+from ilk.request import Request, device_and_precision
 from ilk.results import (
     Cluster,
     assignments_table,
     summarise,
     write_bad_files,
     write_clusters,
+    write_duplicates,
     write_embeddings,
+    write_flags,
     write_known_labels,
     write_table,
 )
-from ilk.runs import Run, in_short, method_of, versions
+from ilk.runs import Run, in_short, versions
 from ilk.sheet import write_sheet
 from ilk.snapshots import Moments
 from ilk.train import train
 from ilk.watch import Watch, collapse_warning, collapsing
-
-
-def open_images(
-    source: Any,
-    *,
-    device: str,
-    size: int | None = None,
-    channels: int | None = None,
-    labels: Any = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    watch: Watch | None = None,
-) -> Images:
-    """`load_images` with a size limit that suits the device, saying what was found."""
-    watch = watch or Watch()
-    images = load_images(
-        source, image_size=size, max_image_size=MAX_SIZE[device.split(":")[0]], channels=channels, labels=labels,
-        cache_dir=cache_dir, progress=watch.progress,
-    )  # fmt: skip
-    colour = {1: "gray", 3: "colour"}.get(images.shape[0], f"{images.shape[0]} channels")
-    watch.say(f"{images.name}: {colour}, used at {images.shape[2]} x {images.shape[1]} pixels")
-    if images.bad:
-        first = images.bad[0]
-        watch.warn(
-            f"{len(images.bad):,} files could not be read and are left out (the first: {first.id}: {first.reason})"
-        )
-    if images.labels is not None:
-        watch.say(
-            f"{int((images.labels >= 0).sum()):,} have a label, {len(images.label_names)} kinds; used for scores only"
-        )
-    return images
-
-
-def open_extra(source: Any, images: Images, *, device: str, cache_dir: Any, watch: Watch) -> Images | None:
-    """The extra images of `source` (None: none), in the size and channels of `images`."""
-    if source is None:
-        return None
-    channels, size, _ = images.shape
-    return open_images(
-        source, device=device, size=size, channels=channels, labels="none", cache_dir=cache_dir, watch=watch
-    )
 
 
 def fit(
@@ -105,17 +71,13 @@ def fit(
     device, precision = device_and_precision(request)
     fabric = make_fabric(device, precision)
     if resume and run.exists:
-        images, plan = reopen(request, source, run, extra, device, labels, cache_dir, watch)
+        images, plan = reopen(request, source, run, extra, fabric, labels, cache_dir, watch)
         if run.finished:
             watch.say(f"'{run}' is finished; nothing is left to do")
             return run
     else:
         run.refuse_used()
-        images = open_images(
-            source, device=device, size=request.wanted_size(), labels=labels, cache_dir=cache_dir, watch=watch
-        )
-        further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
-        plan = make_plan(request, images, fabric, further)
+        images, plan = prepare(request, source, fabric, extra=extra, labels=labels, cache_dir=cache_dir, watch=watch)
         start(plan, images, run, circumstances(images, device, precision, command), watch)
     write_bad_files(run / "bad_files.csv", images.bad)
     warned = train_into(run, plan, images, fabric, watch)
@@ -155,53 +117,10 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
     }
 
 
-def reopen(
-    request: Request, source: Any, run: Run, extra: Any, device: str, labels: Any, cache_dir: Any, watch: Watch
-) -> tuple[Images, Plan]:
-    """The images and the plan of an existing run, if what is asked does not contradict it."""
-    config = run.open().config
-    if request.n_clusters != config["n_clusters"] or request.method != config["method"]:
-        raise ValueError(
-            f"'{run}' is a run of {config['method']} with {config['n_clusters']} clusters; it cannot go on as"
-            f" {request.method} with {request.n_clusters}. Choose another --out."
-        )
-    images = open_images(
-        source, device=device, size=config["images"]["size"], labels=labels, cache_dir=cache_dir, watch=watch
-    )
-    if images.fingerprint != config["source"]["fingerprint"]:
-        raise ValueError(
-            f"The images are not those that '{run}' began with ({config['source']['name']}): files were added, removed"
-            " or changed. Start a new run with another --out."
-        )
-    began = config.get("extra")
-    if began and extra is None:
-        raise ValueError(f"'{run}' began with extra images, {began['name']}. Give them again with --extra.")
-    if extra is not None and not began:
-        raise ValueError(f"'{run}' began without extra images. Leave --extra out, or start a new run.")
-    further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
-    if began and further is not None and further.fingerprint != began["fingerprint"]:
-        raise ValueError(
-            f"The extra images are not those that '{run}' began with ({began['name']}). Give the same with --extra."
-        )
-    known = known_of(run, images)
-    if request.known_labels is not None:
-        given, _ = find_known(request.known_labels, images, request.n_clusters)
-        if known is None or given.labels() != known.labels():
-            raise ValueError(f"The known labels are not those that '{run}' began with. Leave --known-labels out.")
-    method = method_of(config, request.backbone if isinstance(request.backbone, nn.Module) else None)
-    if (begun := config.get("init")) and not (run / "checkpoint.pt").exists() and not run.finished:
-        start_from(method, find_initial(request.init or begun["path"]), expected=begun["hash"])
-    done = len(run.log())
-    watch.say(
-        f"going on with '{run}' after {done} of {config['train']['epochs']} epochs, with the settings it began with"
-    )
-    return images, replan(config, method, further, known)
-
-
 def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     records = train(
-        plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
+        plan.method, plan.data(images), plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
         checkpoint=run / "checkpoint.pt", moments=Moments(run / "moments.npz"),
         on_step=lambda done, total: watch.progress(done, total, "training"),
     )  # fmt: skip
@@ -222,7 +141,9 @@ def finish(
     run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, warned: bool, report: bool = True
 ) -> None:
     """Assigns every image and writes the results; warns of collapsed clusters unless that was done."""
-    found = assign(plan.method, images, fabric, progress=lambda done, total: watch.progress(done, total, "assigning"))
+    found = assign(
+        plan.method, plan.data(images), fabric, progress=lambda done, total: watch.progress(done, total, "assigning")
+    )
     text = collapse_warning(effective_clusters(found.cluster), plan.method.n_clusters)
     if text and not warned:
         watch.warn(text)
@@ -258,12 +179,27 @@ def write_results(
     write_embeddings(run / "embeddings.npy", found.embedding)
     write_sheet(run / "clusters.png", images, clusters)
     write_bad_files(run / "bad_files.csv", images.bad)
+    attempted(watch, "tables of duplicates and odd images", write_odd, run, images, found, watch)
     attempted(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
     write_table(table, run.folder, "assignments")
     score_run(run)
     if report:
         attempted(watch, "report", write_report, run.folder)
     return clusters
+
+
+def write_odd(run: Run, images: Images, found: Assignments, watch: Watch) -> None:
+    """Writes duplicates.csv and flags.csv, and says what is in them if anything is."""
+    for name in ("duplicates.csv", "flags.csv"):
+        (run / name).unlink(missing_ok=True)  # those of other images must not outlive a failure
+    groups = find_duplicates(
+        images, found.embedding, progress=lambda done, total: watch.progress(done, total, "looking for duplicates")
+    )
+    write_duplicates(run / "duplicates.csv", groups, images.ids)
+    flags = flag_images(images)
+    write_flags(run / "flags.csv", flags, images.ids)
+    if text := odd_line(groups, flags):
+        watch.say(text)
 
 
 def attempted(watch: Watch, what: str, write: Callable[..., Any], *arguments: Any) -> None:
@@ -288,7 +224,7 @@ def predict(
     """Assigns the images of a new source with the model of `run`; writes the tables into the folder `out`."""
     watch = watch or Watch()
     config = run.open().config
-    method = run.load_method()
+    method = load_model(run, watch)
     device, precision = device_and_precision(Request(n_clusters=config["n_clusters"], device=device))
     target = Run(out)
     target.refuse_used()

@@ -22,8 +22,8 @@ from ilk.memory import Twin
 from ilk.methods import METHODS, Method, get_method, get_preset, override
 from ilk.methods.base import Encode, Preset, Recipe, describe
 from ilk.metrics import accuracy
-from ilk.plan import Request
 from ilk.predict import Assignments, assign
+from ilk.request import Request
 from ilk.results import read_table
 from ilk.runs import Run
 from ilk.train import train

@@ -192,9 +192,10 @@ def blurred(x: Tensor, recipe: ViewRecipe, rows: Tensor, generator: torch.Genera
 
 
 def channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
+    """Images, (b, c, h, w), with the memory layout that convolutions like; features, (b, d), as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def plain(images: Tensor) -> Tensor:
-    """uint8 images as the network sees them without views: floats in [0, 1]."""
-    return channels_last(images / 255)
+def plain(x: Tensor) -> Tensor:
+    """What the network sees without views: uint8 images as floats in [0, 1]; of features, (b, r, d), the first row."""
+    return channels_last(x / 255) if x.dtype == torch.uint8 else x[:, 0].float()

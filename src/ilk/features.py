@@ -1,0 +1,138 @@
+"""Features of a frozen encoder in the place of images: what heads alone are trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Features:
+    """Features of n images behind one index: `features[index] -> (b, r, d)`, the rows of each image.
+
+    `rows`: (n, 1 + V, d) floats: the plain image, then V random views of it. `near`: (n, m) positions of
+    the images that are nearest to each by their plain features; those come behind the views, so r is
+    1 + V + m. May be a memory map; what an index gives is a copy.
+    """
+
+    def __init__(self, rows: np.ndarray, near: np.ndarray | None = None, *, name: str = "features") -> None:
+        if rows.ndim != 3 or rows.shape[1] < 1 or rows.shape[2] < 1:
+            raise ValueError(f"Features have the shape (images, 1 + views, features); got {rows.shape}.")
+        if near is not None and (near.ndim != 2 or len(near) != len(rows)):
+            raise ValueError(f"There must be one row of neighbours an image; got {near.shape} for {len(rows):,}.")
+        self.rows, self.near, self.name = rows, near, name
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        at = index.cpu().numpy() if isinstance(index, Tensor) else index
+        found = torch.from_numpy(np.array(self.rows[at]))
+        if self.near is None:
+            return found
+        return torch.cat([found, torch.from_numpy(np.array(self.rows[self.near[at], 0]))], 1)
+
+    @property
+    def views(self) -> int:
+        """V, the random views of each image."""
+        return self.rows.shape[1] - 1
+
+    @property
+    def neighbours(self) -> int:
+        return 0 if self.near is None else self.near.shape[1]
+
+    @property
+    def dim(self) -> int:
+        return self.rows.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `features[:]` takes."""
+        return len(self) * (1 + self.views + self.neighbours) * self.dim * self.rows.dtype.itemsize
+
+    def plain(self) -> np.ndarray:
+        """The features of the plain images, (n, d)."""
+        found: np.ndarray = self.rows[:, 0]
+        return found
+
+
+class FeatureViews:
+    """Two different rows of each image's features: `views(rows, generator) -> (view_a, view_b)`, (b, d) each.
+
+    `own`: how many of the rows are the image's own (plain and views); the rest are its neighbours', one of
+    which is the second view with probability `share`, or always where there is but one own row.
+    """
+
+    def __init__(self, own: int, neighbours: int, share: float) -> None:
+        self.own, self.neighbours = own, neighbours
+        self.share = 0.0 if neighbours == 0 else share if own > 1 else 1.0
+
+    def __call__(self, rows: Tensor, generator: torch.Generator, *, repeats: int = 1) -> tuple[Tensor, Tensor]:
+        """`repeats`: how many second views each image gets, (repeats * b, d), first one of every image."""
+        b, device = len(rows), rows.device
+        first = torch.randint(self.own, (b,), generator=generator, device=device)
+        step = torch.randint(max(self.own - 1, 1), (repeats, b), generator=generator, device=device)
+        second = (first + 1 + step) % self.own
+        if self.share:
+            near = self.own + torch.randint(self.neighbours, (repeats, b), generator=generator, device=device)
+            other = torch.rand(repeats, b, generator=generator, device=device) < self.share
+            second = torch.where(other, near, second)
+        image = torch.arange(b, device=device)
+        return rows[image, first].float(), rows[image, second].flatten(0, 1).float()
+
+
+class FeatureBackbone(nn.Module):
+    """The backbone of a method that is trained on features: their main directions, centred and scaled.
+
+    A row, (width,), is brought to length 1, the mean of the collection is taken away, and what is left is
+    turned onto the `feature_dim` directions in which the collection varies most (PCA, without whitening).
+    All columns are then multiplied by the same number, so that their mean variance is 1. Angles between
+    images stay those of the encoder; the heads get numbers of the size that they are initialised for, and
+    not more of them than they can use: steps on 1,280 features take 20 times as long as on 256.
+    Nothing here is trained.
+    """
+
+    mean: Tensor
+    directions: Tensor
+
+    def __init__(self, width: int, feature_dim: int) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("directions", torch.zeros(width, feature_dim))
+
+    def fit(self, features: np.ndarray) -> None:
+        """Takes mean and directions from plain features, (n, width). Raises ValueError if they are all alike."""
+        x = F.normalize(torch.from_numpy(np.array(features, dtype=np.float32)).double(), dim=1)
+        mean = x.mean(0)
+        covariance = (x - mean).T @ (x - mean) / len(x)
+        values, vectors = torch.linalg.eigh(covariance)  # ascending
+        kept = values[-self.feature_dim :].clamp_min(0)
+        if not bool(values.isfinite().all()) or float(kept.sum()) < 1e-9:
+            raise ValueError(
+                "All features are the same: to this encoder the images do not differ. Choose another --backbone,"
+                " or train on the images themselves with --train all."
+            )
+        vectors = vectors[:, -self.feature_dim :].flip(1)
+        largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+        self.mean.copy_(mean)
+        self.directions.copy_(vectors * largest.sign() / kept.mean().sqrt())  # one sign for all machines
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (F.normalize(x.float(), dim=1) - self.mean) @ self.directions
+
+
+class Chained(nn.Module):
+    """An encoder, then what heads were trained behind: the backbone of a method that takes images again."""
+
+    def __init__(self, encoder: nn.Module, backbone: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.backbone = encoder, backbone
+        self.feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.backbone(self.encoder(x))
+        return h

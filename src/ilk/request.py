@@ -1,0 +1,115 @@
+"""What a person asks for, checked before any image is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from ilk.distributed import choose_device, choose_precision
+from ilk.initial import find_initial
+from ilk.methods import METHODS, get_method, get_preset, override
+from ilk.methods.base import Preset, at_least
+from ilk.views import ViewRecipe, get_views
+
+MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asks for; everything but `n_clusters` may be left open.
+
+    `settings` replace fields of the preset by name (`ilk methods` lists them). `backbone` and `views`
+    may also be objects: an `nn.Module` with `feature_dim`, a `ViewRecipe` or a pair of them.
+    `init`: a run folder or a .safetensors file whose backbone the training starts from, which
+    `freeze_backbone` then leaves as it is. `known_labels`: as `find_known` takes them, the one case in
+    which labels steer a training.
+    `train`: "heads" (the encoder is frozen, its features are computed once) or "all"; None: heads with a
+    pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
+    `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
+    """
+
+    n_clusters: int
+    method: str = "cc"
+    preset: str = "default"
+    epochs: int | None = None
+    minutes: float | None = None
+    image_size: int | None = None
+    backbone: str | nn.Module | None = None
+    views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    init: str | os.PathLike[str] | None = None
+    freeze_backbone: bool = False
+    known_labels: Any = None
+    train: str | None = None
+    feature_views: int = 4
+    neighbours: int = 10
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int) or self.n_clusters < 2:
+            raise ValueError(f"The number of clusters must be a whole number of at least 2; got {self.n_clusters!r}.")
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError("Give epochs or minutes, not both.")
+        for name in ("epochs", "image_size"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        if self.minutes is not None:
+            at_least("minutes", self.minutes, 0, strict=True)
+        if self.train not in (None, "heads", "all"):
+            raise ValueError(f"train must be heads or all; got '{self.train}'.")
+        for name in ("feature_views", "neighbours"):
+            at_least(name, getattr(self, name), 0)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
+        if isinstance(self.views, str) and self.views != "auto":
+            get_views(self.views)
+        if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
+            raise ValueError(
+                "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
+                " (in Python, init=... or a backbone module)."
+            )
+
+    def resolved_preset(self, instead: Mapping[str, Any] | None = None) -> Preset:
+        """The preset with what was asked for.
+
+        `instead` replaces what the preset says, not what was asked, as far as the method has such settings.
+        """
+        preset, asked = get_preset(self.method, self.preset), dict(self.settings)
+        if instead is not None:
+            known = {one.name for part in (preset.config, preset.recipe) for one in fields(part)}
+            preset = override(preset, {name: value for name, value in instead.items() if name in known})
+        if "batch_size" in asked:  # a batch that was asked for does not grow with the clusters
+            asked.setdefault("images_per_cluster", 0)
+        return override(preset, asked)
+
+    def wanted_size(self) -> int | None:
+        """The side of the images in pixels, or None where the images decide."""
+        if self.image_size is not None:
+            return self.image_size
+        initial = None if self.init is None else find_initial(self.init).image_size
+        return initial or self.resolved_preset().recipe.image_size
+
+    def refuse_needless(self, *, extra: bool) -> None:
+        """Raises ValueError if the method has no use for extra images or known labels that it is given."""
+        kind = get_method(self.method)
+        if extra and not kind.uses_extra:
+            raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
+        if self.known_labels is not None and not kind.uses_known:
+            raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
+
+
+def needless(method: str, what: str, hook: str) -> str:
+    able = [name for name, kind in METHODS.items() if getattr(kind, hook)]
+    return f"Method {method} has no use for {what}. Methods that have: {', '.join(able)}."
+
+
+def device_and_precision(request: Request) -> tuple[str, str]:
+    device = choose_device(request.device)
+    return device, choose_precision(request.precision, device)
