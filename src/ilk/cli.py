@@ -74,6 +74,10 @@ def fit(
         int, typer.Option(help="Random views of each image that heads learn from; 0 is fastest.")
     ] = 4,
     neighbours: Annotated[int, typer.Option(help="Nearest images that heads learn from; 0 for none.")] = 10,
+    balance: Annotated[
+        str | None,
+        typer.Option(help="Sizes of clusters: uniform (alike), estimated or off (any).", show_default="uniform"),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
     views: Annotated[str | None, typer.Option(help="photo, drawing, object, ...", show_default="chosen")] = None,
     settings: Annotated[
@@ -120,7 +124,7 @@ def fit(
         n_clusters=clusters, method=method, preset=preset, epochs=epochs, minutes=minutes, image_size=image_size,
         backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
         init=init, freeze_backbone=freeze_backbone, known_labels=known_labels, train=train,
-        feature_views=feature_views, neighbours=neighbours, offline=offline,
+        feature_views=feature_views, neighbours=neighbours, balance=balance, offline=offline,
     )  # fmt: skip
     run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
     with Display(quiet=quiet) as display:

@@ -129,10 +129,11 @@ def cluster_contrast(
 
 
 @full_precision
-def negative_marginal_entropy(log_y: Tensor) -> Tensor:
+def negative_marginal_entropy(log_y: Tensor, prior: Tensor | None = None) -> Tensor:
     """How far the average assignment is from uniform: `log k - H(mean of y)`.
 
-    `log_y`: (n, k), the logarithm of each image's assignment (log-softmax).
+    `log_y`: (n, k), the logarithm of each image's assignment (log-softmax). `prior`: (k,), shares of the
+    clusters (positive, sum 1) in the place of equal ones; then the divergence KL(mean of y | prior).
     Returns a scalar in [0, log k]; 0 when the clusters share the batch equally, log k on collapse.
     Source: Li et al. 2021 (CC), eq. 6. Departures: the printed sign rewards collapse, the authors
     confirm the misprint; log k is added so that 0 is the best value, as in their code. Kept in log
@@ -140,7 +141,8 @@ def negative_marginal_entropy(log_y: Tensor) -> Tensor:
     """
     n, k = log_y.shape
     log_p = torch.logsumexp(log_y, dim=0) - math.log(n)  # (k,)
-    return math.log(k) + (log_p.exp() * log_p).sum()
+    expected = -math.log(k) if prior is None else prior.log()
+    return (log_p.exp() * (log_p - expected)).sum()
 
 
 @full_precision

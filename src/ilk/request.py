@@ -27,6 +27,7 @@ class Request:
     `init`: a run folder or a .safetensors file whose backbone the training starts from, which
     `freeze_backbone` then leaves as it is. `known_labels`: as `find_known` takes them, the one case in
     which labels steer a training.
+    `balance`: which sizes of clusters are held for right, "uniform", "estimated" or "off"; None: as the preset says.
     `train`: "heads" (the encoder is frozen, its features are computed once) or "all"; None: heads with a
     pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
     `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
@@ -47,6 +48,7 @@ class Request:
     init: str | os.PathLike[str] | None = None
     freeze_backbone: bool = False
     known_labels: Any = None
+    balance: str | None = None
     train: str | None = None
     feature_views: int = 4
     neighbours: int = 10
@@ -82,6 +84,8 @@ class Request:
         `instead` replaces what the preset says, not what was asked, as far as the method has such settings.
         """
         preset, asked = get_preset(self.method, self.preset), dict(self.settings)
+        if self.balance is not None:
+            asked["balance"] = self.balance
         if instead is not None:
             known = {one.name for part in (preset.config, preset.recipe) for one in fields(part)}
             preset = override(preset, {name: value for name, value in instead.items() if name in known})

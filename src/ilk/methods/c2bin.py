@@ -15,8 +15,8 @@ from ilk.distributed import gather
 from ilk.heads import mlp
 from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
 from ilk.memory import Twin
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
-from ilk.methods.subheads import SubHeads
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.subheads import BALANCES, SubHeads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class C2BINConfig:
     directions; columns compared by cosine (`normalize`; raw otherwise, which favours large clusters);
     `include_positive` puts the positive into the denominator, which the formula as printed leaves out.
     Ours, off in the paper: `cluster_heads` predictors of the wanted size, lowest loss used, waiting for
-    the part `warm_start` of the training and then started from the features (`start.py`).
+    the part `warm_start` of the training and then started from the features (`start.py`); `balance` of their
+    sizes, see `SubHeads` (further predictors stay uniform).
     """
 
     hidden_dim: int = 512
@@ -48,12 +49,14 @@ class C2BINConfig:
     include_positive: bool = False
     cluster_heads: int = 1
     warm_start: float = 0.0
+    balance: str = "uniform"
 
     def __post_init__(self) -> None:
         check(self, 1, "hidden_dim", "embedding_dim", "cluster_heads")
         check(self, 0, "temperature", strict=True)
         check(self, 0, "align_weight", "cluster_weight", "entropy_weight")
         check_part(self, "twin_momentum", "warm_start")
+        check_choice(self, "balance", *BALANCES)
         if any(size < 2 for size in self.sizes):
             raise ValueError(f"scales are cluster numbers of at least 2, such as 40,160; got '{self.scales}'.")
 
@@ -83,8 +86,9 @@ class C2BIN(Method):
             config.embedding_dim, config.hidden_dim, config.embedding_dim, batch_norm=config.batch_norm
         )
         self.cluster_heads = SubHeads(
-            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0
-        )
+            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
+            balance=config.balance,
+        )  # fmt: skip
         self.scale_heads = nn.ModuleList(nn.Linear(d, size) for size in config.sizes)
         self.follower = Twin(self.runner(), config.twin_momentum)
 
@@ -100,15 +104,17 @@ class C2BIN(Method):
         self.observed = None
         if self.cluster_heads.active:
             logits = self.cluster_heads.logits(h_a), self.cluster_heads.logits(h_b)  # (heads, n, k)
-            heads = torch.stack([self.cluster_terms(*pair) for pair in zip(*logits, strict=True)])  # (heads, 2)
+            logs = [view.float().log_softmax(2) for view in logits]
+            uneven = torch.stack([self.cluster_heads.imbalance(view) for view in logs]).mean(0)  # (heads,)
+            heads = torch.stack([self.cluster_terms(*one) for one in zip(*logits, uneven, strict=True)])  # (heads, 2)
             self.cluster_heads.follow(heads.sum(1).detach())
-            self.observed = self.cluster_heads.observe(logits[0].log_softmax(2))
+            self.observed = self.cluster_heads.observe(logs[0])
             scales.append(heads.mean(0))
         if scales:
             terms["cluster"], terms["entropy"] = torch.stack(scales).sum(0)
         return terms
 
-    def cluster_terms(self, logits_a: Tensor, logits_b: Tensor) -> Tensor:
+    def cluster_terms(self, logits_a: Tensor, logits_b: Tensor, entropy: Tensor | None = None) -> Tensor:
         """Batch-wise contrast of assignment vectors and marginal entropy of one predictor, weighted, (2,)."""
         config = self.config
         log_a, log_b = logits_a.float().log_softmax(1), logits_b.float().log_softmax(1)
@@ -116,7 +122,8 @@ class C2BIN(Method):
             log_a.exp(), log_b.exp(), config.temperature, negatives="other_view", symmetric=config.symmetric,
             include_positive=config.include_positive, normalize=config.normalize,
         )  # fmt: skip
-        entropy = (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
+        if entropy is None:
+            entropy = (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
         return config.cluster_weight * torch.stack([vectors, config.entropy_weight * entropy])
 
     def runner(self) -> nn.Sequential:

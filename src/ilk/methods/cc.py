@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ilk.distributed import gather
 from ilk.heads import mlp
-from ilk.losses import cluster_contrast, negative_marginal_entropy, nt_xent
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
-from ilk.methods.subheads import SubHeads
+from ilk.losses import cluster_contrast, nt_xent
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.subheads import BALANCES, SubHeads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class CCConfig:
     Ours, off in the paper: `cluster_heads` heads are trained side by side and the one with the lowest
     loss is used; with `warm_start` > 0 the cluster loss waits for that part of the training, and each
     head then starts from its own partition of the features (`start.py`) instead of from chance.
+    `balance`: which sizes of clusters the entropy term holds for right, see `SubHeads`.
     """
 
     embedding_dim: int = 128
@@ -39,12 +40,14 @@ class CCConfig:
     entropy_weight: float = 1.0
     cluster_heads: int = 1
     warm_start: float = 0.0
+    balance: str = "uniform"
 
     def __post_init__(self) -> None:
         check(self, 1, "embedding_dim", "cluster_heads")
         check(self, 0, "instance_temperature", "cluster_temperature", strict=True)
         check(self, 0, "instance_weight", "cluster_weight", "entropy_weight")
         check_part(self, "warm_start")
+        check_choice(self, "balance", *BALANCES)
 
 
 class CC(Method):
@@ -61,7 +64,10 @@ class CC(Method):
         super().__init__(backbone, n_clusters, n_images, config)
         d = self.feature_dim
         self.instance_head = mlp(d, d, config.embedding_dim)
-        self.cluster_heads = SubHeads(lambda: mlp(d, d, n_clusters), config.cluster_heads, wait=config.warm_start > 0)
+        self.cluster_heads = SubHeads(
+            lambda: mlp(d, d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
+            balance=config.balance,
+        )  # fmt: skip
 
     def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
         h_a, h_b = self.backbone(view_a), self.backbone(view_b)  # apart: each view has its own batch statistics
@@ -74,9 +80,9 @@ class CC(Method):
         log_b = self.cluster_heads.logits(gather(h_b)).log_softmax(2)
         pairs = list(zip(log_a, log_b, strict=True))
         contrast = [cluster_contrast(a.exp(), b.exp(), self.config.cluster_temperature) for a, b in pairs]
-        entropy = [negative_marginal_entropy(a) + negative_marginal_entropy(b) for a, b in pairs]
+        entropy = self.cluster_heads.imbalance(log_a) + self.cluster_heads.imbalance(log_b)  # (heads,)
         cluster = self.config.cluster_weight * torch.stack(contrast)  # (heads,)
-        balance = self.config.entropy_weight * torch.stack(entropy)
+        balance = self.config.entropy_weight * entropy
         self.cluster_heads.follow((cluster + balance).detach())
         self.observed = self.cluster_heads.observe(log_a)
         return terms | {"cluster": cluster.mean(), "entropy": balance.mean()}

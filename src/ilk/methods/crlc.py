@@ -18,13 +18,12 @@ from ilk.losses import (
     bank_contrast,
     cluster_contrast,
     logit_clamp,
-    negative_marginal_entropy,
     nt_xent,
     probability_contrast,
 )
 from ilk.memory import RowBank
 from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
-from ilk.methods.subheads import SubHeads
+from ilk.methods.subheads import BALANCES, SubHeads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class CRLCConfig:
     `clamp_bound` (released code only), `supervised_weight` of the cross entropy on known labels.
     For ablations, off: `consistency_weight` (minus log of p_a . p_b of the same image, no negatives) and
     `column_weight` (the cluster loss of CC).
-    Ours, off in the paper: `warm_start`, see `SubHeads`.
+    Ours, off in the paper: `warm_start` and `balance`, see `SubHeads`.
     """
 
     embedding_dim: int = 128
@@ -60,6 +59,7 @@ class CRLCConfig:
     consistency_weight: float = 0.0
     column_weight: float = 0.0
     warm_start: float = 0.0
+    balance: str = "uniform"
 
     def __post_init__(self) -> None:
         check(self, 1, "embedding_dim", "cluster_heads", "bank_negatives")
@@ -68,6 +68,7 @@ class CRLCConfig:
         check(self, 0, "consistency_weight", "column_weight")
         check_part(self, "smoothing", "bank_momentum", "warm_start")
         check_choice(self, "critic", *CRITICS)
+        check_choice(self, "balance", *BALANCES)
         check_choice(self, "framework", "in_batch", "memory_bank")
 
 
@@ -88,8 +89,9 @@ class CRLC(Method):
         d = self.feature_dim
         self.feature_head = kaiming(mlp(d, d, config.embedding_dim))
         self.cluster_heads = SubHeads(
-            lambda: kaiming(mlp(d, d, n_clusters)), config.cluster_heads, wait=config.warm_start > 0
-        )
+            lambda: kaiming(mlp(d, d, n_clusters)), config.cluster_heads, wait=config.warm_start > 0,
+            clusters=n_clusters, balance=config.balance,
+        )  # fmt: skip
         self.register_buffer("known", torch.full((n_images,), -1))  # a cluster where it is known
         self.semi_supervised = False
         if config.framework == "memory_bank":
@@ -110,7 +112,7 @@ class CRLC(Method):
         log_a, log_b = logits_a.log_softmax(2), logits_b.log_softmax(2)
         index = gather(index)
         cluster = config.cluster_weight * self.probability_term(log_a, log_b, index)  # (heads,)
-        entropy = config.entropy_weight * over_heads(mean_marginal_entropy, log_a, log_b)
+        entropy = config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2
         heads.follow((cluster + entropy).detach())
         self.observed = heads.observe(log_a)
         terms |= {"cluster": cluster.mean(), "entropy": entropy.mean()}
@@ -189,10 +191,6 @@ class CRLC(Method):
 def over_heads(loss, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
     """`loss(a, b)` head by head, (heads,). `a`, `b`: (heads, n, k)."""
     return torch.stack([loss(*pair) for pair in zip(a, b, strict=True)])
-
-
-def mean_marginal_entropy(log_a: Tensor, log_b: Tensor) -> Tensor:
-    return (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
 
 
 def read_state(method: CRLC, _: object) -> None:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.distributed import gather
-from ilk.losses import cluster_contrast, contrast, negative_marginal_entropy
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_part
+from ilk.losses import cluster_contrast, contrast
+from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due
-from ilk.methods.subheads import SubHeads
+from ilk.methods.subheads import BALANCES, SubHeads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class DCDCConfig:
     paper, 1 in the released code).
     Ours, off in the paper: `symmetric` contrasts in both directions; `cluster_heads` heads side by side,
     lowest loss used; until the part `warm_start` of the training only the over-clustering head is trained,
-    then the cluster heads start from the features (`start.py`).
+    then the cluster heads start from the features (`start.py`); `balance` of their sizes, see `SubHeads`.
     """
 
     temperature: float = 0.5
@@ -42,12 +42,14 @@ class DCDCConfig:
     entropy_weight: float = 0.0
     cluster_heads: int = 1
     warm_start: float = 0.0
+    balance: str = "uniform"
 
     def __post_init__(self) -> None:
         check(self, 0, "temperature", strict=True)
         check(self, 0, "over_clusters", "sample_weight", "class_weight", "entropy_weight")
         check(self, 1, "repeats", "cluster_heads")
         check_part(self, "warm_start")
+        check_choice(self, "balance", *BALANCES)
         if self.sample_weight + self.class_weight == 0:
             raise ValueError("Without sample_weight and class_weight nothing is contrasted; set one above 0.")
         if self.over_clusters == 1:
@@ -73,8 +75,9 @@ class DCDC(Method):
         super().__init__(backbone, n_clusters, n_images, config)
         d = self.feature_dim
         self.cluster_heads = SubHeads(
-            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0
-        )
+            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
+            balance=config.balance,
+        )  # fmt: skip
         self.over_head = SubHeads(lambda: nn.Linear(d, config.over_clusters), 1) if config.over_clusters else None
         self.repeats = config.repeats
         self.over = False  # whose turn it is; `start_epoch` says it anew each epoch
@@ -100,17 +103,17 @@ class DCDC(Method):
         if config.mask_same_image and self.repeats > 1:
             image = torch.arange(n, device=h_a.device).repeat(self.repeats)
             same = image[:, None] == image[None, :]
-        terms: dict[str, list[Tensor]] = {"sample": [], "class": [], "entropy": []}
-        for y_a, y_b, log_y in zip(a, b, log_a, strict=True):
+        terms: dict[str, list[Tensor]] = {"sample": [], "class": []}
+        for y_a, y_b in zip(a, b, strict=True):
             terms["sample"].append(
                 contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric, ignore=same)
             )
             terms["class"].append(
                 cluster_contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric)
             )
-            terms["entropy"].append(negative_marginal_entropy(log_y))
         weights = {"sample": config.sample_weight, "class": config.class_weight, "entropy": config.entropy_weight}
-        found = {name: weights[name] * torch.stack(values) for name, values in terms.items() if weights[name]}
+        losses = {name: torch.stack(values) for name, values in terms.items()} | {"entropy": heads.imbalance(log_a)}
+        found = {name: weights[name] * loss for name, loss in losses.items() if weights[name]}
         if heads is self.cluster_heads:
             heads.follow(torch.stack(list(found.values())).sum(0).detach())
             self.observed = heads.observe(log_a)

@@ -33,7 +33,8 @@ class SCLConfig:
     keeps images in play that never move); `count_moves`: on labels "after" or "before" merge-and-split.
     `under_clustering`: the joint task with C/2 clusters (left out if that is below 2); `instance_task`:
     the joint task with all banks as negatives (plain MoCo). `min_cluster`: smallest cluster that
-    merge-and-split leaves alone; None: 0.156 of the average size, as in ODC.
+    merge-and-split leaves alone; None: 0.156 of the average size, as in ODC, if `balance` is "uniform",
+    0.02 of it if that is "estimated", and 1 if it is "off" (both ours).
     `batch_parts`: BatchNorm sees the batch in that many parts, other ones for the keys (MoCo's remedy
     against images that recognise each other by their statistics).
     For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` takes
@@ -57,6 +58,7 @@ class SCLConfig:
     under_clustering: bool = True
     instance_task: bool = True
     min_cluster: int | None = None
+    balance: str = "uniform"
     batch_parts: int = 1
     symmetric: bool = False
     cross_cluster: bool = True
@@ -70,10 +72,14 @@ class SCLConfig:
         check_part(self, "twin_momentum", "warm_start")
         check_choice(self, "projection", "mlp", "linear")
         check_choice(self, "count_moves", "after", "before")
+        check_choice(self, "balance", *SMALL)
         if self.min_cluster is not None:
             check(self, 0, "min_cluster")
         if self.warm_start and not self.instance_task:
             raise ValueError("warm_start trains the instance task first; set instance_task=true or warm_start=0.")
+
+
+SMALL = {"uniform": 0.156, "estimated": 0.02, "off": 0.0}  # of the average size: where merge-and-split begins
 
 
 class Task(nn.Module):
@@ -99,7 +105,8 @@ class Task(nn.Module):
         """Takes new labels for all images, balanced by merge-and-split, and counts who moved."""
         least = config.min_cluster
         if least is None:
-            least = max(2, round(0.156 * len(labels) / self.clusters))
+            least = round(SMALL[config.balance] * len(labels) / self.clusters)
+            least = max(2, least) if config.balance != "off" else 1
         balanced = merge_and_split(q, labels, self.clusters, least, generator)
         self.moves += (balanced if config.count_moves == "after" else labels) != self.labels
         self.labels.copy_(balanced)

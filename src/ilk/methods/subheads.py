@@ -8,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ilk.batches import spaced
+from ilk.losses import negative_marginal_entropy
 from ilk.methods.base import Encode
 from ilk.methods.start import due, fit_heads, partitions, renamed
+
+BALANCES = ("uniform", "estimated", "off")
+FLOOR, PACE = 0.1, 0.01  # of the estimated sizes: how far they are drawn to equal ones, and how fast they follow
 
 
 class SubHeads(nn.Module):
@@ -18,13 +22,22 @@ class SubHeads(nn.Module):
     With `wait`, they take no part in the training until `start` gives each its own partition of
     the features to begin from. `loss`: the running mean of each head's loss, over about the last
     hundred steps; no labels choose the head, here or anywhere.
+    `balance`: which sizes of clusters `imbalance` holds for right: "uniform" (the papers: all equal),
+    "estimated" (each head's own running mean, drawn a little towards equal) or "off" (any).
     """
 
     loss: Tensor
     started: Tensor
+    prior: Tensor
 
-    def __init__(self, make: Callable[[], nn.Module], count: int, *, wait: bool = False) -> None:
+    def __init__(
+        self, make: Callable[[], nn.Module], count: int, *, wait: bool = False, clusters: int = 0,
+        balance: str = "uniform",
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.balance = balance
+        if balance == "estimated":
+            self.register_buffer("prior", torch.full((count, clusters), 1 / clusters))
         self.heads = nn.ModuleList(make() for _ in range(count))
         self.active = not wait  # `started` without waiting for the device
         self.register_buffer("started", torch.tensor(self.active))
@@ -43,8 +56,22 @@ class SubHeads(nn.Module):
     def best(self) -> int:
         return int(self.loss.argmin())
 
+    def imbalance(self, log_y: Tensor) -> Tensor:
+        """How far the mean assignment of each head is from the sizes that are held for right, (heads,).
+
+        `log_y`: (heads, n, k). See `negative_marginal_entropy`; zeros where any sizes are right.
+        """
+        if self.balance == "off":
+            return log_y.new_zeros(len(log_y))
+        priors = self.prior if self.balance == "estimated" else [None] * len(log_y)
+        return torch.stack([negative_marginal_entropy(y, prior) for y, prior in zip(log_y, priors, strict=True)])
+
     def observe(self, log_y: Tensor) -> Tensor:
-        """The assignments of the best head, (n, k), detached. `log_y`: (heads, n, k)."""
+        """The assignments of the best head, (n, k), detached, from which sizes are learnt. `log_y`: (heads, n, k)."""
+        if self.balance == "estimated" and self.training:
+            with torch.no_grad():
+                sizes = log_y.detach().exp().mean(1)  # (heads, k)
+                self.prior = self.prior.lerp(sizes.lerp(torch.full_like(sizes, 1 / sizes.shape[1]), FLOOR), PACE)
         return log_y.detach().index_select(0, self.loss.argmin().view(1))[0].exp()
 
     def assign(self, h: Tensor) -> Tensor:
@@ -80,6 +107,9 @@ class SubHeads(nn.Module):
             seen = known[spaced(len(known), len(features)).to(known.device)]
             labels = torch.stack([renamed(row, seen, k) for row in labels])
         fit_heads(self.heads, features, labels, generator)
+        if self.balance == "estimated":
+            sizes = torch.stack([torch.bincount(row, minlength=k) / len(row) for row in labels])
+            self.prior.copy_(sizes.lerp(torch.full_like(sizes, 1 / k), FLOOR))
         self.active = True
         self.started.fill_(True)
         heads = "1 cluster head starts" if len(labels) == 1 else f"{len(labels)} cluster heads start"
