@@ -1,0 +1,108 @@
+"""Accuracy and the recall of every class on long-tailed subsets, for each `balance`: a table of RESULTS.md.
+
+    python benchmarks/imbalance.py usps:6000 fashion_mnist:10000 --data FOLDER --ratio 10 --epochs 10 --threads 1
+
+Sets and FOLDER are as in quality.py. The subset depends on the seed. Labels are used for the choice of the
+subset and for the scores alone. One line a finished run goes to --out; what is in it is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from quality import open_set
+from scipy.optimize import linear_sum_assignment
+
+from ilk.evaluate import long_tailed
+from ilk.images import Images
+from ilk.metrics import accuracy
+from ilk.request import Request
+from ilk.results import read_table
+from ilk.runs import Run, versions
+from ilk.workflow import fit
+
+
+def recalls(labels: np.ndarray, clusters: np.ndarray, k: int) -> list[float]:
+    """The share of each class that is in the cluster matched to it, (k,)."""
+    counts = np.zeros((k, k))
+    np.add.at(counts, (labels, clusters), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return [float(counts[i, j] / counts[i].sum()) for i, j in zip(rows, columns, strict=True)]
+
+
+def run_once(name: str, images: Images, method: str, balance: str, seed: int, epochs: int) -> dict[str, Any]:
+    k = len(images.label_names)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "run")
+        fit(Request(n_clusters=k, method=method, seed=seed, epochs=epochs, balance=balance), images, run, report=False)
+        clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
+    labels = np.asarray(images.labels)
+    by_size = np.argsort(-np.bincount(labels, minlength=k))
+    found = recalls(labels, clusters, k)
+    return {
+        "set": name, "method": method, "balance": balance, "seed": seed, "epochs": epochs, "images": len(images),
+        "accuracy": accuracy(labels, clusters), "mean_recall": float(np.mean(found)),
+        "recall": [round(found[code], 3) for code in by_size], "sizes": np.bincount(labels)[by_size].tolist(),
+        "minutes": round((time.monotonic() - began) / 60, 2), "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| set | method | balance | seeds | ACC | mean recall | recall, largest class to smallest |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for key in dict.fromkeys((row["set"], row["method"], row["balance"]) for row in rows):
+        mine = [row for row in rows if (row["set"], row["method"], row["balance"]) == key]
+        spread = [np.array([row[name] for row in mine]) for name in ("accuracy", "mean_recall")]
+        cells = [f"{v.mean():.3f} +- {v.std(ddof=1) if len(v) > 1 else 0:.3f}" for v in spread]
+        recall = np.mean([row["recall"] for row in mine], axis=0)
+        lines.append(
+            f"| {' | '.join(key)} | {len(mine)} | {' | '.join(cells)} | {' '.join(f'{r:.2f}' for r in recall)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+")
+    parser.add_argument("--methods", nargs="+", default=["cc"])
+    parser.add_argument("--balance", nargs="+", default=["uniform", "estimated", "off"])
+    parser.add_argument("--ratio", type=float, default=10)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, default=Path("imbalance.jsonl"))
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    for name in arguments.sets:
+        whole = open_set(name, arguments.data)
+        for seed in arguments.seeds:
+            images = whole.subset(long_tailed(np.asarray(whole.labels), arguments.ratio, seed))
+            for method in arguments.methods:
+                for balance in arguments.balance:
+                    key = (name, method, balance, seed)
+                    if any((row["set"], row["method"], row["balance"], row["seed"]) == key for row in rows):
+                        continue
+                    rows.append(run_once(name, images, method, balance, seed, arguments.epochs))
+                    with open(arguments.out, "a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+                    shown = ("set", "method", "balance", "seed", "accuracy", "mean_recall", "minutes")
+                    print(json.dumps({key: rows[-1][key] for key in shown}), flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
