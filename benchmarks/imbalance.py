@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality import open_set
 from scipy.optimize import linear_sum_assignment
 
 from ilk.evaluate import long_tailed
@@ -27,6 +26,7 @@ from ilk.request import Request
 from ilk.results import read_table
 from ilk.runs import Run, versions
 from ilk.workflow import fit
+from quality import open_set
 
 
 def recalls(labels: np.ndarray, clusters: np.ndarray, k: int) -> list[float]:
