@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from made_trees import with_number
 from PIL import Image
 
 from ilk.report.figures import FIGURES, OKABE_ITO, write_figures
@@ -20,6 +21,7 @@ Written = Callable[..., Path]
 pytest.importorskip("matplotlib")
 AXES = {
     "map": ["first principal component (unit: embedding length)", "second principal component (same unit)"],
+    "k-curve": ["clusters (number)", "gain (nats; silhouette -1 to 1)", "chosen: 6", "nearly as good", "views"],
     "training": ["epoch (passes over the images)", "loss term (nats, mean of the epoch)"],
     "usage": ["effective clusters (number)", "mean confidence (probability)"],
     "pairs": ["mean cosine similarity (-1 to 1)"],
@@ -45,6 +47,7 @@ def texts(file: Path) -> set[str]:
 
 
 def test_every_plot_is_written_as_svg_and_png_with_its_axes_named(tmp_path: Path, run_folder: Path) -> None:
+    with_number(run_folder, views=True)
     written = write_figures(run_folder, tmp_path / "figures")
     assert {file.name for file in written} == {f"{name}.{ending}" for name in FIGURES for ending in ("svg", "png")}
     assert set(written) == set((tmp_path / "figures").iterdir())
@@ -75,7 +78,7 @@ def test_only_plots_that_there_is_something_for_are_drawn(tmp_path: Path, writte
     stopped = write_figures(written_run(tmp_path / "a", finished=False), tmp_path / "stopped")
     assert {file.stem for file in stopped} == {"training", "usage", "pairs"}
     bare = write_figures(written_run(tmp_path / "b", labels=False, moments=False), tmp_path / "bare")
-    assert {file.stem for file in bare} == set(FIGURES) - {"moments", "reliability", "confusion"}
+    assert {file.stem for file in bare} == set(FIGURES) - {"k-curve", "moments", "reliability", "confusion"}
 
 
 @pytest.mark.usefixtures("coarse")

@@ -154,6 +154,19 @@ def test_the_section_shows_groups_and_reasons_and_opens_images(show: Any) -> Non
     assert texts(page, "dialog.image h2") == ["folder/000002.jpg"]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_duplicates_fill_the_room_that_was_kept_for_them(show: Any, width: int) -> None:
+    odd = odd_of(3, 0)
+    odd["groups"][1].update(index=list(range(19)), exact=[False] * 19, similarity=[0.95] * 19, size=19)
+    page = show({**make_payload(200, 4, tile=32), "odd": odd}, width=width, height=300)
+    heights = "[...document.querySelectorAll('.odd-tiles')].map((one) => one.getBoundingClientRect().height)"
+    assert page.run("document.querySelector('.odd-tiles .tile') === null")
+    before = page.run(heights)
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert len(texts(page, ".odd-tiles .tile")) == 3 + 19 + 3
+    assert max(abs(a - b) for a, b in zip(before, page.run(heights), strict=True)) <= 8
+
+
 def test_a_page_without_oddities_has_no_such_section(show: Any) -> None:
     page = show({**make_payload(60, 3, tile=8), "odd": None})
     assert page.run("document.getElementById('odd') === null && !document.querySelector('#nav a[href=\"#odd\"]')")

@@ -28,7 +28,7 @@ Written = Callable[..., Path]
 
 KEYS = {
     "": "format run scores label_names images sprites large clusters map neighbours confidence training affinity"
-    " confusion odd bad_files made next",
+    " confusion odd how_many bad_files made next",
     "run": "name source method method_title method_source preset created n_images n_clusters clusters_used n_bad"
     " minutes epochs epochs_done finished image_size shown sample_note",
     "images": "id cluster confidence second margin label row x y",

@@ -79,6 +79,8 @@ def wanted(name: str, payload: dict[str, Any]) -> bool:
     training, found = payload["training"], payload["map"]
     if name in ("training", "usage"):
         return bool(training["epoch"])
+    if name == "k-curve":
+        return payload["how_many"] is not None and payload["how_many"]["curve"] is not None
     if name == "pairs":
         return training["pairs"] is not None
     if not payload["run"]["finished"]:
@@ -134,6 +136,23 @@ def draw_map(plot: Any, payload: dict[str, Any]) -> None:
     cluster_key(plot, payload)
 
 
+def draw_curve(plot: Any, payload: dict[str, Any]) -> None:
+    axes, found, curve = plot.add_subplot(), payload["how_many"], payload["how_many"]["curve"]
+    k, score, error = (np.array(curve[name], dtype=float) for name in ("k", "score", "error"))
+    if found["range"] is not None:
+        low, high = found["range"]
+        axes.axvspan(low - 0.5, high + 0.5, color="#E8E8E8", label="nearly as good", linewidth=0)
+    axes.fill_between(k, score - error, score + error, color="#000000", alpha=0.18, linewidth=0)
+    axes.plot(k, score, color="#000000", linewidth=2, label="score, with its standard error")
+    lines(axes, curve["k"], curve["criteria"], legend=False, width=1)
+    if found["chosen"] is not None:
+        axes.axvline(found["chosen"], color="#777777", linewidth=1, linestyle=":", label=f"chosen: {found['chosen']}")
+    axes.set_xlabel("clusters (number)")
+    axes.set_ylabel("gain (nats; silhouette -1 to 1)")
+    axes.set_xlim(min(k) - 0.5, max(k) + 0.5)
+    plot.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=3)
+
+
 def draw_training(plot: Any, payload: dict[str, Any]) -> None:
     axes, training = plot.add_subplot(), payload["training"]
     lines(axes, training["epoch"], training["terms"])
@@ -166,14 +185,17 @@ def draw_pairs(plot: Any, payload: dict[str, Any]) -> None:
     axes[0].set_ylabel("mean cosine similarity (-1 to 1)")
 
 
-def lines(axes: Any, x: list[int], columns: dict[str, Any], *, first: int = 0, legend: bool = True) -> None:
+def lines(
+    axes: Any, x: list[int], columns: dict[str, Any], *, first: int = 0, legend: bool = True, width: float = 1.5
+) -> None:
     """A line a column; gaps where there is no value."""
     styles = ("-", "--", "-.", ":")
     for number, (name, values) in enumerate(columns.items()):
         y = np.array([math.nan if value is None else value for value in values], dtype=float)
         colour = OKABE_ITO[(first + number) % 5]
         marker = "o" if len(x) < 20 else ""
-        axes.plot(x, y, styles[number // 5 % 4], color=colour, marker=marker, markersize=3, label=name)
+        style = styles[number // 5 % 4]
+        axes.plot(x, y, style, color=colour, marker=marker, markersize=3, linewidth=width, label=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
     if legend and columns:
         axes.legend(frameon=False)
@@ -281,7 +303,8 @@ def shortened(text: str) -> str:
 
 
 FIGURES: dict[str, Draw] = {
-    "map": draw_map, "training": draw_training, "usage": draw_usage, "pairs": draw_pairs, "moments": draw_moments,
+    "map": draw_map, "k-curve": draw_curve, "training": draw_training, "usage": draw_usage, "pairs": draw_pairs,
+    "moments": draw_moments,
     "affinity-samples": draw_samples, "affinity-clusters": draw_clusters, "confidence": draw_confidence,
     "reliability": draw_reliability, "confusion": draw_confusion, "sizes": draw_sizes,
 }  # fmt: skip

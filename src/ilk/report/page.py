@@ -16,6 +16,8 @@ SCRIPTS = (
     "pictures.js",
     "dialogs.js",
     "charts.js",
+    "curve.js",
+    "how_many.js",
     "dots.js",
     "map.js",
     "clusters.js",

@@ -11,6 +11,7 @@ import numpy as np
 from ilk.report.choose import EXAMPLES, choose_rows, sample_note
 from ilk.report.cite import paper_of
 from ilk.report.folder import Results, RunFiles, attempt, number, read_run
+from ilk.report.how_many import how_many_payload
 from ilk.report.neighbours import (
     affinity_payload,
     cluster_cosines,
@@ -49,7 +50,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
     if files.results is not None and files.results.known.any():
         notes.append(f"the labels of {int(files.results.known.sum()):,} images were used in training; scores against"
                      " labels leave these images out")  # fmt: skip
-    found = results_payload(files, most, notes, layout) if files.results is not None else no_results(notes)
+    found = results_payload(files, most, notes, layout) if files.results is not None else no_results(files, notes)
     return clean({
         "format": 1,
         "run": run_payload(files, len(found["images"]["row"])),
@@ -61,13 +62,13 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
     })  # fmt: skip
 
 
-def no_results(notes: list[str]) -> dict[str, Any]:
+def no_results(files: RunFiles, notes: list[str]) -> dict[str, Any]:
     """The results of a run that has none yet."""
     notes.append("the run has not finished, so there are no clusters to show yet")
     return {
         "scores": [], "label_names": None, "images": NO_IMAGES, "sprites": None, "large": None, "clusters": [],
         "map": None, "neighbours": None, "confidence": None, "affinity": None, "confusion": None,
-        "odd": None,
+        "odd": None, "how_many": how_many_payload(files, notes),
     }  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | 
         "affinity": affinity_payload(results.embedding, cosines, results.clusters),
         "confusion": confusion_payload(results, matching, notes),
         "odd": odd_payload(odd, position),
+        "how_many": how_many_payload(files, notes, rows, sprites["count"] if sprites else None),
     }
 
 

@@ -3,6 +3,7 @@
 const SECTIONS = [
   ["overview", null, "Overview", overview],
   ["clusters", "Clusters", "Clusters", clusterSection],
+  ["how-many", "How many clusters", "How many", howManySection],
   ["map", "Map", "Map", mapSection],
   ["confidence", "Confident and unconfident", "Confidence", confidenceSection],
   ["training", "Training", "Training", trainingSection],

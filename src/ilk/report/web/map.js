@@ -76,6 +76,8 @@ class MapView {
       ["confidence", "Confidence"],
     ];
     if (images.label) colours.push(["label", "Label"]);
+    if (tree) colours.push(["level", "Level of the tree"]);
+    this.levelBox = tree && el("div", { hidden: true }, levelControl());
     const shows = [
       ["zoomed", "When zoomed in"],
       ["always", "Always"],
@@ -92,8 +94,10 @@ class MapView {
       choice("Colour by", colours, "cluster", (value) => {
         this.colouring = value;
         this.lit.clear();
+        if (tree) this.levelBox.hidden = value !== "level";
         this.recolour();
       }),
+      this.levelBox,
       sprites &&
         choice("Pictures", shows, "zoomed", (value) => {
           this.pictureMode = value;
@@ -134,6 +138,7 @@ class MapView {
     addEventListener("scroll", () => (this.armed = false), { passive: true });
     new ResizeObserver(() => this.resize()).observe(this.stage);
     onTheme(() => this.recolour());
+    if (tree) onLook(() => this.colouring === "level" && this.newLevel());
   }
 
   // Size and view. `view` is {x, y, scale}: the middle of the stage in the unit square, css pixels a unit.
@@ -247,6 +252,21 @@ class MapView {
 
   // Colours.
 
+  newLevel() {
+    this.lit.clear();
+    this.recolour();
+  }
+
+  // Colours the map by the level of the tree that is looked at; cluster `number` of it stands out.
+  showLevel(number = null) {
+    this.node.querySelector("input[value=level]").click();
+    this.lit = new Set(number === null ? [] : [number]);
+    this.recolour();
+    this.node.closest("section").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+    this.canvas.focus({ preventScroll: true });
+    say(`The map is coloured by the tree at ${counted(looked.k, "cluster")}.`);
+  }
+
   recolour() {
     const kinds = this.kindsOf();
     this.kinds = kinds.of;
@@ -259,6 +279,7 @@ class MapView {
 
   kindsOf() {
     if (this.colouring === "confidence") return this.confidenceKinds();
+    if (this.colouring === "level") return this.levelKinds();
     const byLabel = this.colouring === "label";
     const names = byLabel ? [...data.label_names, "no label"] : clusters.map((cluster) => clusterName(cluster.number));
     const kind = byLabel
@@ -272,6 +293,14 @@ class MapView {
       looks: this.looksOf(names.length),
       legend: () => this.kindLegend(names, sizes, byLabel ? "label" : "cluster"),
     };
+  }
+
+  levelKinds() {
+    const of = numbersAt(looked.k);
+    const sizes = new Uint32Array(looked.k);
+    of.forEach((one) => sizes[one]++);
+    const names = Array.from(sizes, (_, number) => `Tree cluster ${number}`);
+    return { of, looks: this.looksOf(looked.k), legend: () => this.kindLegend(names, sizes, "level") };
   }
 
   looksOf(length) {
@@ -319,7 +348,7 @@ class MapView {
           pointerleave: () => this.hoverLegend(null),
         },
         mark(kind),
-        el("bdi", {}, noun === "cluster" ? text.replace(/^Cluster /, "") : text),
+        el("bdi", {}, noun === "label" ? text : text.replace(/^(Tree c|C)luster /, "")),
         el("span", { class: "quiet" }, whole.format(sizes[kind])),
       );
       return sizes[kind] ? el("li", {}, made) : null;
@@ -333,9 +362,11 @@ class MapView {
       },
       { class: "small" },
     );
+    const heading = { cluster: "Clusters", label: "Labels", level: `Tree at ${counted(names.length, "cluster")}` };
+    const plain = noun === "level" || (noun === "cluster" && !clusters.some((one) => one.name));
     return [
-      el("div", { class: "legend-head" }, el("h3", {}, noun === "cluster" ? "Clusters" : "Labels"), clear),
-      el("ul", { class: noun === "cluster" && !clusters.some((one) => one.name) ? "compact" : "" }, names.map(entry)),
+      el("div", { class: "legend-head" }, el("h3", {}, heading[noun]), clear),
+      el("ul", { class: plain ? "compact" : "" }, names.map(entry)),
     ];
   }
 

@@ -39,6 +39,7 @@ function duplicateRow({ size, index, exact, similarity, first }, place) {
   const near = (value) => (value > 0.99 ? "> 0.99" : value.toFixed(2));
   const caption = (i) => (i === 0 && first ? "first" : exact[i] ? "exact" : near(similarity[i]));
   const tiles = el("div", { class: "odd-tiles" });
+  reserveRows(tiles, index.length, "1.125rem");
   whenSeen(tiles, () =>
     tiles.replaceChildren(
       grid(

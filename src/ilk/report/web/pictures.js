@@ -103,6 +103,13 @@ function grid(tiles, label, kind) {
   return el("div", { class: "tiles" }, made);
 }
 
+// Keeps the room that a grid of `row-grid` will fill, so that nothing moves when it comes. `under`: room for captions.
+function reserveRows(node, length, under = "0rem") {
+  node.classList.add("reserved");
+  const rows = { "--rows-of-4": Math.ceil(length / 4), "--rows-of-8": Math.ceil(length / 8) };
+  fill(node, { style: { ...rows, "--under": under } }, []);
+}
+
 function moveInGrid(event, container) {
   const all = [...container.children];
   const now = all.indexOf(document.activeElement);
