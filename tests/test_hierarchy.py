@@ -13,8 +13,19 @@ from scipy.sparse.csgraph import shortest_path
 from sklearn.datasets import load_digits
 
 from ilk.hierarchy import Level, density_clusters, grow_tree, table
-from ilk.hierarchy.evidence import LEAST_SLOPE, agreement, count, gains, information, linear_scores, silhouettes
-from ilk.hierarchy.judge import judge
+from ilk.hierarchy.evidence import (
+    LEAST_SLOPE,
+    SLOPES,
+    agreement,
+    count,
+    information,
+    linear_scores,
+    settled,
+    settled_agreement,
+    silhouettes,
+    weigh,
+)
+from ilk.hierarchy.judge import judge, make_curve
 from ilk.hierarchy.space import find_space, place
 from ilk.hierarchy.tree import affinities, build_tree, name_levels
 from ilk.metrics import accuracy, ari
@@ -147,20 +158,46 @@ def test_information_of_tables_worked_by_hand() -> None:
 
 
 def test_gain_is_the_height_over_the_line_to_the_fine_clusters() -> None:
-    assert gains([(0.0, 0.0), (2.0, 2.0), (3.0, 4.0)], (3.0, 4.0)) == pytest.approx([0, 0.5, 0])
-    assert gains([(1.0, 1.0)], (0.1, 4.0)) == pytest.approx([1 - LEAST_SLOPE])
+    found = weigh([(0.0, 0.0), (2.0, 2.0), (3.0, 4.0)], (3.0, 4.0))
+    assert SLOPES[0] == 1
+    for gain, factor in zip(found.gain, SLOPES, strict=True):
+        assert gain == pytest.approx([0, 2 - 2 * 0.75 * factor, 3 - 3 * factor])
+    assert found.share == pytest.approx([0, 1, 0.75])
+    assert weigh([(1.0, 1.0)], (0.1, 4.0)).gain[0] == pytest.approx([1 - LEAST_SLOPE])
 
 
 def test_a_level_of_two_trees_agrees_when_only_the_cuts_below_it_differ() -> None:
     x, labels = mixture(400, apart=2.0)
     x = place(x, find_space(x, 0))
     a, b = build_tree(x, 40, 1), build_tree(x, 40, 2)
-    gain = agreement(a.fine, a, b.fine, b, range(1, 13))
+    gain = agreement(a.fine, a, b.fine, b, range(1, 13)).gain[0]
     assert gain[0] == pytest.approx(0)
     assert gain.argmax() + 1 == K
     assert accuracy(labels, a.names[K - 1][a.fine]) == 1
     table_ = count(a.fine, b.fine, (len(a.centres), len(b.centres)))
     assert table_.sum() == len(x)
+
+
+def test_settling_is_a_walk_computed_slowly_and_mends_a_point_in_the_wrong_cluster() -> None:
+    x, _ = mixture(150, apart=2.0)
+    tree = build_tree(place(x, find_space(x, 0)), 6, 0)
+    wrong = tree.fine.copy()
+    wrong[0] = (wrong[0] + 1) % 6
+    found = settled(tree.graph, wrong, 6)
+    graph = tree.graph.toarray()
+    walk = (np.eye(150) + graph / graph.sum(1, keepdims=True)) / 2
+    assert found == pytest.approx(np.linalg.matrix_power(walk, 10) @ np.eye(6)[wrong])
+    assert found[0].argmax() == tree.fine[0]
+
+
+def test_clusters_that_touch_are_agreed_on_better_when_points_settle() -> None:
+    x, _ = mixture(800, apart=0.22)
+    x = place(x, find_space(x, 0))
+    a, b = build_tree(x, 60, 1), build_tree(x, 60, 2)
+    plain = agreement(a.fine, a, b.fine, b, [K]).share[0]
+    after = settled_agreement(a.graph, a.fine, a, b.fine, b, [K]).share[0]
+    assert plain < 0.9
+    assert after > plain + 0.03
 
 
 def test_a_linear_classifier_is_scored_on_points_it_has_not_seen() -> None:
@@ -211,9 +248,11 @@ def test_equal_images_have_no_clear_clusters() -> None:
 
 def curve(**scores: list[float]) -> list[Level]:
     """A curve from k = 2 whose criteria all equal the score, but for those given."""
-    base = {"stability": scores["score"], "neighbours": scores["score"], "generalisation": scores["score"]}
-    values = {"silhouette": scores["score"], "error": [0.0] * len(scores["score"]), **base, **scores}
-    return [Level(k=k + 2, **{name: v[k] for name, v in values.items()}) for k in range(len(scores["score"]))]
+    names = ("stability", "neighbours", "generalisation", "silhouette", "flatter", "steeper", "plain")
+    length = len(scores["score"])
+    values = {**dict.fromkeys(names, scores["score"]), "error": [0.0] * length, "excess": [0.0] * length}
+    values = {**values, "firm": [1.0] * length, **scores}
+    return [Level(k=k + 2, **{name: v[k] for name, v in values.items()}) for k in range(length)]
 
 
 def test_one_sharp_peak_that_all_share_is_sure() -> None:
@@ -236,7 +275,48 @@ def test_disagreement_the_upper_end_and_no_stability_lower_the_confidence() -> N
     assert "neighbours alone would say 2" in split.sentence
     assert judge(curve(score=[0.1, 0.2, 0.3])).sure == "low"
     assert "there may be more" in judge(curve(score=[0.1, 0.2, 0.3])).sentence
-    assert judge(curve(score=[-0.1, 0.9, 0.1], stability=[0, 0, 0])).sentence.startswith("No clear clusters")
+    assert judge(curve(score=[-0.1, 0.9, 0.1], plain=[0, 0, 0])).sentence.startswith("No clear clusters")
+    assert judge(curve(score=[-0.1, 0.9, 0.1], plain=[0, 0, 0], excess=[0.2] * 3)).clear
+
+
+def test_the_range_holds_what_another_slope_would_choose_and_then_the_choice_is_not_sure() -> None:
+    score, flatter = [0.1, 0.2, 0.9, 0.3, 0.2, 0.1], [0.1, 0.2, 0.9, 1.0, 1.1, 1.2]
+    verdict = judge(curve(score=score, flatter=flatter))
+    assert verdict[:3] == (4, (4, 7), "medium")
+    assert judge(curve(score=score, steeper=flatter[::-1]))[:3] == (4, (2, 4), "medium")
+
+
+def test_a_wide_range_is_met_in_its_middle_only_where_clusters_touch() -> None:
+    score = [0.1, 0.9, 0.4, 0.3, 0.3, 0.3, 0.4, 0.5, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    flatter = [*score[:-1], 2.0]
+    crisp = judge(curve(score=score, flatter=flatter))
+    assert crisp[:3] == (3, (3, 20), "low")
+    touching = judge(curve(score=score, flatter=flatter, firm=[0.9] * len(score)))
+    assert touching[:3] == (9, (3, 20), "low")  # the best of those near the square root of 60
+    assert "The score alone would say 3" in touching.sentence
+
+
+def test_views_that_gain_nothing_have_no_say() -> None:
+    curves = {}
+    for sign in (-1, 1):
+        found = {
+            name: np.full((2, len(SLOPES), 3), 1.0) for name in ("plain", "settled", "neighbours", "generalisation")
+        }
+        found |= {"silhouette": np.zeros((2, len(SLOPES), 3)), "views": np.full((2, len(SLOPES), 3), sign * 1.0)}
+        found |= {name: np.zeros((2, 3)) for name in ("firm", "agreed")}
+        curves[sign] = make_curve([2, 3, 4], found, np.zeros(3))
+    assert curves[-1][0].score == pytest.approx(2.3)
+    assert curves[1][0].score == pytest.approx(2.6)
+    assert curves[-1][0].views == -1
+
+
+def test_stability_is_that_of_settled_points_only_where_clusters_touch() -> None:
+    for firm, stability in ((0.99, 1.0), (0.9, 2.0)):
+        names = ("plain", "settled", "neighbours", "generalisation", "silhouette")
+        found = {name: np.full((2, len(SLOPES), 3), 1.0 + (name == "settled")) for name in names}
+        found |= {"firm": np.full((2, 3), firm), "agreed": np.zeros((2, 3))}
+        level = make_curve([2, 3, 4], found, np.zeros(3))[0]
+        assert (level.stability, level.plain, level.firm) == (stability, 1.0, pytest.approx(firm))
 
 
 def test_the_table_has_one_nested_column_a_level() -> None:

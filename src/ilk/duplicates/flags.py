@@ -48,13 +48,14 @@ def flag_images(images: Images, *, progress: Progress | None = None) -> list[Fla
     bright = (dark_end > BRIGHT) & ~blank & (many and np.median(dark_end) < BRIGHT - USUAL)
     blur = blurred(sharpness, blank) if many else np.zeros_like(blank)
     short = (cut >= CUT) & ~blank
+    usual = max(float(np.median(sharpness)), 1e-9)
     found: dict[int, Flag] = {}
     for flag, chosen, value, words in (
         ("blank", blank, spread, "Nearly one colour: brightness varies by {:.1f} of 255 levels."),
         ("cut", short, cut, "The lowest {:.0%} is one flat colour, as in a file that was cut short."),
         ("dark", dark, light_end, "Very dark: even its light parts reach only {:.0f} of 255 levels."),
         ("bright", bright, dark_end, "Very bright: even its dark parts have {:.0f} of 255 levels."),
-        ("blurred", blur, sharpness / max(float(np.median(sharpness)), 1e-9), "Blurred: {:.0%} of the sharpness that is usual here."),
+        ("blurred", blur, sharpness / usual, "Blurred: {:.0%} of the sharpness that is usual here."),
     ):
         if flag != "blank" and chosen.sum() > max(1, COMMON * len(images)):
             continue

@@ -12,22 +12,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ilk.hierarchy.evidence import (
+    SLOPES,
     Doubles,
+    Evidence,
     agreement,
     linear_scores,
     neighbour_scores,
     prediction,
+    settled_agreement,
     silhouettes,
 )
 from ilk.hierarchy.judge import Level, judge, make_curve
 from ilk.hierarchy.space import Floats, Integers, Space, checked, find_space, nearest_centre, place
-from ilk.hierarchy.tree import Tree, build_tree, neighbours
+from ilk.hierarchy.tree import Tree, affinities, build_tree, neighbours
 
 Progress = Callable[[int, int, str], None]
 
 TREE_ROWS = 8_000  # images that the tree is grown from; the others join the nearest fine cluster
 JUDGED_ROWS = 5_000  # images that the numbers of clusters are judged by
 REPEATS = 6  # pairs of resamplings
+SHUFFLES = 2  # pairs of resamplings of shuffled features, which have no clusters
 PART = 0.8  # of those images in each resampling: halves would tear thin clusters
 MEMBERS = 5  # images a fine cluster has on average, at the least
 LEAST_IMAGES = 20
@@ -113,12 +117,14 @@ def score_all(
     x: Floats, seen: Floats | None, ks: Sequence[int], random: np.random.Generator, steps: Steps
 ) -> list[Level]:
     """The curve of `ks`, from `REPEATS` pairs of resamplings."""
+    graph = affinities(x)
     found: dict[str, list[Doubles]] = {}
     for repeat in range(REPEATS):
         steps(f"resampling {repeat + 1} of {REPEATS}, up to {ks[-1]} clusters")
-        for name, values in resample(x, seen, ks, random).items():
+        for name, values in resample(x, graph, seen, ks, random).items():
             found.setdefault(name, []).append(values)
-    return make_curve(ks, {name: np.stack(values) for name, values in found.items()})
+    chance = np.mean([shuffled(x, ks, random) for _ in range(SHUFFLES)], axis=0)
+    return make_curve(ks, {name: np.stack(values) for name, values in found.items()}, chance)
 
 
 class Steps:
@@ -157,31 +163,66 @@ def fine_count(n: int, k_high: int) -> int:
 
 
 def look(features: Any, views: Any, space: Space) -> Floats:
-    """The views in the space, (n, v, width), with the image itself as second view where there is one only."""
+    """The views in the space, (n, v, width), with the image itself as second view where there is one only.
+
+    Each is moved to the mean of the images: a crop shifts the features of all images alike.
+    """
     n, v, d = views.shape
     placed = place(views.reshape(n * v, d), space).reshape(n, v, -1)
-    return np.concatenate([placed, place(features, space)[:, None]], 1) if v == 1 else placed
+    whole = place(features, space)
+    placed = np.concatenate([placed, whole[:, None]], 1) if v == 1 else placed
+    return placed - placed.mean(0) + whole.mean(0)
 
 
-def resample(x: Floats, seen: Floats | None, ks: Sequence[int], random: np.random.Generator) -> dict[str, Doubles]:
-    """Each criterion's values at `ks`, from two trees of two random parts of `x`."""
-    trees, opinions, values = [], [], {}
-    each: dict[str, list[Doubles]] = {"neighbours": [], "generalisation": [], "silhouette": []}
-    for _ in range(2):
-        part = np.sort(random.permutation(len(x))[: int(PART * len(x))])
-        tree = build_tree(x[part], max(fine_count(len(part), ks[-1]), ks[-1]), int(random.integers(2**31)))
+def resample(
+    x: Floats, graph: Any, seen: Floats | None, ks: Sequence[int], random: np.random.Generator
+) -> dict[str, Doubles]:
+    """Each criterion's gains, (slopes, ks), from two trees of two random parts of `x`.
+
+    Stability is there twice: `plain`, and `settled`. Beside them two shares, (ks,): `agreed` of the two trees as
+    they are, and `firm` of neighbours.
+    """
+    pair = [grow_part(x, ks, random) for _ in range(2)]
+    (_, a, fine_a), (_, b, fine_b) = pair
+    each: dict[str, list[Doubles]] = {}
+    for part, tree, _ in pair:
         usable = [min(k, len(tree.centres)) for k in ks]
-        trees.append(tree)
-        opinions.append(join(x, part, tree))
-        each["neighbours"].append(prediction(neighbour_scores(tree), tree, usable))
-        each["generalisation"].append(prediction(linear_scores(x[part], tree, random), tree, usable))
-        each["silhouette"].append(silhouettes(tree, usable))
+        near = prediction(neighbour_scores(tree), tree, usable)
+        values = {
+            "neighbours": near.gain,
+            "firm": near.share,
+            "generalisation": prediction(linear_scores(x[part], tree, random), tree, usable).gain,
+            "silhouette": np.tile(silhouettes(tree, usable), (len(SLOPES), 1)),
+        }
         if seen is not None:
-            each.setdefault("views", []).append(view_agreement(seen, tree, usable))
-    most = min(len(tree.centres) for tree in trees)
-    values = {name: np.mean(both, axis=0) for name, both in each.items()}
-    values["stability"] = agreement(opinions[0], trees[0], opinions[1], trees[1], [min(k, most) for k in ks])
-    return values
+            values["views"] = view_agreement(seen, tree, usable).gain
+        for name, value in values.items():
+            each.setdefault(name, []).append(value)
+    usable = [min(k, len(a.centres), len(b.centres)) for k in ks]
+    plain = agreement(fine_a, a, fine_b, b, usable)
+    return {
+        **{name: np.mean(both, axis=0) for name, both in each.items()},
+        "settled": settled_agreement(graph, fine_a, a, fine_b, b, usable).gain,
+        "agreed": plain.share,
+        "plain": plain.gain,
+    }
+
+
+def grow_part(x: Floats, ks: Sequence[int], random: np.random.Generator) -> tuple[Integers, Tree, Integers]:
+    """A random part of `x`, its tree, and the fine cluster of every row of `x`."""
+    part = np.sort(random.permutation(len(x))[: int(PART * len(x))])
+    tree = build_tree(x[part], max(fine_count(len(part), ks[-1]), ks[-1]), int(random.integers(2**31)))
+    return part, tree, join(x, part, tree)
+
+
+def shuffled(x: Floats, ks: Sequence[int], random: np.random.Generator) -> Doubles:
+    """What two trees agree on, as a share, (ks,), when each direction of `x` is shuffled by itself.
+
+    Such points have the widths and the tails of `x`, and no clusters but those that one direction shows alone.
+    """
+    x = np.column_stack([random.permutation(column) for column in x.T])
+    (_, a, fine_a), (_, b, fine_b) = (grow_part(x, ks, random) for _ in range(2))
+    return agreement(fine_a, a, fine_b, b, [min(k, len(a.centres), len(b.centres)) for k in ks]).share
 
 
 def join(x: Floats, part: Integers, tree: Tree) -> Integers:
@@ -193,8 +234,8 @@ def join(x: Floats, part: Integers, tree: Tree) -> Integers:
     return fine
 
 
-def view_agreement(seen: Floats, tree: Tree, ks: Sequence[int]) -> Doubles:
-    """Gains of two views of the same image, over all pairs of views."""
+def view_agreement(seen: Floats, tree: Tree, ks: Sequence[int]) -> Evidence:
+    """Of two views of the same image, over all pairs of views."""
     n, v, width = seen.shape
     fine = nearest_centre(seen.reshape(n * v, width), tree.centres).reshape(n, v)
     pairs = list(combinations(range(v), 2))
