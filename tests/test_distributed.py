@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ilk.distributed
-from ilk.distributed import agree, choose_device, choose_precision, gather, make_fabric, place
+import workers
+from ilk.distributed import agree, as_shared, choose_device, choose_precision, gather, make_fabric, place
 from ilk.losses import (
     alignment,
     bank_contrast,
@@ -37,6 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def pretend(*, cuda: bool = False, mps: bool = False, amx: bool = False, bf16: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if cuda else 0)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
@@ -54,6 +55,20 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_auto_takes_the_accelerator_there_is(machine: Callable[..., None], has: dict[str, bool], chosen: str) -> None:
     machine(**has)
     assert choose_device("auto") == chosen
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:9", "mps:1", "cpu:1"])
+def test_a_device_with_a_number_that_is_not_there_is_refused(machine: Callable[..., None], name: str) -> None:
+    machine(cuda=True, mps=True)
+    with pytest.raises(ValueError, match=f"There is no device '{name}'; PyTorch sees {name[:-1]}0"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "cpu:0.5"])
+def test_a_device_whose_number_is_none_is_unknown(machine: Callable[..., None], name: str) -> None:
+    machine(cuda=True)
+    with pytest.raises(ValueError, match="Unknown device"):
+        choose_device(name)
 
 
 def test_a_device_that_exists_is_taken_as_named(machine: Callable[..., None]) -> None:
@@ -216,8 +231,7 @@ def gradients(model: nn.Module, a: Tensor, b: Tensor) -> list[Tensor]:
 
 def work(rank: int, folder: Path) -> None:
     """One of two processes: saves what it finds to `folder`."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    workers.meet(rank, 2, folder)
     mine = slice(rank * N // 2, (rank + 1) * N // 2)
     a, b = batch()
     found: dict[str, Any] = {}
@@ -239,31 +253,36 @@ def work(rank: int, folder: Path) -> None:
     net.register_buffer("flag", torch.tensor(rank == 0))
     agree(net)
     found["agreed"] = net.state_dict()
+    x = torch.arange(N * 2 * 3 * 2, dtype=torch.float64).view(N, 2, 3, 2).sin()
+    norm = as_shared(bent(nn.BatchNorm2d(2).double()))
+    found["statistics"] = norm_gradients(norm, x[mine])
     torch.save(found, folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    workers.leave()
+
+
+def bent(norm: nn.Module) -> nn.Module:
+    """A BatchNorm whose weight and bias are not 1 and 0."""
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 2.0]))
+        norm.bias.copy_(torch.tensor([-1.0, 0.25]))
+    return norm
+
+
+def norm_gradients(norm: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What a loss over all rows that is not linear gives, its gradients and the running statistics after it."""
+    x = x.clone().requires_grad_()
+    y = norm(x)
+    (gather(y.flatten(1)).sin() ** 2).sum().backward()
+    return {"y": y.detach(), "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad, **norm.state_dict()}
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes found, each with half of the batch."""
-    for attempt in ("first", "second"):  # a meeting under heavy load has once been missed; a wrong result never passes
-        folder = tmp_path_factory.mktemp(attempt)
-        if finished(folder, seconds=90):
-            return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
-    pytest.fail("Two processes did not finish within 90 seconds, twice.")
-
-
-def finished(folder: Path, *, seconds: float) -> bool:
-    """Runs `work` in two processes; False if they had to be stopped. Raises what one of them raised."""
-    running = torch.multiprocessing.spawn(work, (folder,), nprocs=2, join=False)  # type: ignore[no-untyped-call]
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if running.join(timeout=1):
-            return True
-    for process in running.processes:
-        process.kill()
-    return False
+    folder = tmp_path_factory.mktemp("two")
+    codes = workers.ended([workers.started(work, rank, folder) for rank in range(2)], 120)
+    assert codes == [0, 0]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -301,6 +320,42 @@ def test_agreed_processes_hold_what_the_first_held(two: list[dict[str, Any]]) ->
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_shared_batch_norm_in_two_processes_is_batch_norm_in_one(two: list[dict[str, Any]]) -> None:
+    x = torch.arange(N * 2 * 3 * 2, dtype=torch.float64).view(N, 2, 3, 2).sin()
+    alone = norm_gradients(bent(nn.BatchNorm2d(2).double()), x)
+    halves = [found["statistics"] for found in two]
+    assert halves[0].keys() == alone.keys()
+    close = {"rtol": 0, "atol": 1e-12}
+    assert torch.allclose(torch.cat([half["y"] for half in halves]), alone["y"], **close)
+    assert torch.allclose(torch.cat([half["x"] for half in halves]), 2 * alone["x"], **close)  # a loss each
+    for name in ("weight", "bias"):  # each process sees the gradient through its own rows
+        assert torch.allclose(halves[0][name] + halves[1][name], 2 * alone[name], **close)
+    for name in ("running_mean", "running_var"):
+        assert all(torch.allclose(half[name], alone[name], **close) for half in halves)
+        assert torch.equal(halves[0][name], halves[1][name])
+
+
+def test_shared_batch_norm_alone_is_batch_norm() -> None:
+    x = torch.rand(4, 2, 3, 2, dtype=torch.float64)
+    norm = nn.BatchNorm2d(2).double()
+    ours, theirs = norm_gradients(as_shared(bent(copy.deepcopy(norm))), x), norm_gradients(bent(norm), x)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_several_processes_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    with pytest.raises(ValueError, match="torchrun did not start it. Start them with: torchrun --nproc-per-node 2"):
+        make_fabric("cpu", "float32")
+
+
+def test_a_schedulers_environment_does_not_change_a_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "job"}.items():
+        monkeypatch.setenv(name, value)
+    fabric = make_fabric("cpu", "float32")
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
 def test_heads_that_wait_may_go_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain DDP stops at the second step of a method whose cluster heads start later."""
     asked: dict[str, Any] = {}
@@ -315,8 +370,10 @@ def test_heads_that_wait_may_go_without_a_gradient(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ilk.distributed, "Fabric", Fake)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     make_fabric("cuda", "bf16")
+    strategy, _ = asked.pop("strategy"), asked.pop("plugins")
     assert asked == {
-        "accelerator": "cuda", "precision": "bf16-mixed", "devices": 2, "num_nodes": 2,
-        "strategy": "ddp_find_unused_parameters_true", "launched": True,
+        "accelerator": "cuda", "precision": "bf16-mixed", "devices": 2, "num_nodes": 2, "launched": True,
     }  # fmt: skip
+    assert strategy._ddp_kwargs["find_unused_parameters"] is True

@@ -13,12 +13,12 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    "losses metrics files schema watch options",
+    "losses metrics files schema watch options lock ranks",
     "images views backbones heads kmeans memory distributed batches features weights pretrained",
     "methods hierarchy duplicates neighbours",
     "runs results snapshots",
     "train predict evaluate initial known export onnx_export sheet report encode calibrate",
-    "request encoders cc_import",
+    "request encoders cc_import given",
     "plan",
     "frozen",
     "prepare",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ilk.options import CacheDir, Device, Labels, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.options import CacheDir, Device, Embeddings, Labels, MaybeSource, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.ranks import rank, world
 
 app = typer.Typer(
     name="ilk",
@@ -42,8 +46,10 @@ def top(
 
 @app.command()
 def fit(
-    source: Source,
-    clusters: Annotated[int, typer.Option("--clusters", "-k", help="How many clusters to find.", show_default=False)],
+    source: MaybeSource = None,
+    clusters: Annotated[
+        str, typer.Option("--clusters", "-k", help="How many clusters: a number, auto, or a range such as 5-60.")
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="The run folder to make (default: runs/NAME).", show_default=False)
     ] = None,
@@ -78,6 +84,7 @@ def fit(
         str | None,
         typer.Option(help="Sizes of clusters: uniform (alike), estimated or off (any).", show_default="uniform"),
     ] = None,
+    embeddings: Embeddings = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
     views: Annotated[str | None, typer.Option(help="photo, drawing, object, ...", show_default="chosen")] = None,
     settings: Annotated[
@@ -114,6 +121,8 @@ def fit(
     """Learn from the images of SOURCE and sort them into clusters."""
     from ilk.display import Display, cluster_table, next_commands, score_lines
 
+    if source is None and embeddings is None:
+        raise ValueError("Say which images: ilk fit SOURCE, or which embeddings: ilk fit --embeddings FILE.")
     if resume and out is None:
         raise ValueError("--resume needs --out RUN, to say which run to go on with.")
     from ilk.request import Request
@@ -125,9 +134,10 @@ def fit(
         backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
         init=init, freeze_backbone=freeze_backbone, known_labels=known_labels, train=train,
         feature_views=feature_views, neighbours=neighbours, balance=balance, offline=offline,
+        embeddings=embeddings,
     )  # fmt: skip
-    run = Run(out or free_name(Path("runs"), Path(source).resolve().stem or "images"))
-    with Display(quiet=quiet) as display:
+    run = Run(out or free_name(Path("runs"), Path(source or str(embeddings)).resolve().stem or "images"))
+    with Display(quiet=quiet or rank() > 0) as display:
         try:
             run_fit(
                 request, source, run, extra=extra, labels=None if labels == "none" else labels, resume=resume,
@@ -136,14 +146,27 @@ def fit(
         except KeyboardInterrupt:
             display.close()
             stopped(run)
+    if rank() > 0:  # the first process writes and speaks for all
+        return
     cluster_table(run)
     score_lines(run)
-    next_commands(run, source)
+    next_commands(run, source or "IMAGES")
+
+
+def started_with() -> list[str]:
+    """The words before `fit` in the command that started this."""
+    if world() == 1:
+        return ["ilk"]
+    local = os.environ.get("LOCAL_WORLD_SIZE", str(world()))
+    nodes = world() // int(local)
+    return ["torchrun", *(["--nnodes", str(nodes)] if nodes > 1 else []), "--nproc-per-node", local, "-m", "ilk"]
 
 
 def stopped(run: Any) -> NoReturn:
     """Says how to go on after Ctrl-C."""
-    words = ["ilk", *sys.argv[1:]]
+    if rank() > 0:
+        raise typer.Exit(130)
+    words = [*started_with(), *sys.argv[1:]]
     if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", str(run)]
     words += [] if "--resume" in words else ["--resume"]
@@ -171,6 +194,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
     ] = None,
+    embeddings: Embeddings = None,
     labels: Labels = "none",
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -183,12 +207,15 @@ def predict(
     from ilk.workflow import predict as run_predict
 
     opened = Run(run).open()
-    target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images")
-    with Display(quiet=quiet) as display:
+    begun = "parts/parts.json"  # of a prediction that was stopped, which goes on
+    target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images", but=begun)
+    with Display(quiet=quiet or rank() > 0) as display:
         run_predict(
             opened, source, target, device=device, labels=None if labels == "none" else labels, cache_dir=cache_dir,
-            report=not no_report, watch=display,
+            embeddings=embeddings, report=not no_report, watch=display,
         )  # fmt: skip
+    if rank() > 0:
+        return
     cluster_table(Run(target))
     score_lines(Run(target))
     print()
@@ -212,7 +239,8 @@ def score(
     from ilk.evaluate import score_run
     from ilk.runs import Run
 
-    score_run(Run(run), labels)
+    with Run(run).open().working():
+        score_run(Run(run), labels)
     score_lines(Run(run), always=True)
     print(f"Written to {run / 'scores.json'}")
 
@@ -232,9 +260,11 @@ def report(
     ] = None,
 ) -> None:
     """Show a run as one HTML file, which needs no network and no pictures beside it."""
+    from ilk.lock import held
     from ilk.reporting import report as build
 
-    build(run, out, figures=figures, most=most, layout=layout)
+    with held(run) if out is None and run.is_dir() else nullcontext():
+        build(run, out, figures=figures, most=most, layout=layout)
 
 
 @app.command()
@@ -304,6 +334,22 @@ def export(
               f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
 
 
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="cc: a checkpoint of the authors' code.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint, a .tar saved by torch.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
+    image_size: Annotated[int, typer.Option(help="The side in pixels that it was trained at.")] = 224,
+) -> None:
+    """Make a run of a published checkpoint, to predict with."""
+    from ilk.cc_import import import_cc
+
+    if kind != "cc":
+        raise ValueError(f"Only checkpoints of cc can be imported; got '{kind}'. Use: ilk import cc FILE --out RUN")
+    run = import_cc(file, out, image_size=image_size, say=print)
+    print(f"Sort images with it:  {shlex.join(['ilk', 'predict', str(run), 'SOURCE'])}")
+
+
 @app.command()
 def methods() -> None:
     """List the methods, their presets and settings."""
@@ -341,6 +387,9 @@ def demo(
 
 def main() -> None:
     """The entry point: a mistake becomes one sentence and exit code 2, never a traceback."""
+    if world() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings for programmers, once for each process
+    before = signal.signal(signal.SIGTERM, interrupted)
     try:
         app()
     except KeyboardInterrupt:
@@ -349,14 +398,28 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("ILK_DEBUG") or not readable(error):
             raise
+        if rank() > 0 and isinstance(error, (ValueError, OSError)):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(OTHERS)  # the first process says it too, and torchrun then ends this one; once is enough
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, (ValueError, OSError)) else 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+OTHERS = 20.0  # seconds
+
+
+def interrupted(*_: object) -> NoReturn:
+    """What a batch system or torchrun asks of us is what Ctrl-C asks."""
+    raise KeyboardInterrupt
 
 
 def readable(error: Exception) -> bool:
     """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
     if isinstance(error, (ValueError, OSError)):
         return True
+    from ilk.distributed import PeerLost
     from ilk.train import TrainingDiverged
 
-    return isinstance(error, TrainingDiverged)
+    return isinstance(error, (TrainingDiverged, PeerLost))

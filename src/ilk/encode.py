@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,12 +17,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ilk.batches import seeded
-from ilk.files import write_json
+from ilk.distributed import in_turn
+from ilk.files import room_for, sweep, write_json
 from ilk.images import Images
+from ilk.lock import held
 from ilk.views import ViewRecipe, Views, channels_last, describe, plain
 
 SAVE_EVERY = 10.0  # seconds; a kill loses at most this
 BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
+SMALLEST, LARGEST = 1e-2, 6e4  # the largest number of a row, so that float16 holds the others well
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +49,8 @@ def encode_images(
     With `cache_dir`, the result is a memory map of a file there whose name is a hash of encoder, images
     and views; a pass that was stopped goes on where it was, and one that was finished is not done again.
     The views of a batch are a function of its first position, so a resumed pass gives the same numbers.
-    Raises ValueError if the encoder gives numbers that are not finite, OSError for a full disk.
+    A row whose numbers float16 cannot hold is scaled, which keeps its direction. Raises ValueError if the
+    encoder gives numbers that are not finite, OSError for a full disk.
     """
     d = int(encoder.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
     shape = (len(images), 1 + views, d)
@@ -60,25 +64,57 @@ def encode_images(
     key = hashlib.blake2b(digest_size=12)
     shown = None if recipe is None else describe(recipe)
     batch = BATCH.get(fabric.device.type, 32)  # which draws an image gets depends on it
-    key.update(repr((identity, images.fingerprint, images.shape, shape, shown, size, batch)).encode())
+    precision = fabric.strategy.precision.precision
+    key.update(repr((identity, images.fingerprint, images.shape, shape, shown, size, batch, precision)).encode())
     folder = cache_dir / f"features-{key.hexdigest()}"
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def fill() -> np.ndarray:
+        array = folder / "features.npy"
+        if rows_done(folder / "state.json", array, shape) == len(images):  # perhaps where nothing can be written
+            return np.load(array, mmap_mode="r", allow_pickle=False)
+        with held(folder, wait=True):  # another process may be making the same
+            sweep(folder)
+            return filled(folder, encoder, images, fabric, maker, views, shape, progress)
+
+    return in_turn(fill)
+
+
+def filled(
+    folder: Path, encoder: nn.Module, images: Images, fabric: Fabric, maker: Views | None, views: int,
+    shape: tuple[int, int, int], progress: Progress | None,
+) -> np.ndarray:  # fmt: skip
+    """The features in `folder`, after the missing ones were put there.
+
+    They are written, not mapped, because a full disk kills a process that maps.
+    """
     array, state = folder / "features.npy", folder / "state.json"
     done = rows_done(state, array, shape)
     if done == 0:
+        state.unlink(missing_ok=True)  # before the array it speaks of is begun anew
         need_room(folder, int(np.prod(shape)) * 2)
         np.lib.format.open_memmap(array, mode="w+", dtype=np.float16, shape=shape).flush()
     if done < len(images):
-        kept = np.lib.format.open_memmap(array, mode="r+")
-        saved = time.monotonic()
-        for start, part in passed(encoder, images, fabric, maker, views, done, progress):
-            kept[start : start + len(part)] = part
-            if time.monotonic() - saved > SAVE_EVERY or start + len(part) == len(images):
-                kept.flush()  # the rows are on disk before the file says so
-                write_json(state, {"rows": start + len(part)})
-                saved = time.monotonic()
-        del kept
+        row = shape[1] * shape[2] * 2  # bytes
+        with room_for(array), open(array, "r+b") as kept:
+            kept.seek(os.path.getsize(array) - (len(images) - done) * row)
+            saved, stop = time.monotonic(), done
+            try:
+                for start, part in passed(encoder, images, fabric, maker, views, done, progress):
+                    kept.write(np.ascontiguousarray(part).data)
+                    stop = start + len(part)
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        save_rows(kept, state, stop)
+                        saved = time.monotonic()
+            finally:
+                save_rows(kept, state, stop)  # also after Ctrl-C
     return np.load(array, mmap_mode="r", allow_pickle=False)
+
+
+def save_rows(kept: IO[bytes], state: Path, rows: int) -> None:
+    """The rows are on disk before the file says so."""
+    kept.flush()
+    os.fsync(kept.fileno())
+    write_json(state, {"rows": rows})
 
 
 def rows_done(state: Path, array: Path, shape: tuple[int, ...]) -> int:
@@ -137,6 +173,13 @@ def passed(
                 found = torch.stack([encoder(batch).float() for batch in batches], 1)  # (b, 1 + views, d)
             if not bool(found.isfinite().all()):
                 raise ValueError("The encoder gives numbers that are not finite; its weights are damaged.")
-            yield start, found.clamp(-6e4, 6e4).half().cpu().numpy()  # what float16 can hold
+            yield start, in_range(found).half().cpu().numpy()
             if progress is not None:
                 progress(start + len(found), n)
+
+
+def in_range(found: Tensor) -> Tensor:
+    """`found`, (..., d), with rows scaled whose largest number is not within what float16 holds well."""
+    largest = found.abs().amax(-1, keepdim=True)
+    wanted = largest.clamp(SMALLEST, LARGEST)
+    return torch.where((wanted == largest) | (largest == 0), found, found / largest * wanted)

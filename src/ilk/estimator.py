@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,15 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ilk.distributed import choose_device, choose_precision, make_fabric
+from ilk.frozen import (
+    REPRESENTATION,
+    freeze_again,
+    load_parts,
+    named_again,
+    on_images,
+    own_encoder,
+    trained_parts,
+)
 from ilk.images import Images
 from ilk.initial import front_name
 from ilk.known import FILE as KNOWN_FILE
@@ -23,6 +35,7 @@ from ilk.metrics import effective_clusters
 from ilk.plan import Plan, replan
 from ilk.predict import Assignments, assign
 from ilk.prepare import open_images, prepare
+from ilk.pretrained import Encoder
 from ilk.request import Request, device_and_precision
 from ilk.results import read_embeddings, read_table, write_known_labels
 from ilk.runs import Run
@@ -30,7 +43,7 @@ from ilk.snapshots import Moments
 from ilk.train import train
 from ilk.views import ViewRecipe
 from ilk.watch import Watch, collapse_warning, epoch_line
-from ilk.workflow import circumstances, write_results
+from ilk.workflow import circumstances, fit, write_hierarchy, write_results
 
 
 class Warner(Watch):
@@ -48,7 +61,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_clusters : how many clusters, at least 2.
+    n_clusters : how many clusters, at least 2; or "auto", or a range such as "5-60", to have the number found.
     method, preset : as `ilk methods` lists them.
     epochs, minutes : how long to train; at most one of them. None: as the preset says.
     image_size : side in pixels at which images are used; None: their own, up to what the device stands.
@@ -57,6 +70,10 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     settings : dict of single settings that replace those of the preset.
     init : a run folder or .safetensors file whose backbone the training starts from.
     freeze_backbone : True leaves the backbone as it is; it needs `init` or a backbone module.
+    train : "heads" (on the features of a frozen encoder) or "all"; None: heads with a pretrained backbone, else all.
+    feature_views, neighbours : from how many random views of an image, and how many of its nearest images, heads learn.
+    balance : which sizes of clusters are right: "uniform", "estimated" or "off" (any); None: as the preset says.
+    offline : True asks nothing of the network.
     random_state : int, RandomState or None (a new seed at each fit).
     device, precision : "auto", or as the command line has them.
     cache_dir : where decoded files are kept; None: the platform's cache folder.
@@ -65,6 +82,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     labels_ : (n,) int64, the cluster of each image.
+    n_clusters_ : how many clusters there are.
+    hierarchy_ : the tree of `ilk.hierarchy` that the number was chosen from; None where it was given.
     confidence_ : (n,) float32 in [0, 1], the probability of that cluster.
     ids_ : the id of each image (its path within the source), in order.
     embedding_ : (n, d) float16, rows of length 1; like images are near.
@@ -76,12 +95,13 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, n_clusters: int = 10, *, method: str = "cc", preset: str = "default", epochs: int | None = None,
+        self, n_clusters: int | str = 10, *, method: str = "cc", preset: str = "default", epochs: int | None = None,
         minutes: float | None = None, image_size: int | None = None, backbone: str | nn.Module | None = None,
         views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None,
         settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None, verbose: bool = False,
-        init: str | os.PathLike[str] | None = None, freeze_backbone: bool = False,
+        init: str | os.PathLike[str] | None = None, freeze_backbone: bool = False, train: str | None = None,
+        feature_views: int = 4, neighbours: int = 10, balance: str | None = None, offline: bool = False,
     ) -> None:  # fmt: skip
         self.n_clusters = n_clusters
         self.method = method
@@ -99,6 +119,11 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.init = init
         self.freeze_backbone = freeze_backbone
+        self.train = train
+        self.feature_views = feature_views
+        self.neighbours = neighbours
+        self.balance = balance
+        self.offline = offline
 
     def fit(self, X: Any, y: Any = None, *, extra: Any = None, known_labels: Any = None) -> Clusterer:
         """Trains on the images of `X`. `y` is ignored: only `known_labels` ever steer a training.
@@ -111,15 +136,28 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         device, precision = device_and_precision(request)
         fabric = make_fabric(device, precision)
         watch = self._watch()
-        images, plan = prepare(request, X, fabric, extra=extra, labels=None, cache_dir=self.cache_dir, watch=watch)
+        images, plan = prepare(
+            request, X, fabric, learn=lambda first: self._learn(first, X, extra), extra=extra, labels=None,
+            cache_dir=self.cache_dir, watch=watch,
+        )  # fmt: skip
         for note in plan.notes:
             watch.say(note)
         for text in plan.warnings:
             watch.warn(text)
         self.history_: list[dict[str, Any]] = []
         self.config_ = {**plan.config, **circumstances(images, device, precision)}
+        self.n_clusters_, self.hierarchy_ = self.config_["n_clusters"], plan.hierarchy
+        self._encoder = plan.encoder
         self._train(plan, images, fabric)
         return self
+
+    def _learn(self, first: Request, X: Any, extra: Any) -> Encoder:
+        """Trains the representation from which the number of clusters is found, in a folder of its own."""
+        self._kept = TemporaryDirectory(prefix="ilk-")
+        home, watch = Run(self._kept.name), self._watch()
+        fit(first, X, Run(home / REPRESENTATION), extra=extra, cache_dir=self.cache_dir, report=False, watch=watch)
+        self._home = home.folder
+        return own_encoder(home, watch)
 
     def partial_fit(self, X: Any, y: Any = None, *, epochs: int = 1) -> Clusterer:
         """Trains on with new images, for `epochs` passes at a tenth of the learning rate; fits if not fitted yet.
@@ -134,9 +172,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         precision = choose_precision(self.precision, device)
         settings = self.config_["train"]
         batch = min(settings["batch_size"], len(images))
-        if batch < self.n_clusters:
+        if batch < self.n_clusters_:
             raise ValueError(
-                f"partial_fit needs at least as many images as clusters ({self.n_clusters}); got {len(images)}."
+                f"partial_fit needs at least as many images as clusters ({self.n_clusters_}); got {len(images)}."
             )
         changed = {
             "epochs": epochs, "batch_size": batch, "schedule": "constant", "warmup": 0,
@@ -145,8 +183,13 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         known = self._still_known(images)
         if images.fingerprint != self.config_["source"]["fingerprint"]:
             self.method_.resize(len(images))
-        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_, known=known)
-        self._train(plan, images, make_fabric(device, precision))
+        fabric, features = make_fabric(device, precision), None
+        if self._encoder is not None:
+            features = freeze_again(
+                self.config_, self._encoder, images, fabric, self.cache_dir, self._watch()
+            ).features  # fmt: skip
+        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_, None, known, features)
+        self._train(plan, images, fabric)
         shown = {**self.config_["images"], "n": len(images)}
         self.config_ = {**self.config_, "images": shown, **circumstances(images, device, precision)}
         return self
@@ -162,13 +205,13 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self._known = plan.known
         moments = None if done else Moments()
         for record in train(
-            plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
+            plan.method, plan.data(images), plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
             moments=moments,
         ):  # fmt: skip
             self.history_.append({**record, "epoch": record["epoch"] + done})
             watch.epoch(record)
-        found = assign(plan.method, images, fabric)
-        if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters):
+        found = assign(plan.method, plan.data(images), fabric)
+        if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters_):
             watch.warn(text)
         self.method_ = plan.method.cpu()
         self._found, self._images, self._moments = found, images, moments
@@ -195,7 +238,17 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
         self._fitted()
         run = Run(folder)
+        own = (self.config_.get("encoder") or {}).get("spec") == f"run:{REPRESENTATION}"
+        if own and not (getattr(self, "_home", Path()) / REPRESENTATION / "config.json").is_file():
+            raise ValueError(
+                "The folder of the representation that this Clusterer has learnt is gone, as after pickling. Save it"
+                " with save() where it was fitted."
+            )
         run.create()
+        if own:
+            shutil.copytree(self._home / REPRESENTATION, run / REPRESENTATION)
+        if self.hierarchy_ is not None:
+            write_hierarchy(run, self.hierarchy_, self.ids_)
         run.write_config(self.config_)
         for record in self.history_:
             run.append_log(record)
@@ -205,13 +258,18 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if hasattr(self, "_found"):
             if self._moments is not None:
                 self._moments.write(run / "moments.npz")
-            write_results(run, self._images, self._found, self.n_clusters, self._known, watch=self._watch())
+            write_results(run, self._images, self._found, self.n_clusters_, self._known, watch=self._watch())
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None, device: str = "auto"
-    ) -> Clusterer:
-        """A fitted Clusterer from a run folder. `backbone`: the untrained module, if the run used one of your own."""
+        cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None, device: str = "auto",
+        offline: bool = False,
+    ) -> Clusterer:  # fmt: skip
+        """A fitted Clusterer from a run folder.
+
+        `backbone`: the untrained module, or the encoder, if the run used one of your own. `offline`: nothing
+        is asked of the network for a pretrained one.
+        """
         run = Run(folder).open()
         config = run.config
         custom = config["backbone"].startswith("custom:")
@@ -219,12 +277,15 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         recipe["front_end"] = front_name(config.get("front_end"))
         found = cls(
             config["n_clusters"], method=config["method"], preset=config["preset"], epochs=config["train"]["epochs"],
-            image_size=config["images"]["size"], backbone=backbone if custom else config["backbone"],
+            image_size=config["images"]["size"], backbone=backbone if custom else named_again(run),
             views=None if config["views"]["name"] == "custom" else config["views"]["name"],
             settings={**recipe, **config["method_config"]}, random_state=config["seed"], device=device,
             init=(config.get("init") or {}).get("path"), freeze_backbone=bool(config.get("freeze_backbone")),
+            offline=offline, **trained_parts(config),
         )  # fmt: skip
-        found.method_, found.config_, found.history_ = run.load_method(copy.deepcopy(backbone)), config, run.log()
+        found.method_, found._encoder = load_parts(run, found._watch(), copy.deepcopy(backbone), offline=offline)
+        found.config_, found.history_ = config, run.log()
+        found.n_clusters_, found.hierarchy_, found._home = config["n_clusters"], None, run.folder
         found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config["notes"], names_of(config)
         found._known = None
         if run.finished:
@@ -247,7 +308,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             n_clusters=clusters, method=self.method, preset=self.preset, epochs=self.epochs, minutes=self.minutes,
             image_size=self.image_size, backbone=backbone, views=self.views, seed=int(seed), device=self.device,
             precision=self.precision, settings=self.settings or {}, init=self.init,
-            freeze_backbone=self.freeze_backbone, known_labels=known_labels,
+            freeze_backbone=self.freeze_backbone, known_labels=known_labels, train=self.train,
+            feature_views=self.feature_views, neighbours=self.neighbours, balance=self.balance, offline=self.offline,
         )  # fmt: skip
 
     def _fitted(self) -> None:
@@ -265,8 +327,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         images = self._open(X)
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
-        found = assign(self.method_, images, make_fabric(device, precision), probabilities=probabilities)
-        self.method_.cpu()
+        method = self.method_ if self._encoder is None else on_images(self.method_, self._encoder)
+        found = assign(method, images, make_fabric(device, precision), probabilities=probabilities)
+        method.cpu()
         return found
 
     def _watch(self) -> Watch:
@@ -274,7 +337,12 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        for name in ("_found", "_images", "_moments"):  # the training images may be a memory map of this machine
+        for name in (
+            "_found",
+            "_images",
+            "_moments",
+            "_kept",
+        ):  # the training images may be a memory map of this machine
             state.pop(name, None)
         return state
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Features:
-    """Features of n images behind one index: `features[index] -> (b, r, d)`, the rows of each image.
+    """Features of n images behind one index: `features[index] -> (b, r, d)`, the rows of each; of one image (r, d).
 
     `rows`: (n, 1 + V, d) floats: the plain image, then V random views of it. `near`: (n, m) positions of
     the images that are nearest to each by their plain features; those come behind the views, so r is
@@ -33,7 +33,7 @@ class Features:
         found = torch.from_numpy(np.array(self.rows[at]))
         if self.near is None:
             return found
-        return torch.cat([found, torch.from_numpy(np.array(self.rows[self.near[at], 0]))], 1)
+        return torch.cat([found, torch.from_numpy(np.array(self.rows[self.near[at], 0]))], -2)
 
     @property
     def views(self) -> int:
@@ -125,6 +125,9 @@ class FeatureBackbone(nn.Module):
         return (F.normalize(x.float(), dim=1) - self.mean) @ self.directions
 
 
+TOGETHER = {"cpu": 32}  # images that an encoder sees at once: 512 of 224 pixels would take gigabytes
+
+
 class Chained(nn.Module):
     """An encoder, then what heads were trained behind: the backbone of a method that takes images again."""
 
@@ -134,5 +137,10 @@ class Chained(nn.Module):
         self.feature_dim = int(backbone.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.backbone(self.encoder(x))
+        size = TOGETHER.get(x.device.type, 256)
+        if torch.compiler.is_compiling():  # an exported graph takes batches of any size
+            encoded = self.encoder(x)
+        else:
+            encoded = torch.cat([self.encoder(part) for part in x.split(size)])
+        h: Tensor = self.backbone(encoded)
         return h

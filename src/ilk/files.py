@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,16 +27,60 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process with the same number, or a link laid out for us
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    mode = temporary.stat().st_mode & 0o777  # as the umask says, which cannot be read without being changed
+    with room_for(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = temporary.stat().st_mode & 0o777  # as the umask says, which cannot be read without being changed
+        try:
+            yield temporary
+            os.chmod(temporary, mode)
+            with open(temporary, "r+b") as file:  # Windows syncs only what may be written
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+TEMPORARY = re.compile(r"\.\d+-\d+\.tmp$")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
+FULL_WORDS = ("no space left on device", "code: 28,", "file too large", "quota exceeded", " requested and ")  # numpy
+
+
+class DiskFull(OSError):
+    """A file could not be written for want of room; what was there before is still there."""
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Writing `path`. Raises DiskFull, a sentence, where a full disk or a quota stops it, in whichever words."""
     try:
-        yield temporary
-        os.chmod(temporary, mode)
-        with open(temporary, "r+b") as file:  # Windows syncs only what may be written
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:  # libraries raise their own kinds
+        if not is_full(error):
+            raise
+        raise DiskFull(
+            f"'{path}' could not be written: No space left on its disk. What was there before is unharmed. Free some"
+            " space and run the same command again (a training goes on with --resume)."
+        ) from error
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the error, or one that it came from, says that a disk is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if any(words in str(error).lower() for words in FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that killed processes left in `folder`; only for who holds its lock."""
+    for file in folder.iterdir():
+        if TEMPORARY.search(file.name) and (file.is_symlink() or file.is_file()):
+            file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,6 +90,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """What tells the bytes of a file from others."""
+    found = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def read_json(path: Path, most: int = MOST_JSON) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from ilk.batches import spaced
 from ilk.encode import encode_images
 from ilk.encoders import auto_encoder, find_encoder, is_encoder
 from ilk.features import Chained, Features
+from ilk.given import fingerprint, read_given
 from ilk.images import Images, default_cache_dir
+from ilk.initial import find_initial
 from ilk.methods.base import Method
 from ilk.neighbours import near_rows
 from ilk.plan import Frozen, resolve_views
 from ilk.pretrained import Encoder
 from ilk.request import Request
 from ilk.runs import Run, method_of
-from ilk.views import ViewRecipe, choose_views, from_description
+from ilk.views import ViewRecipe, choose_views, from_description, get_views
 from ilk.watch import Watch
 
 
@@ -39,7 +41,10 @@ def choose_encoder(request: Request, images: Images | None, watch: Watch) -> Enc
         return None
     module = isinstance(asked, nn.Module)
     if asked is not None and (request.train == "heads" if module else asked != "auto" and is_encoder(asked)):
-        return find_encoder(asked, offline=request.offline, say=watch.say, progress=watch.progress)
+        side = None if getattr(asked, "image_size", None) else request.image_size  # a module may know its own
+        return find_encoder(
+            asked, offline=request.offline, say=watch.say, progress=watch.progress, image_size=side
+        )  # fmt: skip
     if asked not in (None, "auto"):
         if request.train == "heads":
             raise ValueError(
@@ -66,6 +71,15 @@ def choose_encoder(request: Request, images: Images | None, watch: Watch) -> Enc
     return auto_encoder(offline=request.offline, say=watch.say, progress=watch.progress)
 
 
+def as_begun(request: Request) -> Request:
+    """`request` with the encoder of the run that it starts from, if that has one and no backbone is named."""
+    initial = None if request.init is None or request.backbone is not None else find_initial(request.init)
+    if initial is None or initial.config is None or not is_encoder(initial.config["backbone"]):
+        return request
+    trained = request.train or trained_parts(initial.config)["train"]
+    return replace(request, backbone=named_again(Run(initial.path)), train=trained)
+
+
 def described(encoder: Encoder) -> dict[str, Any]:
     """What config.json says of an encoder."""
     about = asdict(encoder.about)
@@ -90,7 +104,7 @@ def frozen_features(
         cache_dir=Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir(),
         progress=lambda done, total: watch.progress(done, total, f"encoding ({1 + count} x)" if count else "encoding"),
     )  # fmt: skip
-    return Frozen(with_neighbours(rows, neighbours, watch), described(encoder), views)
+    return Frozen(with_neighbours(rows, neighbours, watch), described(encoder), views, encoder)
 
 
 def with_neighbours(rows: np.ndarray, neighbours: int, watch: Watch) -> Features:
@@ -121,6 +135,27 @@ def freeze(request: Request, encoder: Encoder, images: Images, fabric: Fabric, c
     )  # fmt: skip
 
 
+def given(rows: np.ndarray, request: Request, images: Images, watch: Watch) -> Frozen:
+    """Embeddings that were computed elsewhere, (n, d), in the place of an encoder's features."""
+    encoder = {
+        "spec": EMBEDDINGS, "title": "embeddings computed elsewhere", "fingerprint": fingerprint(rows),
+        "feature_dim": rows.shape[1], "image_size": images.shape[2], "channels": images.shape[0],
+    }  # fmt: skip
+    features = with_neighbours(rows[:, None].astype(np.float16), request.neighbours, watch)
+    return Frozen(features, encoder, ("none", *get_views("none")))
+
+
+def given_features(embeddings: Any, images: Images, encoder: Mapping[str, Any]) -> Features:
+    """Embeddings of new images for a run that was trained on such. Raises ValueError if they are of another width."""
+    rows = read_given(embeddings, images)
+    if rows.shape[1] != encoder["feature_dim"]:
+        raise ValueError(
+            f"The embeddings have {rows.shape[1]} features and those of the training had {encoder['feature_dim']}. They"
+            " must come from the same encoder."
+        )
+    return Features(rows[:, None])
+
+
 def freeze_again(
     config: Mapping[str, Any], encoder: Encoder, images: Images, fabric: Fabric, cache_dir: Any, watch: Watch
 ) -> Frozen:
@@ -141,20 +176,39 @@ def heads_again(config: dict[str, Any], frozen: Frozen) -> Method:
     return method
 
 
-def encoder_of(
-    config: Mapping[str, Any], watch: Watch, module: nn.Module | None = None, *, offline: bool = False
-) -> Encoder:
+EMBEDDINGS = "embeddings:"  # the encoder of a run that was given embeddings
+REPRESENTATION = "representation"  # the run inside a run that learnt the encoder of its heads
+
+
+def own_encoder(run: Run, watch: Watch) -> Encoder:
+    """The encoder that a run has learnt for itself, in a run inside its folder, wherever that is moved."""
+    found = find_encoder(f"run:{run / REPRESENTATION}", in_channels=1, say=watch.say)
+    found.about = replace(found.about, spec=f"run:{REPRESENTATION}")
+    return found
+
+
+def encoder_of(run: Run, watch: Watch, module: nn.Module | None = None, *, offline: bool = False) -> Encoder:
     """The encoder that a run's heads were trained on. Raises ValueError if its weights are others now.
 
     `module`: the encoder, when the run was given one in Python.
     """
-    saved = config["encoder"]
+    saved = run.config["encoder"]
     if module is None and saved["spec"].startswith("custom:"):
         raise ValueError(
             f"This run was trained on an encoder of your own ({saved['spec'][7:]}). Pass it in Python:"
             " Clusterer.load(folder, backbone=...)."
         )
-    found = find_encoder(module or saved["spec"], offline=offline, say=watch.say, progress=watch.progress)
+    if saved["spec"] == EMBEDDINGS:
+        raise ValueError(
+            f"'{run}' was trained on embeddings that were computed elsewhere. Give those of the images (--embeddings)."
+        )
+    if saved["spec"] == f"run:{REPRESENTATION}":
+        found = own_encoder(run, watch)
+    else:
+        found = find_encoder(
+            saved["spec"] if module is None else module, offline=offline, say=watch.say, progress=watch.progress,
+            image_size=saved["image_size"],
+        )  # fmt: skip
     if found.about.fingerprint != saved["fingerprint"]:
         raise ValueError(
             f"The encoder {saved['spec']} has other weights than when this run was trained; its clusters would mean"
@@ -175,10 +229,33 @@ def load_model(run: Run, watch: Watch | None = None, module: nn.Module | None = 
 
     `module`: the untrained backbone or the encoder, when the run was given one in Python.
     """
-    watch, config = watch or Watch(), run.config
+    method, encoder = load_parts(run, watch or Watch(), module)
+    return method if encoder is None else on_images(method, encoder)
+
+
+def load_parts(
+    run: Run, watch: Watch, module: nn.Module | None = None, *, offline: bool = False
+) -> tuple[Method, Encoder | None]:
+    """The trained method of a run, and the encoder whose features it takes, None if it takes images."""
+    config = run.config
     if config.get("encoder") is not None:
-        return on_images(run.load_method(), encoder_of(config, watch, module))
-    return run.load_method(module or whole_encoder_of(config, watch))
+        return run.load_method(), encoder_of(run, watch, module, offline=offline)
+    whole = whole_encoder_of(config, watch, offline=offline) if module is None else None
+    return run.load_method(module if whole is None else whole), None
+
+
+def named_again(run: Run) -> str:
+    """The name of a run's backbone with which another training has the same."""
+    name = str(run.config["backbone"])
+    return f"run:{(run / REPRESENTATION).resolve()}" if name == f"run:{REPRESENTATION}" else name
+
+
+def trained_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of a training on an encoder: which of its parts were trained, and on what."""
+    seen = config.get("features")
+    if seen is None:
+        return {"train": "all"} if is_encoder(config["backbone"]) else {}
+    return {"train": "heads", "feature_views": seen["views"], "neighbours": seen["neighbours"]}
 
 
 def whole_encoder(request: Request, watch: Watch) -> Encoder | None:

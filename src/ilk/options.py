@@ -22,6 +22,20 @@ Source = Annotated[
         metavar="SOURCE", help="A folder, image, .zip, .tar, .parquet, .npz or .npy file.", show_default=False
     ),
 ]
+MaybeSource = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SOURCE", help="A folder, image, .zip, .tar, .parquet, .npz or .npy file.", show_default=False
+    ),
+]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="Features of the images that were computed elsewhere: .npy, or .parquet with a column of lists.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Labels = Annotated[
     str,

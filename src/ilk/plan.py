@@ -13,6 +13,7 @@ from torch import nn
 from ilk.backbones import build_backbone, choose_backbone
 from ilk.batches import spaced, steps_of
 from ilk.features import FeatureBackbone, Features, FeatureViews
+from ilk.hierarchy import Hierarchy
 from ilk.images import Images
 from ilk.initial import find_initial, refuse_other, start_from
 from ilk.known import Known, find_known
@@ -38,6 +39,8 @@ class Plan:
     known: Known | None = None
     warnings: list[str] = field(default_factory=list)
     features: Features | None = None  # what heads are trained on, in the place of the images
+    encoder: Encoder | None = None  # whose features they are
+    hierarchy: Hierarchy | None = None  # the tree that the number of clusters was chosen from
 
     @property
     def known_rows(self) -> list[int]:
@@ -55,7 +58,7 @@ def make_plan(
 
     `frozen`: heads alone are to be trained, on these features of the images.
     """
-    n, k = len(images), request.n_clusters
+    n, k = len(images), request.k
     if n < k:
         raise ValueError(f"{k} clusters need at least {k} images; {images.name} has {n}. Ask for fewer clusters.")
     request.refuse_needless(extra=extra is not None)
@@ -128,8 +131,10 @@ def make_plan(
         "features": None if frozen is None else frozen.described(),
         "notes": notes,
     }
-    features = None if frozen is None else frozen.features
-    return Plan(method, views, train, config, notes, extra, known, [warning] if warning else [], features)
+    features, network = (None, None) if frozen is None else (frozen.features, frozen.network)
+    return Plan(
+        method, views, train, config, notes, extra, known, [warning] if warning else [], features, encoder=network
+    )
 
 
 def replan(
@@ -165,6 +170,7 @@ class Frozen:
     features: Features
     encoder: dict[str, Any]  # plain values: what config.json says of it
     views: tuple[str, ViewRecipe, ViewRecipe]
+    network: Encoder | None = None  # the encoder itself
 
     def feature_views(self) -> FeatureViews:
         return FeatureViews(1 + self.features.views, self.features.neighbours, NEIGHBOUR_SHARE)

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 from torch import nn
 
+from ilk.distributed import in_turn, shared
 from ilk.features import Features
 from ilk.frozen import (
+    EMBEDDINGS,
+    as_begun,
     choose_encoder,
     encoder_of,
     freeze,
     freeze_again,
+    given,
     heads_again,
     whole_encoder,
     whole_encoder_of,
 )
+from ilk.given import read_given, stand_ins
+from ilk.hierarchy import Hierarchy, grow_tree
 from ilk.images import Images, load_images
 from ilk.initial import find_initial, start_from
 from ilk.known import find_known, known_of
-from ilk.plan import Plan, make_plan, replan
+from ilk.plan import Frozen, Plan, make_plan, replan
+from ilk.pretrained import Encoder
 from ilk.request import MAX_SIZE, Request
 from ilk.runs import Run, method_of
 from ilk.watch import Watch
@@ -41,10 +50,17 @@ def open_images(
 ) -> Images:
     """`load_images`, saying what was found; without a `size`, at most `most` pixels, or what suits the device."""
     watch = watch or Watch()
-    images = load_images(
-        source, image_size=size, max_image_size=most or MAX_SIZE[device.split(":")[0]], channels=channels,
-        labels=labels, cache_dir=cache_dir, progress=watch.progress,
-    )  # fmt: skip
+    images = in_turn(
+        lambda: load_images(
+            source,
+            image_size=size,
+            max_image_size=most or MAX_SIZE[device.split(":")[0]],
+            channels=channels,
+            labels=labels,
+            cache_dir=cache_dir,
+            progress=watch.progress,
+        )
+    )
     colour = {1: "gray", 3: "colour"}.get(images.shape[0], f"{images.shape[0]} channels")
     watch.say(f"{images.name}: {colour}, used at {images.shape[2]} x {images.shape[1]} pixels")
     if images.bad:
@@ -70,9 +86,13 @@ def open_extra(source: Any, images: Images, *, device: str, cache_dir: Any, watc
 
 
 def prepare(
-    request: Request, source: Any, fabric: Fabric, *, extra: Any, labels: Any, cache_dir: Any, watch: Watch
-) -> tuple[Images, Plan]:
-    """The images of a new training, at the size that its encoder or backbone wants, and the plan for them."""
+    request: Request, source: Any, fabric: Fabric, *, learn: Callable[[Request], Encoder], extra: Any, labels: Any,
+    cache_dir: Any, watch: Watch,
+) -> tuple[Images, Plan]:  # fmt: skip
+    """The images of a new training, at the size that its encoder or backbone wants, and the plan for them.
+
+    `learn`: trains the encoder that is needed to find the number of clusters where there is none.
+    """
 
     def opened(size: int | None, most: int | None = None, channels: int | None = None) -> Images:
         return open_images(
@@ -80,6 +100,10 @@ def prepare(
             cache_dir=cache_dir, watch=watch,
         )  # fmt: skip
 
+    if request.embeddings is not None:
+        images, rows = images_and_given(request.embeddings, source, lambda: opened(request.wanted_size()))
+        return images, plan_heads(request, images, given(rows, request, images, watch), fabric, watch)
+    request = as_begun(request)
     encoder = choose_encoder(request, None, watch)
     if encoder is None:
         whole = whole_encoder(request, watch)
@@ -88,7 +112,11 @@ def prepare(
             request = replace(request, backbone=whole)
         else:
             images = opened(request.wanted_size())
-            encoder = choose_encoder(request, images, watch)
+            if extra is None:  # extra images ask for a backbone that learns
+                encoder = choose_encoder(request, images, watch)
+    if encoder is None and request.choice is not None:
+        encoder = learn(representation(request, len(images)))
+        request, extra = heads_after(request, encoder), None
     if encoder is not None:
         if extra is not None:
             raise ValueError(
@@ -97,9 +125,70 @@ def prepare(
             )
         images = opened(request.image_size, encoder.image_size, encoder.channels)
         frozen = freeze(request, encoder, images, fabric, cache_dir, watch)
-        return images, make_plan(request, images, fabric, frozen=frozen)
+        return images, plan_heads(request, images, frozen, fabric, watch)
     further = open_extra(extra, images, device=fabric.device.type, cache_dir=cache_dir, watch=watch)
     return images, make_plan(request, images, fabric, further)
+
+
+def images_and_given(embeddings: Any, source: Any, opened: Callable[[], Images]) -> tuple[Images, np.ndarray]:
+    """The images of `source` and the embeddings given for them; without a source, gray squares stand in."""
+    if source is not None:
+        images = opened()
+        return images, read_given(embeddings, images)
+    rows = read_given(embeddings, None)
+    return stand_ins(len(rows)), rows
+
+
+def plan_heads(request: Request, images: Images, frozen: Frozen, fabric: Fabric, watch: Watch) -> Plan:
+    """The plan of a training of heads on features, from which the number of clusters is found if it is not given."""
+    if request.choice is None:
+        return make_plan(request, images, fabric, frozen=frozen)
+    found = find_number(request, frozen, watch)
+    plan = make_plan(replace(request, n_clusters=found.chosen), images, fabric, frozen=frozen)
+    number = {
+        "asked": request.n_clusters, "chosen": found.chosen, "range": list(found.range), "sure": found.sure,
+        "sentence": found.sentence,
+    }  # fmt: skip
+    return replace(plan, hierarchy=found, config={**plan.config, "number": number})
+
+
+MANY = 30  # clusters of a training whose only purpose is a representation
+
+
+def representation(request: Request, n: int) -> Request:
+    """The training that comes first where the number of clusters is unknown and there is no encoder.
+
+    It has more clusters than are expected, so that no two kinds have to share one.
+    """
+    if n < 20:
+        raise ValueError(f"To find the number of clusters takes at least 20 images; there are {n}. Give --clusters K.")
+    assert request.choice is not None  # asked by the caller
+    most = request.choice[1] or MANY
+    settings = dict(request.settings)
+    if request.preset == "default":  # a representation without clusters in it: any number of them would be a prejudice
+        settings.setdefault("warm_start", 0.99)
+    return replace(request, n_clusters=max(2, min(MANY, most, n // 5)), train="all", settings=settings)
+
+
+def heads_after(request: Request, encoder: Encoder) -> Request:
+    """The training of heads on the representation that was learnt; what was asked of the first is not asked again."""
+    return replace(
+        request, backbone=encoder, train="heads", preset="default", epochs=None, minutes=None, image_size=None,
+        settings={}, init=None, freeze_backbone=False,
+    )  # fmt: skip
+
+
+def find_number(request: Request, frozen: Frozen, watch: Watch) -> Hierarchy:
+    """The tree of the features and the number of clusters that it speaks for; says so."""
+    assert request.choice is not None  # asked by the caller
+    low, high = request.choice
+    features = frozen.features
+    views = features.rows[:, 1:] if features.views else None
+    found = shared(  # what processes find may differ in a last digit, and so by a cluster
+        grow_tree(features.plain(), views=views, k_low=low, k_high=high, seed=request.seed, progress=watch.progress)
+    )
+    watch.say(found.sentence)
+    return found
 
 
 def reopen(
@@ -107,15 +196,27 @@ def reopen(
 ) -> tuple[Images, Plan]:
     """The images and the plan of an existing run, if what is asked does not contradict it."""
     config, device = run.open().config, fabric.device.type
-    if request.n_clusters != config["n_clusters"] or request.method != config["method"]:
+    number = (config.get("number") or {}).get("asked", config["n_clusters"])
+    if request.n_clusters not in (number, config["n_clusters"]) or request.method != config["method"]:
         raise ValueError(
-            f"'{run}' is a run of {config['method']} with {config['n_clusters']} clusters; it cannot go on as"
+            f"'{run}' is a run of {config['method']} with {number} clusters; it cannot go on as"
             f" {request.method} with {request.n_clusters}. Choose another --out."
         )
-    images = open_images(
-        source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
-        cache_dir=cache_dir, watch=watch,
-    )  # fmt: skip
+
+    def opened() -> Images:
+        return open_images(
+            source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
+            cache_dir=cache_dir, watch=watch,
+        )  # fmt: skip
+
+    was_given = (config.get("encoder") or {}).get("spec") == EMBEDDINGS
+    if was_given and request.embeddings is None:
+        raise ValueError(f"'{run}' began with embeddings that were computed elsewhere. Give them again (--embeddings).")
+    rows = None
+    if was_given:
+        images, rows = images_and_given(request.embeddings, source, opened)
+    else:
+        images = opened()
     if images.fingerprint != config["source"]["fingerprint"]:
         raise ValueError(
             f"The images are not those that '{run}' began with ({config['source']['name']}): files were added, removed"
@@ -133,14 +234,21 @@ def reopen(
         )
     known = known_of(run, images)
     if request.known_labels is not None:
-        given, _ = find_known(request.known_labels, images, request.n_clusters)
-        if known is None or given.labels() != known.labels():
+        asked, _ = find_known(request.known_labels, images, request.k)
+        if known is None or asked.labels() != known.labels():
             raise ValueError(f"The known labels are not those that '{run}' began with. Leave --known-labels out.")
     module = request.backbone if isinstance(request.backbone, nn.Module) else None
     features: Features | None = None
     if config.get("encoder") is not None and not run.finished:
-        encoder = encoder_of(config, watch, module, offline=request.offline)
-        frozen = freeze_again(config, encoder, images, fabric, cache_dir, watch)
+        if rows is not None:
+            frozen = given(rows, replace(request, neighbours=config["features"]["neighbours"]), images, watch)
+            if frozen.encoder["fingerprint"] != config["encoder"]["fingerprint"]:
+                raise ValueError(
+                    f"The embeddings are not those that '{run}' began with. Start a new run with another --out."
+                )
+        else:
+            encoder = encoder_of(run, watch, module, offline=request.offline)
+            frozen = freeze_again(config, encoder, images, fabric, cache_dir, watch)
         method, features = heads_again(config, frozen), frozen.features
     elif config.get("encoder") is not None:
         method = method_of(config)

@@ -22,6 +22,7 @@ MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's
 class Request:
     """What a person asks for; everything but `n_clusters` may be left open.
 
+    `n_clusters`: how many, or a text: a number, "auto", or a range such as "5-60" to choose from.
     `settings` replace fields of the preset by name (`ilk methods` lists them). `backbone` and `views`
     may also be objects: an `nn.Module` with `feature_dim`, a `ViewRecipe` or a pair of them.
     `init`: a run folder or a .safetensors file whose backbone the training starts from, which
@@ -31,9 +32,10 @@ class Request:
     `train`: "heads" (the encoder is frozen, its features are computed once) or "all"; None: heads with a
     pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
     `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
+    `embeddings`: features that were computed elsewhere, as `read_given` takes them.
     """
 
-    n_clusters: int
+    n_clusters: int | str
     method: str = "cc"
     preset: str = "default"
     epochs: int | None = None
@@ -53,10 +55,17 @@ class Request:
     feature_views: int = 4
     neighbours: int = 10
     offline: bool = False
+    embeddings: Any = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int) or self.n_clusters < 2:
-            raise ValueError(f"The number of clusters must be a whole number of at least 2; got {self.n_clusters!r}.")
+        if isinstance(self.n_clusters, str) and self.n_clusters.strip().isdecimal():
+            object.__setattr__(self, "n_clusters", int(self.n_clusters))
+        if self.choice is None and (isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int)):
+            raise ValueError(wrong_number(self.n_clusters))
+        if isinstance(self.n_clusters, int) and self.n_clusters < 2:
+            raise ValueError(wrong_number(self.n_clusters))
+        if self.choice is not None and self.known_labels is not None:
+            raise ValueError("Known labels need a number of clusters, at least one for each kind. Give --clusters K.")
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("Give epochs or minutes, not both.")
         for name in ("epochs", "image_size"):
@@ -77,6 +86,25 @@ class Request:
                 "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
                 " (in Python, init=... or a backbone module)."
             )
+
+    @property
+    def choice(self) -> tuple[int, int | None] | None:
+        """The least and the greatest number of clusters to choose from (None: no limit); None if it is given."""
+        if not isinstance(self.n_clusters, str):
+            return None
+        if self.n_clusters.strip().lower() == "auto":
+            return 2, None
+        low, dash, high = (part.strip() for part in self.n_clusters.partition("-"))
+        if not (dash and low.isdecimal() and high.isdecimal() and 2 <= int(low) < int(high)):
+            raise ValueError(wrong_number(self.n_clusters))
+        return int(low), int(high)
+
+    @property
+    def k(self) -> int:
+        """The number of clusters, once it is known."""
+        if not isinstance(self.n_clusters, int):
+            raise ValueError(f"The number of clusters is not known yet; got {self.n_clusters!r}.")
+        return self.n_clusters
 
     def resolved_preset(self, instead: Mapping[str, Any] | None = None) -> Preset:
         """The preset with what was asked for.
@@ -107,6 +135,10 @@ class Request:
             raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
         if self.known_labels is not None and not kind.uses_known:
             raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
+
+
+def wrong_number(given: object) -> str:
+    return f"The number of clusters must be a whole number of at least 2, auto, or a range such as 5-60; got {given!r}."
 
 
 def needless(method: str, what: str, hook: str) -> str:

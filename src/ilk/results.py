@@ -86,11 +86,15 @@ def printable(text: str) -> str:
 
 def write_table(table: Any, folder: Path, stem: str) -> None:
     """Writes `stem.parquet` and `stem.csv` into `folder`."""
-    import pyarrow.parquet as pq
-
     rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
     write_csv(folder / f"{stem}.csv", table.column_names, rows)
-    with replacing(folder / f"{stem}.parquet") as temporary:
+    write_parquet(folder / f"{stem}.parquet", table)
+
+
+def write_parquet(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    with replacing(path) as temporary:
         pq.write_table(table, temporary)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
@@ -17,13 +18,16 @@ from torch import nn
 
 from ilk.backbones import build_backbone
 from ilk.features import FeatureBackbone
-from ilk.files import read_json, read_json_lines, replacing, write_json, write_text
+from ilk.files import TEMPORARY, read_json, read_json_lines, replacing, room_for, sweep, write_json, write_text
+from ilk.lock import FILE as LOCK
+from ilk.lock import held
 from ilk.methods import get_method
 from ilk.methods.base import Method
 from ilk.schema import FORMAT, check_config, checked
 from ilk.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow", "pyarrow", "safetensors")
+LAST = ("scores.json", "report.html")  # written after the assignments, which mark a run as finished
 
 
 class Run:
@@ -46,15 +50,35 @@ class Run:
     def finished(self) -> bool:
         return (self / "assignments.parquet").is_file()
 
-    def refuse_used(self) -> None:
-        """Raises FileExistsError if there is something in the folder already."""
+    def lacks(self, *, report: bool) -> list[str]:
+        """Which of the files that are made after the assignments are not there."""
+        return [name for name in LAST if not (self / name).is_file() and (report or name != "report.html")]
+
+    def refuse_used(self, but: Iterable[str] = ()) -> None:
+        """Raises FileExistsError if there is something in the folder already, files named in `but` left aside."""
         if self.exists:
             raise FileExistsError(
                 f"'{self.folder}' is not empty: it holds a run. Choose another --out, or add --resume to go on with it."
             )
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        if self.folder.exists() and (
+            not self.folder.is_dir() or any(counts(place) and place.name not in but for place in self.folder.iterdir())
+        ):
             what = "not empty" if self.folder.is_dir() else "a file"
             raise FileExistsError(f"'{self.folder}' is {what}. Choose another folder, one that does not exist yet.")
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Keeps other processes from writing here. Raises InUse, a sentence, if one of them does.
+
+        The lock goes with its process, however that ends; what a killed one left half-written is removed.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            self.refuse_used()
+        with held(self.folder):
+            for place in (self.folder, self / "thumbnails"):
+                if place.is_dir() and not place.is_symlink():
+                    sweep(place)
+            yield
 
     def create(self) -> None:
         """Makes the folder. Raises FileExistsError if something is already in it."""
@@ -99,8 +123,9 @@ class Run:
         return records
 
     def append_log(self, record: dict[str, Any]) -> None:
-        with open(self / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        file = self / "log.jsonl"
+        with room_for(file), open(file, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
 
     def cut_log(self, epochs: int) -> None:
         """Forgets the records of epochs after `epochs`, which a resumed run will do again."""
@@ -131,6 +156,11 @@ class Run:
         return method.eval()
 
 
+def counts(place: Path) -> bool:
+    """Whether what is at `place` makes its folder a used one; locks and what a killed process left do not."""
+    return place.name != LOCK and not TEMPORARY.search(place.name)
+
+
 def in_short(error: Exception) -> str:
     """An error of torch or safetensors in one line; torch's first line alone says nothing."""
     return " ".join(str(error).split())[:200] or type(error).__name__
@@ -146,8 +176,13 @@ def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stor
     """
     kind = get_method(config["method"])
     images, k = config["images"], config["n_clusters"]
+    width = dim = 0
     if config.get("encoder") is not None:
-        backbone = FeatureBackbone(config["encoder"]["feature_dim"], config["features"]["dim"])
+        width, dim = config["encoder"]["feature_dim"], config["features"].get("dim")
+        if not isinstance(dim, int) or not 1 <= dim <= width:
+            raise ValueError(f"features.dim of this run must be a whole number from 1 to {width}; it is {dim!r}.")
+        with torch.device("meta"):  # takes no memory yet
+            backbone = FeatureBackbone(width, dim)
     if backbone is None and config["backbone"].startswith("custom:"):
         raise ValueError(
             f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
@@ -164,6 +199,8 @@ def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stor
             refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
             if stored is not None:
                 refuse_misfit(outline, stored)
+            if dim:
+                backbone = FeatureBackbone(width, dim)
             method = kind(backbone, k, images["n"], settings)
     except TypeError as error:
         raise ValueError(f"This run has settings that this version of ilk does not know ({in_short(error)}).") from None
@@ -216,7 +253,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def free_name(parent: Path, stem: str) -> Path:
-    """`parent/stem`, or with the first number behind it that is free."""
+def free_name(parent: Path, stem: str, *, but: str | None = None) -> Path:
+    """`parent/stem`, or with the first number behind it that is free or holds the file `but`."""
     candidates: Iterable[Path] = (parent / (stem if i == 1 else f"{stem}-{i}") for i in range(1, 1_000_000))
-    return next(path for path in candidates if not path.exists())
+    return next(path for path in candidates if not path.exists() or (but is not None and (path / but).is_file()))

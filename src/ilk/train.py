@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.batches import EXTRA, batches, seeded, spaced, steps_of
-from ilk.distributed import agree, place
+from ilk.distributed import agree, mean_of_ranks, place, several, share_statistics
 from ilk.features import Features, FeatureViews
 from ilk.files import replacing
 from ilk.images import Images
@@ -60,13 +60,15 @@ def train(
     checkpoint: Path | None = None,
     moments: Moments | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    log: Callable[[Record], None] | None = None,
 ) -> Iterator[Record]:
     """Trains `method` in place and yields a record after each epoch.
 
     `extra`: images that are not to be clustered; the epochs that the method chooses begin with a pass
     over them. `known`: positions of the images with a known label, some of which are in every batch.
     `moments`: keeps where some images are at four moments; like the record's `pairs` (see
-    `pair_similarity`), this looks at the training and has no effect on it.
+    `pair_similarity`), this looks at the training and has no effect on it. `log`: gets each record before
+    its epoch's checkpoint is written, so that what it keeps never lacks an epoch that is not done again.
 
     With a `checkpoint` path the state is saved there, and training goes on from it if it exists: every
     random draw is a function of (seed, epoch, rank), so on a CPU the result is that of an unbroken run.
@@ -75,9 +77,15 @@ def train(
     (None while the method has no clusters), pairs, and message (or None).
     Raises TrainingDiverged, before anything is overwritten, when a term is not finite.
     """
+    if fabric.world_size > config.batch_size // 2:
+        raise ValueError(
+            f"A batch of {config.batch_size} images cannot be shared by {fabric.world_size} processes, each of which"
+            f" needs two. Use {config.batch_size // 2} processes or less."
+        )
     optimizer = make_optimizer(method, config)
     first, spent = 0, 0.0
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # nn.Module.to takes it
+    share_statistics(method, fabric.device)
     model, optimizer = fabric.setup(method, optimizer)
     if checkpoint is not None and checkpoint.exists():
         first, spent = load_checkpoint(checkpoint, method, optimizer, fabric.device)
@@ -91,7 +99,11 @@ def train(
     for epoch in range(first, config.epochs):
         began = time.monotonic()
         message = method.start_epoch(epoch, config.epochs, encode, config.seed)
-        agree(method)  # what a rank worked out from its own BatchNorm statistics differs in the last digits
+        agree(method)  # processes on machines of different kinds differ in the last digits
+        if message is not None and several():
+            # DDP has seen the gradients of heads that were taught by themselves and now waits for theirs in the
+            # next step, where DCDC may not use them; a new wrapper has seen nothing.
+            loop.model = fabric.setup_module(method)
         method.train()
         record = run_epoch(loop, epoch)
         clusters = record["confidence"] is not None
@@ -101,6 +113,8 @@ def train(
         refuse_nonfinite(record, kept=checkpoint is not None and checkpoint.exists())
         if moments is not None:  # before the checkpoint, so that a resumed training has them
             moments.keep(epoch + 1, method, loop.source, fabric, clusters=clusters)
+        if log is not None and fabric.is_global_zero:
+            log(record)
         last = epoch + 1 == config.epochs
         if checkpoint is not None and fabric.is_global_zero and (last or time.monotonic() - saved > CHECKPOINT_EVERY):
             save_checkpoint(checkpoint, method, optimizer, epoch + 1, spent)
@@ -217,7 +231,8 @@ def run_pass(
             confidence, seen = confidence + top.sum(), seen + len(top)
         if loop.on_step is not None:
             loop.on_step(step + 1, loop.total)
-    means = {name: float(total) / len(order) for name, total in sums.items()}
+    totals = mean_of_ranks(torch.stack(list(sums.values())))  # one that is NaN is NaN for all
+    means = {name: float(total) / len(order) for name, total in zip(sums, totals, strict=True)}
     return Pass(means, images, rate, counts, float(confidence) / seen if seen else None)
 
 
@@ -296,6 +311,7 @@ def seconds_per_step(
     Steps of `extra` images count by their share. All are done on a copy; `method` itself stays as it is.
     """
     trial = copy.deepcopy(method).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    share_statistics(trial, fabric.device)
     model, optimizer = fabric.setup(trial, make_optimizer(trial, config))
     loop = Loop(model, trial, optimizer, views, config, fabric, images, extra)
     encode = encoder(trial, loop.source, loop.n, views, fabric)
@@ -331,8 +347,8 @@ def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seco
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # a path hides why writing failed
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.device) -> tuple[int, float]:

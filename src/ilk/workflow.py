@@ -4,45 +4,54 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
-from ilk.distributed import make_fabric
+from ilk.distributed import in_turn, make_fabric, several, shared, together
 from ilk.duplicates import find_duplicates, flag_images, odd_line
 from ilk.evaluate import score_run
-from ilk.frozen import (
-    load_model,
-)
+from ilk.features import Features
+from ilk.files import file_hash
+from ilk.frozen import EMBEDDINGS, REPRESENTATION, given_features, load_model, own_encoder
+from ilk.given import STAND_INS, fingerprint
+from ilk.hierarchy import Hierarchy, table
 from ilk.images import Images, load_images
 from ilk.known import FILE as KNOWN_FILE
 from ilk.known import Known, known_of
 from ilk.metrics import accuracy, effective_clusters
 from ilk.plan import Plan
-from ilk.predict import Assignments, assign
+from ilk.predict import PARTS, Assignments, assign, assign_in_parts, forget_parts, parts_begun
 from ilk.prepare import open_images, prepare, reopen
+from ilk.pretrained import Encoder
 from ilk.report import write_report
 from ilk.report.sprites import write_thumbnails
 from ilk.request import Request, device_and_precision
 from ilk.results import (
     Cluster,
     assignments_table,
+    printable,
     summarise,
     write_bad_files,
     write_clusters,
+    write_csv,
     write_duplicates,
     write_embeddings,
     write_flags,
     write_known_labels,
+    write_parquet,
     write_table,
 )
-from ilk.runs import Run, in_short, versions
+from ilk.runs import LAST, Run, in_short, versions
 from ilk.sheet import write_sheet
 from ilk.snapshots import Moments
 from ilk.train import train
 from ilk.watch import Watch, collapse_warning, collapsing
+
+BEFORE = (REPRESENTATION, "k_curve.csv", "hierarchy.parquet", KNOWN_FILE)  # written before config.json makes it a run
 
 
 def fit(
@@ -65,24 +74,56 @@ def fit(
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
-    watch = watch or Watch()
     request.resolved_preset()  # unknown names are refused before any image is read
     request.refuse_needless(extra=extra is not None)
     device, precision = device_and_precision(request)
     fabric = make_fabric(device, precision)
-    if resume and run.exists:
-        images, plan = reopen(request, source, run, extra, fabric, labels, cache_dir, watch)
-        if run.finished:
-            watch.say(f"'{run}' is finished; nothing is left to do")
-            return run
-    else:
-        run.refuse_used()
-        images, plan = prepare(request, source, fabric, extra=extra, labels=labels, cache_dir=cache_dir, watch=watch)
-        start(plan, images, run, circumstances(images, device, precision, command), watch)
-    write_bad_files(run / "bad_files.csv", images.bad)
-    warned = train_into(run, plan, images, fabric, watch)
-    finish(run, plan, images, fabric, watch, warned=warned, report=report)
+    first = fabric.is_global_zero
+    watch = watch if watch is not None and first else Watch()
+    with together(), run.working() if first else nullcontext():
+        if several():
+            run.folder = shared(run.folder)
+        if shared(resume and run.exists):
+            images, plan = reopen(request, source, run, extra, fabric, labels, cache_dir, watch)
+            if shared(run.finished):
+                if first:
+                    complete(run, report, watch)
+                return run
+        else:
+            base = Run(run / REPRESENTATION)
+            if first:
+                run.refuse_used(but=BEFORE if resume else ())
+
+            def learn(before: Request) -> Encoder:
+                watch.say("first a representation is learnt, from which the number of clusters is then found")
+                fit(
+                    before, source, base, extra=extra, labels="none", resume=resume, cache_dir=cache_dir,
+                    command=command, report=False, watch=watch,
+                )  # fmt: skip
+                return in_turn(lambda: own_encoder(run, watch), among="all")
+
+            images, plan = prepare(
+                request, source, fabric, learn=learn, extra=extra, labels=labels, cache_dir=cache_dir, watch=watch
+            )
+            if first:
+                start(plan, images, run, circumstances(images, device, precision, command), watch)
+        if first:
+            write_bad_files(run / "bad_files.csv", images.bad)
+        warned = train_into(run, plan, images, fabric, watch)
+        if first:  # the others leave
+            finish(run, plan, images, fabric, watch, warned=warned, report=report)
     return run
+
+
+def complete(run: Run, report: bool, watch: Watch) -> None:
+    """Makes what a run that was killed right after its assignments still lacks."""
+    missing = run.lacks(report=report)
+    if "scores.json" in missing:
+        score_run(run)
+    if "report.html" in missing:
+        attempted(watch, "report", write_report, run.folder)
+    found = f"; made {' and '.join(missing)}, which it still lacked" if missing else "; nothing is left to do"
+    watch.say(f"'{run}' is finished{found}")
 
 
 def start(plan: Plan, images: Images, run: Run, found: dict[str, Any], watch: Watch) -> None:
@@ -91,11 +132,20 @@ def start(plan: Plan, images: Images, run: Run, found: dict[str, Any], watch: Wa
         watch.say(note)
     for text in plan.warnings:
         watch.warn(text)
-    run.create()
+    run.folder.mkdir(parents=True, exist_ok=True)
     watch.say(f"run folder: {run}")
+    if plan.hierarchy is not None:
+        write_hierarchy(run, plan.hierarchy, images.ids)
     if plan.known is not None:
         write_known_labels(run / KNOWN_FILE, images.ids, plan.known.labels())
     run.write_config({**plan.config, **found})
+
+
+def write_hierarchy(run: Run, hierarchy: Hierarchy, ids: Sequence[str]) -> None:
+    """`k_curve.csv`, the evidence for each number of clusters, and `hierarchy.parquet`, every level of the tree."""
+    curve = hierarchy.rows()
+    write_csv(run / "k_curve.csv", list(curve[0]), (row.values() for row in curve))
+    write_parquet(run / "hierarchy.parquet", table(hierarchy, [printable(one) for one in ids]))
 
 
 def circumstances(images: Images, device: str, precision: str, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,21 +169,27 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
 
 def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
+    logged: list[int] = []
+
+    def log(record: dict[str, Any]) -> None:
+        if not logged:
+            run.cut_log(record["epoch"] - 1)
+        run.append_log(record)
+        logged.append(record["epoch"])
+
     records = train(
         plan.method, plan.data(images), plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
-        checkpoint=run / "checkpoint.pt", moments=Moments(run / "moments.npz"),
+        checkpoint=run / "checkpoint.pt", moments=Moments(run / "moments.npz"), log=log,
         on_step=lambda done, total: watch.progress(done, total, "training"),
     )  # fmt: skip
     warned = False
-    for number, record in enumerate(records):
-        if number == 0:
-            run.cut_log(record["epoch"] - 1)
-        run.append_log(record)
+    for record in records:
         watch.epoch(record)
         if not warned and (text := collapsing(record, plan.method.n_clusters)):
             watch.warn(text)
             warned = True
-    run.save_model(plan.method)
+    if fabric.is_global_zero:
+        run.save_model(plan.method)
     return warned
 
 
@@ -181,6 +237,8 @@ def write_results(
     write_bad_files(run / "bad_files.csv", images.bad)
     attempted(watch, "tables of duplicates and odd images", write_odd, run, images, found, watch)
     attempted(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
+    for name in LAST:
+        (run / name).unlink(missing_ok=True)  # of a training under way: what is there afterwards was made afterwards
     write_table(table, run.folder, "assignments")
     score_run(run)
     if report:
@@ -192,6 +250,8 @@ def write_odd(run: Run, images: Images, found: Assignments, watch: Watch) -> Non
     """Writes duplicates.csv and flags.csv, and says what is in them if anything is."""
     for name in ("duplicates.csv", "flags.csv"):
         (run / name).unlink(missing_ok=True)  # those of other images must not outlive a failure
+    if images.source_kind == STAND_INS:
+        return
     groups = find_duplicates(
         images, found.embedding, progress=lambda done, total: watch.progress(done, total, "looking for duplicates")
     )
@@ -218,30 +278,51 @@ def predict(
     device: str = "auto",
     labels: Any = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    embeddings: Any = None,
     report: bool = True,
     watch: Watch | None = None,
 ) -> list[Cluster]:
-    """Assigns the images of a new source with the model of `run`; writes the tables into the folder `out`."""
-    watch = watch or Watch()
+    """Assigns the images of a new source with the model of `run`; writes the tables into the folder `out`.
+
+    A prediction that was stopped there goes on, if model and images are the same. Several processes share
+    the images; all but the first return an empty list.
+    `embeddings`: those of the images, where the run was trained on embeddings that were computed elsewhere.
+    """
     config = run.open().config
-    method = load_model(run, watch)
+    was_given = (config.get("encoder") or {}).get("spec") == EMBEDDINGS
+    if embeddings is not None and not was_given:
+        raise ValueError(f"'{run}' takes images, not embeddings. Leave --embeddings out.")
     device, precision = device_and_precision(Request(n_clusters=config["n_clusters"], device=device))
-    target = Run(out)
-    target.refuse_used()
-    images = open_images(
-        source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
-        cache_dir=cache_dir, watch=watch,
-    )  # fmt: skip
-    found = assign(
-        method, images, make_fabric(device, precision),
-        progress=lambda done, total: watch.progress(done, total, "assigning"),
-    )  # fmt: skip
-    known = known_of(run, images)
-    target.create()
-    target.write_config(
-        {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
-    )
-    return write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)
+    fabric, target = make_fabric(device, precision), Run(out)
+    first = fabric.is_global_zero
+    watch = watch if watch is not None and first else Watch()
+    with together(), target.working() if first else nullcontext():
+        target.folder = shared(target.folder)
+        if first and not parts_begun(target.folder):
+            target.refuse_used(but=(PARTS,))
+        method = run.load_method() if embeddings is not None else load_model(run, watch)
+        images = open_images(
+            source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
+            cache_dir=cache_dir, watch=watch,
+        )  # fmt: skip
+        data = images if embeddings is None else given_features(embeddings, images, config["encoder"])
+        known = known_of(run, images)
+        identity = {
+            "model": file_hash(run / "model.safetensors"), "source": images.fingerprint, "precision": precision,
+            "embeddings": fingerprint(data.rows) if isinstance(data, Features) else None,
+        }  # fmt: skip
+        found = assign_in_parts(
+            method, data, fabric, target.folder, identity,
+            progress=lambda done, total: watch.progress(done, total, "assigning"),
+        )  # fmt: skip
+        if found is None:
+            return []
+        target.write_config(
+            {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
+        )
+        clusters = write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)
+        forget_parts(target.folder)
+        return clusters
 
 
 def demo(request: Request, run: Run, watch: Watch | None = None) -> float:
