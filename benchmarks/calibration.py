@@ -20,11 +20,12 @@ import torch
 from lightning_fabric import Fabric
 
 from ilk.batches import seeded
-from ilk.calibrate import agreement, calibrate, expected_calibration_error, reliability, renamed, right
+from ilk.calibrate import agreement, calibrate, renamed
 from ilk.distributed import make_fabric, place
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.methods.subheads import SubHeads
+from ilk.metrics import expected_calibration_error, reliability, right
 from ilk.neighbours import near_rows
 from ilk.plan import make_plan
 from ilk.predict import assign

@@ -14,15 +14,13 @@ from ilk.calibrate import (
     agreement,
     calibrate,
     calibration_of,
-    expected_calibration_error,
     factor_for,
     far_from_all,
     fitted_temperatures,
-    reliability,
     renamed,
-    right,
     tempered,
 )
+from ilk.metrics import expected_calibration_error, reliability, right
 
 
 def clouds(centres: int, n: int = 100, width: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ LAYERS = [
     "request encoders cc_import given",
     "plan",
     "frozen",
-    "prepare",
+    "prepare confidence",
     "workflow",
     "display estimator reporting",
     "cli",

@@ -19,13 +19,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ilk.batches import spaced
 from ilk.hierarchy.space import find_space, nearest_centre, place
 from ilk.hierarchy.tree import build_tree
-from ilk.metrics import best_matching
 from ilk.neighbours import near_rows
 
 Floats = NDArray[np.float32]
@@ -247,47 +246,3 @@ def far_from_all(features: np.ndarray, *, seed: int = 0) -> Booleans:
     bound = median + FAR * max(1.4826 * float(np.median(np.abs(distance - median))), 0.05)
     found: Booleans = distance > bound
     return found
-
-
-class Bin(NamedTuple):
-    """Some images of like confidence: what they were promised to be, and how many were right."""
-
-    low: float
-    high: float
-    confidence: float
-    accuracy: float
-    images: int
-
-
-def right(labels: ArrayLike, cluster: ArrayLike) -> Booleans:
-    """Whether the cluster of each image is matched to its label, as for accuracy, (n,). `labels`: codes from 0."""
-    y, c = np.asarray(labels), np.asarray(cluster)
-    names = best_matching(y, c)
-    found: Booleans = np.array([names.get(int(one), -1) for one in range(int(c.max()) + 1)])[c] == y
-    return found
-
-
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> list[Bin]:
-    """The reliability curve: images by rising confidence in `bins` bins of equal mass (fewer for fewer images).
-
-    Equal mass, not equal width: confidences crowd near 1, and most bins of equal width would be nearly empty.
-    Raises ValueError for unequal lengths, no images, or a confidence outside [0, 1].
-    """
-    p, ok = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if p.ndim != 1 or p.shape != ok.shape or len(p) == 0:
-        raise ValueError(f"There must be one confidence an image, and an image; got shapes {p.shape} and {ok.shape}.")
-    if not (p.min() >= 0 and p.max() <= 1 + 1e-5):
-        raise ValueError(f"A confidence is a number between 0 and 1; got {p.min()} to {p.max()}.")
-    if bins < 1:
-        raise ValueError(f"There must be at least 1 bin; got {bins}.")
-    parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return [
-        Bin(float(p[rows[0]]), float(p[rows[-1]]), float(p[rows].mean()), float(ok[rows].mean()), len(rows))
-        for rows in parts
-    ]
-
-
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """How far confidence and accuracy are apart, averaged over the images of the bins of `reliability`, in [0, 1]."""
-    curve = reliability(confidence, correct, bins)
-    return sum(abs(one.confidence - one.accuracy) * one.images for one in curve) / sum(one.images for one in curve)

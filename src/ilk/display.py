@@ -122,13 +122,15 @@ def score_lines(run: Run, *, always: bool = False) -> None:
         print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
         print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
         print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}")
+        if "calibration_error" in found:
+            print(f"  confidence and accuracy are {found['calibration_error']:.3f} apart (expected calibration error)")
     elif known is not None:
         print("no labels known for the other images; give them with --labels")
     else:
         print(f"no labels known for these {scores['images']:,} images; give them with --labels")
     print(
         f"  effective clusters {scores['effective_clusters']:.1f} of {scores['n_clusters']}"
-        f"   mean confidence {scores['mean_confidence']:.3f} (not calibrated)"
+        f"   mean confidence {scores['mean_confidence']:.3f}"
     )
 
 

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import nn
 
+from ilk.confidence import calibrated, read_calibration, write_calibration
 from ilk.distributed import choose_device, choose_precision, make_fabric
 from ilk.frozen import (
     REPRESENTATION,
@@ -84,7 +85,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     labels_ : (n,) int64, the cluster of each image.
     n_clusters_ : how many clusters there are.
     hierarchy_ : the tree of `ilk.hierarchy` that the number was chosen from; None where it was given.
-    confidence_ : (n,) float32 in [0, 1], the probability of that cluster.
+    confidence_ : (n,) float32 in [0, 1], the probability of that cluster, calibrated without labels.
     ids_ : the id of each image (its path within the source), in order.
     embedding_ : (n, d) float16, rows of length 1; like images are near.
     history_ : one dict an epoch: loss terms, effective clusters, mean confidence, images/s.
@@ -210,7 +211,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         ):  # fmt: skip
             self.history_.append({**record, "epoch": record["epoch"] + done})
             watch.epoch(record)
-        found = assign(plan.method, plan.data(images), fabric)
+        found = assign(plan.method, plan.data(images), fabric, probabilities=True)
+        found, self._calibration = calibrated(found, plan.features, plan.train.seed, watch)
         if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters_):
             watch.warn(text)
         self.method_ = plan.method.cpu()
@@ -255,6 +257,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         run.save_model(self.method_)
         if self._known is not None:
             write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
+        write_calibration(run, self._calibration)
         if hasattr(self, "_found"):
             if self._moments is not None:
                 self._moments.write(run / "moments.npz")
@@ -286,6 +289,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         found.method_, found._encoder = load_parts(run, found._watch(), copy.deepcopy(backbone), offline=offline)
         found.config_, found.history_ = config, run.log()
         found.n_clusters_, found.hierarchy_, found._home = config["n_clusters"], None, run.folder
+        found._calibration = read_calibration(run)
         found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config["notes"], names_of(config)
         found._known = None
         if run.finished:
@@ -328,7 +332,10 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
         method = self.method_ if self._encoder is None else on_images(self.method_, self._encoder)
-        found = assign(method, images, make_fabric(device, precision), probabilities=probabilities)
+        found = assign(
+            method, images, make_fabric(device, precision), temperature=self._calibration.temperature,
+            probabilities=probabilities,
+        )  # fmt: skip
         method.cpu()
         return found
 

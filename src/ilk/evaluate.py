@@ -12,7 +12,7 @@ import numpy as np
 
 from ilk.files import write_json
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
-from ilk.metrics import effective_clusters, score
+from ilk.metrics import effective_clusters, expected_calibration_error, right, score
 from ilk.results import read_known_labels, read_table
 from ilk.runs import Run
 
@@ -50,6 +50,9 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
                 "classes": len(np.unique(codes[rows])),
                 "unlabelled": int((codes < 0).sum()),
                 **score(codes[rows], clusters[rows]),
+                "calibration_error": expected_calibration_error(
+                    table["confidence"].to_numpy()[rows], right(codes[rows], clusters[rows])
+                ),
             }
     write_json(run / "scores.json", scores)
     return scores
@@ -60,10 +63,10 @@ def known_scores(run: Run, config: dict[str, Any], table: Any, given: np.ndarray
     names = (config.get("known_labels") or {}).get("names", [])
     label_of = read_known_labels(run / "known_labels.csv")
     ids, clusters = table["id"].to_pylist(), table["cluster"].to_pylist()
-    right = [
+    found = [
         clusters[row] < len(names) and names[clusters[row]] == label_of.get(ids[row]) for row in np.flatnonzero(given)
     ]
-    return {"images": len(right), "accuracy": float(np.mean(right))}
+    return {"images": len(found), "accuracy": float(np.mean(found))}
 
 
 def find_labels(table: Any, labels: str | os.PathLike[str] | None) -> Sequence[str | None] | None:

@@ -14,6 +14,7 @@ from ilk.files import replacing, write_json
 from ilk.results import printable, read_table
 from ilk.runs import Run
 
+PART = ".ilk-part"  # the file that is being copied
 MANIFEST = "ilk-export.json"
 MODES = ("copy", "symlink", "hardlink")
 
@@ -62,15 +63,14 @@ def export_folders(
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"format": 1, "run": str(run.folder.resolve()), "mode": mode, "made": made, "left_out": left_out}
     write_json(folder / MANIFEST, manifest)
-    puts: dict[str, Callable[..., Any]] = {"copy": shutil.copy2, "symlink": os.symlink, "hardlink": os.link}
+    puts: dict[str, Callable[..., Any]] = {"copy": copied, "symlink": os.symlink, "hardlink": os.link}
     for done, item in enumerate(made, 1):
         target = folder / item["to"]
         target.parent.mkdir(exist_ok=True)
         try:
             puts[mode](os.path.abspath(item["from"]), target)
         except BaseException as error:
-            if mode == "copy":
-                target.unlink(missing_ok=True)  # half of it
+            target.with_name(PART).unlink(missing_ok=True)  # half of it
             if not isinstance(error, OSError):
                 raise
             raise OSError(
@@ -103,6 +103,13 @@ def free_target(folder: str, name: str, taken: set[str]) -> str:
         target = f"{folder}/{stem}-{number}{suffix}"
     taken.add(key)
     return target
+
+
+def copied(source: str, target: Path) -> None:
+    """A copy with the original's time, which is under its name only when it is whole."""
+    part = target.with_name(PART)
+    shutil.copy2(source, part)
+    os.replace(part, target)
 
 
 def undo_folders(folder: Path) -> int:
@@ -141,6 +148,8 @@ def undo_folders(folder: Path) -> int:
         write_json(file, {**manifest, "made": kept})
     else:
         file.unlink()
+    for child in {target.parent for target, _, _ in made}:
+        (child / PART).unlink(missing_ok=True)  # of an export that was killed
     for child in [*sorted({target.parent for target, _, _ in made}), folder]:
         if child.is_dir() and not any(child.iterdir()):
             child.rmdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Assignments:
     second: np.ndarray  # (n,) int64, the runner-up
     margin: np.ndarray  # (n,) float32, how much more probable `cluster` is than `second`
     embedding: np.ndarray  # (n, d) float16, rows of length 1
+    uncertain: np.ndarray | None = None  # (n,) bool, whether the image belongs nowhere clearly; None: not asked
     probability: np.ndarray | None = None  # (n, k) float32, only when asked for
 
 
@@ -38,24 +39,27 @@ def assign(
     images: Images | Features,
     fabric: Fabric,
     *,
+    temperature: Sequence[float] = (),
     probabilities: bool = False,
     batch_size: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
 ) -> Assignments:
     """The assignments of all images by a trained method, on plain images without views.
 
+    `temperature`: one for each cluster, by which probabilities are calibrated; none: as they are.
     `probabilities` keeps the whole (n, k) table too. `progress(done, total)` is called after each batch.
     """
     method.to(fabric.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     source, n = place(images, fabric.device), len(images)
     return assign_rows(
-        method, source, range(n), fabric, probabilities=probabilities, batch_size=batch_size, progress=progress
-    )
+        method, source, range(n), fabric, temperature=temperature, probabilities=probabilities, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
 
 
 def assign_rows(
-    method: Method, source: Any, rows: range, fabric: Fabric, *, probabilities: bool = False, batch_size: int = BATCH,
-    progress: Callable[[int, int], None] | None = None,
+    method: Method, source: Any, rows: range, fabric: Fabric, *, temperature: Sequence[float] = (),
+    probabilities: bool = False, batch_size: int = BATCH, progress: Callable[[int, int], None] | None = None,
 ) -> Assignments:  # fmt: skip
     """`assign` for the images `rows` of a placed source."""
     parts: list[tuple[torch.Tensor, ...]] = []
@@ -64,6 +68,7 @@ def assign_rows(
         with torch.inference_mode(), fabric.autocast():
             x = plain(source[chosen.to(fabric.device)])
             y, z = method.assign_and_embed(x)
+        y = tempered(y.float(), temperature)
         best = y.topk(min(2, y.shape[1]), dim=1)
         parts.append((best.values.cpu(), best.indices.cpu(), z.half().cpu(), y.cpu() if probabilities else y[:0].cpu()))
         if progress is not None:
@@ -79,6 +84,14 @@ def assign_rows(
     )
 
 
+def tempered(y: torch.Tensor, temperature: Sequence[float]) -> torch.Tensor:
+    """softmax(log(y) / T), (b, k), with the temperature of each row's most probable cluster; `y` itself without."""
+    if not len(temperature):
+        return y
+    scale = torch.tensor(temperature, device=y.device)[y.argmax(1)]
+    return (y.clamp_min(torch.finfo(torch.float32).tiny).log() / scale[:, None]).softmax(1)
+
+
 PARTS = "parts"  # the folder of a prediction that is being made
 PART = 65_536  # images; a kill loses at most so many for each process
 SAVED = ("cluster", "confidence", "second", "margin", "embedding")
@@ -92,7 +105,7 @@ def parts_begun(folder: Path) -> bool:
 
 def assign_in_parts(
     method: Method, images: Images | Features, fabric: Fabric, folder: Path, identity: dict[str, Any], *,
-    progress: Callable[[int, int], None] | None = None,
+    temperature: Sequence[float] = (), progress: Callable[[int, int], None] | None = None,
 ) -> Assignments | None:  # fmt: skip
     """The assignments of all images, made in parts that are kept in `folder`/parts; None but in the first process.
 
@@ -117,7 +130,7 @@ def assign_in_parts(
             if progress is not None:
                 progress(min(before + some * fabric.world_size, n), n)
 
-        found = assign_rows(method, source, rows, fabric, progress=told)
+        found = assign_rows(method, source, rows, fabric, temperature=temperature, progress=told)
         with replacing(file) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **{name: getattr(found, name) for name in SAVED})
         done = min(done + len(rows) * fabric.world_size, n)

@@ -42,11 +42,13 @@ def assignments_table(
     margin: np.ndarray,
     labels: Sequence[str | None] | None,
     known: np.ndarray | None = None,
+    uncertain: np.ndarray | None = None,
 ) -> Any:
     """The assignments as a pyarrow table with `COLUMNS`, one row an image in the source's order.
 
     `labels`: names, None for an image without one. `known`: whether an image's label was given to the
-    training, a further column if any was. Raises ValueError if the columns contradict each other.
+    training, a further column if any was. `uncertain`: whether it belongs nowhere clearly, a further column
+    where that was asked. Raises ValueError if the columns contradict each other.
     """
     import pyarrow as pa
 
@@ -74,6 +76,8 @@ def assignments_table(
             ),
         }
     )
+    if uncertain is not None:
+        table = table.append_column("uncertain", pa.array(uncertain, pa.bool_()))
     if known is not None and known.any():
         table = table.append_column("known", pa.array(known, pa.bool_()))
     return table

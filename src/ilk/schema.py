@@ -96,7 +96,7 @@ def check_train(train: dict[str, Any]) -> None:
     ):  # fmt: skip
         whole(f"train.{name}", train.get(name), low, high)
     for name in ("learning_rate", "weight_decay", "momentum"):
-        number(f"train.{name}", train.get(name), 0, 1e6)
+        number(f"train.{name}", train.get(name), 0, 1e300)
     one_of("train.optimizer", train.get("optimizer"), "adam", "adamw", "sgd")
     one_of("train.schedule", train.get("schedule"), "constant", "cosine")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from ilk.confidence import calibrated, read_calibration, sorted_out, write_calibration
 from ilk.distributed import in_turn, make_fabric, several, shared, together
 from ilk.duplicates import find_duplicates, flag_images, odd_line
 from ilk.evaluate import score_run
@@ -198,8 +199,11 @@ def finish(
 ) -> None:
     """Assigns every image and writes the results; warns of collapsed clusters unless that was done."""
     found = assign(
-        plan.method, plan.data(images), fabric, progress=lambda done, total: watch.progress(done, total, "assigning")
-    )
+        plan.method, plan.data(images), fabric, probabilities=True,
+        progress=lambda done, total: watch.progress(done, total, "assigning"),
+    )  # fmt: skip
+    found, calibration = calibrated(found, plan.features, plan.train.seed, watch)
+    write_calibration(run, calibration)
     text = collapse_warning(effective_clusters(found.cluster), plan.method.n_clusters)
     if text and not warned:
         watch.warn(text)
@@ -226,7 +230,7 @@ def write_results(
     watch = watch or Watch()
     table = assignments_table(
         images.ids, images.paths, found.cluster, found.confidence, found.second, found.margin, label_texts(images),
-        None if known is None else known.codes >= 0,
+        None if known is None else known.codes >= 0, found.uncertain,
     )  # fmt: skip
     clusters = summarise(found.cluster, found.confidence, found.margin, found.embedding, n_clusters)
     write_clusters(run / "clusters.csv", clusters, images.ids, None if known is None else known.names)
@@ -307,12 +311,14 @@ def predict(
         )  # fmt: skip
         data = images if embeddings is None else given_features(embeddings, images, config["encoder"])
         known = known_of(run, images)
+        calibration = read_calibration(run)
         identity = {
+            "temperature": list(calibration.temperature),
             "model": file_hash(run / "model.safetensors"), "source": images.fingerprint, "precision": precision,
             "embeddings": fingerprint(data.rows) if isinstance(data, Features) else None,
         }  # fmt: skip
         found = assign_in_parts(
-            method, data, fabric, target.folder, identity,
+            method, data, fabric, target.folder, identity, temperature=calibration.temperature,
             progress=lambda done, total: watch.progress(done, total, "assigning"),
         )  # fmt: skip
         if found is None:
@@ -320,6 +326,8 @@ def predict(
         target.write_config(
             {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
         )
+        found = sorted_out(found, calibration)
+        write_calibration(target, calibration)
         clusters = write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)
         forget_parts(target.folder)
         return clusters

@@ -24,7 +24,7 @@ MEANINGS = {
     "purity": "The part of labelled images with the commonest label of their cluster; it grows with more clusters.",
     "effective_clusters": "How many clusters of equal size would be as varied as these; far below {k} means that few"
     " clusters hold nearly all images.",
-    "mean_confidence": "The model's own probability of the cluster it chose, averaged; it is not calibrated.",
+    "mean_confidence": "The estimate, made without labels, of how often the cluster of an image is the right one.",
     "silhouette": "How much nearer images are to their own cluster than to the next one, by the cosine of their"
     " embeddings: 1 for well apart, 0 for touching, below 0 for mixed up ({sample} images).",
     "uncertain": "The part of images with a confidence below one half; a person should look at these first.",
