@@ -289,7 +289,10 @@ def test_a_few_known_labels_name_the_clusters_and_are_scored_apart(call: Command
         (["fit", "--clusters", "3"], "Say which images"),
         (["fit", "photos", "--clusters", "many"], "whole number of at least 2, auto, or a range"),
         (["fitt", "photos"], "No such command 'fitt'.*fit"),
-        (["fit", "photos", "--clusters", "1"], "number of clusters must be a whole number of at least 2, auto, or a range such as 5-60; got 1"),
+        (
+            ["fit", "photos", "--clusters", "1"],
+            "number of clusters must be a whole number of at least 2, auto, or a range such as 5-60; got 1",
+        ),
         (["fit", "photos", "-k", "2", "--epochs", "3", "--minutes", "1"], "Give epochs or minutes, not both"),
         (["fit", "photos", "-k", "2", "--epochs", "0"], "epochs must be at least 1; got 0"),
         (["fit", "photos", "-k", "2", "--minutes", "-1"], "minutes must be more than 0"),

@@ -21,8 +21,8 @@ from ilk.watch import Watch, collapse_warning, epoch_line
 from ilk.workflow import fit, predict
 
 FILES = {
-    "assignments.csv", "assignments.parquet", "bad_files.csv", "calibration.json", "checkpoint.pt", "clusters.csv", "clusters.png",
-    "duplicates.csv", "flags.csv",
+    "assignments.csv", "assignments.parquet", "bad_files.csv", "calibration.json", "checkpoint.pt",
+    "clusters.csv", "clusters.png", "duplicates.csv", "flags.csv",
     "config.json", "embeddings.npy", "log.jsonl", "map.npz", "model.safetensors", "moments.npz", "report.html",
     "scores.json", "thumbnails",
 }  # fmt: skip

@@ -419,7 +419,7 @@ def readable(error: Exception) -> bool:
     """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
     if isinstance(error, (ValueError, OSError)):
         return True
-    from ilk.distributed import PeerLost
+    from ilk.distributed import OutOfMemory, PeerLost
     from ilk.train import TrainingDiverged
 
-    return isinstance(error, (TrainingDiverged, PeerLost))
+    return isinstance(error, (TrainingDiverged, PeerLost, OutOfMemory))

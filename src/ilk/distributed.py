@@ -291,3 +291,25 @@ class _Copied:
     def __getitem__(self, index: Any) -> Tensor:
         rows = index.cpu() if isinstance(index, Tensor) else index
         return self.images[rows].pin_memory().to(self.device, non_blocking=True)
+
+
+class OutOfMemory(RuntimeError):
+    """The device has no memory left for what was asked, in a sentence."""
+
+
+def fitting(work: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+    """`work(x)`, row by row independent of each other, in halves (of halves ...) where memory runs out.
+
+    Raises OutOfMemory if a single row is too much.
+    """
+    try:
+        return work(x)
+    except torch.OutOfMemoryError:
+        if len(x) < 2:
+            raise OutOfMemory(
+                "The device has no memory left for a single image. Use a smaller --backbone, or --device cpu."
+            ) from None
+        if x.device.type == "cuda":
+            torch.cuda.empty_cache()
+    parts = [fitting(work, part) for part in x.chunk(2)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ilk.batches import seeded
-from ilk.distributed import in_turn
+from ilk.distributed import fitting, in_turn
 from ilk.files import room_for, sweep, write_json
 from ilk.images import Images
 from ilk.lock import held
@@ -170,7 +170,8 @@ def passed(
             if number + 1 < len(starts):
                 waiting = reader.submit(ready, starts[number + 1])
             with fabric.autocast():
-                found = torch.stack([encoder(batch).float() for batch in batches], 1)  # (b, 1 + views, d)
+                rows = [fitting(lambda part: (encoder(part).float(),), batch)[0] for batch in batches]
+            found = torch.stack(rows, 1)  # (b, 1 + views, d)
             if not bool(found.isfinite().all()):
                 raise ValueError("The encoder gives numbers that are not finite; its weights are damaged.")
             yield start, in_range(found).half().cpu().numpy()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ilk.distributed import place, shared, tell, wait_for
+from ilk.distributed import fitting, place, shared, tell, wait_for
 from ilk.features import Features
 from ilk.files import read_json, replacing, sweep, write_json
 from ilk.images import Images
@@ -67,7 +67,7 @@ def assign_rows(
         chosen = torch.arange(start, min(start + batch_size, rows.stop))
         with torch.inference_mode(), fabric.autocast():
             x = plain(source[chosen.to(fabric.device)])
-            y, z = method.assign_and_embed(x)
+            y, z = fitting(method.assign_and_embed, x)
         y = tempered(y.float(), temperature)
         best = y.topk(min(2, y.shape[1]), dim=1)
         parts.append((best.values.cpu(), best.indices.cpu(), z.half().cpu(), y.cpu() if probabilities else y[:0].cpu()))

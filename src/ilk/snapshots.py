@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.batches import seeded, spaced
+from ilk.distributed import fitting
 from ilk.features import FeatureViews
 from ilk.files import replacing
 from ilk.methods.base import Method
@@ -40,7 +41,7 @@ def pair_similarity(
         for rows in spaced(n, min(PAIR_IMAGES, max(16, n // 20))).split(BATCH):
             both = views(source[rows.to(fabric.device)], draws)  # in float32, as in training
             with fabric.autocast():
-                found = [part for view in both for part in method.assign_and_embed(channels_last(view))]
+                found = [part for view in both for part in fitting(method.assign_and_embed, channels_last(view))]
             parts.append(tuple(part.float() for part in found))
     method.train(was_training)
     y_a, z_a, y_b, z_b = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -93,7 +94,7 @@ class Moments:
         parts = []
         with torch.inference_mode(), fabric.autocast():
             for rows in torch.from_numpy(self.rows).split(BATCH):
-                y, z = method.assign_and_embed(plain(source[rows.to(fabric.device)]))
+                y, z = fitting(method.assign_and_embed, plain(source[rows.to(fabric.device)]))
                 parts.append((z.half().cpu(), y.argmax(1).cpu()))
         method.train(was_training)
         embedding, cluster = (torch.cat(column).numpy() for column in zip(*parts, strict=True))

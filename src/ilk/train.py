@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.batches import EXTRA, batches, seeded, spaced, steps_of
-from ilk.distributed import agree, mean_of_ranks, place, several, share_statistics
+from ilk.distributed import OutOfMemory, agree, fitting, mean_of_ranks, place, several, share_statistics
 from ilk.features import Features, FeatureViews
 from ilk.files import replacing
 from ilk.images import Images
@@ -217,10 +217,17 @@ def run_pass(
         index = batch[fabric.global_rank * local : (fabric.global_rank + 1) * local].to(fabric.device)
         with torch.no_grad():
             view_a, view_b = loop.views(source[index], draws, repeats=method.repeats)
-        terms = loop.model(channels_last(view_a), channels_last(view_b), index + offset)
-        loop.optimizer.zero_grad(set_to_none=True)
-        fabric.backward(torch.stack(list(terms.values())).sum())
-        loop.optimizer.step()
+        try:
+            terms = loop.model(channels_last(view_a), channels_last(view_b), index + offset)
+            loop.optimizer.zero_grad(set_to_none=True)
+            fabric.backward(torch.stack(list(terms.values())).sum())
+            loop.optimizer.step()
+        except torch.OutOfMemoryError:
+            raise OutOfMemory(
+                f"The device has no memory left for a batch of {len(batch)} images. Use --set"
+                f" batch_size={len(batch) // 2} (another batch is another training: in a new --out), a smaller"
+                " --image-size or a smaller --backbone."
+            ) from None
         method.after_step()
         images += len(batch)
         for name, term in terms.items():
@@ -275,7 +282,9 @@ def encoder(method: Method, source: Any, n: int, views: Views | FeatureViews, fa
             for part in rows.split(512):
                 x = source[part.to(fabric.device)]
                 batches = [plain(x)] if draws is None else [channels_last(view) for view in views(x, draws)]
-                parts.append(torch.stack([method.backbone(batch).float() for batch in batches]))
+                parts.append(
+                    torch.stack([fitting(lambda x: (method.backbone(x).float(),), batch)[0] for batch in batches])
+                )
         method.train(was_training)
         found = torch.cat(parts, 1).clone()  # a tensor made in inference mode cannot be trained on
         return found[0] if draws is None else found
