@@ -56,6 +56,9 @@ def read_calibration(run: Run) -> Calibration:
     if not file.is_file():
         return Calibration()
     try:
-        return calibration_of(read_json(file))
+        found = calibration_of(read_json(file))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"'{file}' is damaged: {in_short(error)}") from None
+    if found.temperature and len(found.temperature) != run.config["n_clusters"]:
+        raise ValueError(f"'{file}' is of a run with {len(found.temperature)} clusters, not of this one.")
+    return found

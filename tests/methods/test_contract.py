@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import ilk.train
 from ilk import Clusterer, load_images
 from ilk.backbones import build_backbone
+from ilk.confidence import read_calibration
 from ilk.memory import Twin
 from ilk.methods import METHODS, Method, get_method, get_preset, override
 from ilk.methods.base import Encode, Preset, Recipe, describe
@@ -404,7 +405,10 @@ def test_a_model_from_its_run_folder_assigns_as_when_it_was_trained(
 ) -> None:
     pictures, _ = three_kinds
     loaded = Clusterer.load(finished.folder)
-    found = assign(finished.load_method(), load_images(pictures), fabric, probabilities=True)
+    temperature = read_calibration(finished).temperature
+    found = assign(
+        finished.load_method(), load_images(pictures), fabric, temperature=temperature, probabilities=True
+    )  # fmt: skip
     np.testing.assert_array_equal(found.cluster, loaded.labels_)  # the file of the training
     np.testing.assert_array_equal(found.confidence, loaded.confidence_)
     np.testing.assert_array_equal(loaded.predict(pictures), loaded.labels_)
