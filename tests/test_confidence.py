@@ -63,7 +63,9 @@ def test_a_run_of_an_earlier_version_has_the_models_own_confidence(run: Run, tmp
     assert not raw["confidence"].equals(better["confidence"])
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"temperature": [0, 1]}', '{"temperature": ["a", 1]}', '{"sure": 7}', '{"temperature": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"temperature": [0, 1]}', '{"temperature": ["a", 1]}', '{"sure": 7}', '{"temperature": [1]}']
+)
 def test_a_damaged_calibration_is_a_sentence(run: Run, tmp_path: Path, text: str) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(run.folder, damaged)

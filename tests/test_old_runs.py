@@ -107,7 +107,7 @@ def test_a_stored_run_is_known_to_be_finished_and_stays_as_it_is(
     before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
     request = Request(n_clusters=4, method=method, device="cpu", precision="float32")
     images = load_images(np.load(digits), labels=load_digits().target[:60])
-    fit(request, images, run, resume=True, watch=said)
+    fit(request, images, run, resume=True, report=False, watch=said)
     assert "is finished; nothing is left to do" in said.text
     assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
 

@@ -56,9 +56,9 @@ def test_two_images_make_a_plan(pictures: Callable[..., Any], fabric: Any) -> No
     assert plan.train.batch_size == 2
 
 
-@pytest.mark.parametrize("k", [1, 0, -3, 2.5, True, "3", None])
+@pytest.mark.parametrize("k", [1, 0, -3, 2.5, True, "1", None])
 def test_less_than_two_clusters_or_no_whole_number_is_refused(k: Any) -> None:
-    with pytest.raises(ValueError, match="number of clusters must be a whole number of at least 2; got"):
+    with pytest.raises(ValueError, match="number of clusters must be a whole number of at least 2, auto, or a range"):
         Request(n_clusters=k)
 
 

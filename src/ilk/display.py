@@ -93,7 +93,8 @@ def cluster_table(run: Run, most: int = 30) -> None:
     named = [("name", "left")] if rows and "name" in rows[0] else []  # by labels that were given to the training
     sides = [("cluster", "right"), *named, ("images", "right"), ("sure", "right"), ("most typical", "left")]
     for name, side in sides:
-        table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]  # a literal
+        least = 7 if side == "right" else None  # long file names must not squeeze the numbers away
+        table.add_column(name, justify=side, overflow="ellipsis", no_wrap=True, min_width=least)  # type: ignore[arg-type]  # a literal
     for row in rows[:most]:
         sure = f"{float(row['mean_confidence']):.0%}" if row["mean_confidence"] else "-"
         typical = ", ".join(filter(None, (row["typical_1"], row["typical_2"])))
