@@ -475,3 +475,22 @@ def test_a_training_with_extra_images_resumes_to_the_last_bit(
     part.close()
     after = list(work(second, images, fabric, extra=extra, checkpoint=tmp_path / "c.pt"))
     assert lasting(before + after) == lasting(records) and same_state(second.method, unbroken.method)
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # torch's writer ends in an error of its own then
+    class Interrupted:
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+    def save(state: Any, file: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 98624 vs 98520")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        ilk.train.save_checkpoint(tmp_path / "checkpoint.pt", Interrupted(), Interrupted(), 1, 0.0)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []

@@ -357,7 +357,12 @@ def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seco
         "optimizer": optimizer.state_dict(),
     }
     with replacing(path) as temporary, open(temporary, "wb") as file:  # a path hides why writing failed
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # which torch's writer hides behind its own error
+                raise KeyboardInterrupt from None
+            raise
 
 
 def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.device) -> tuple[int, float]:
