@@ -1,0 +1,10 @@
+"""The command line: words in, calls out. Nothing is decided here, and torch is loaded only when it is needed.
+
+Each module registers its commands when it is imported; `ilk --help` shows them in this order.
+"""
+
+# isort: off
+from ilk.cli import fit, runs, first
+from ilk.cli.app import app, main
+
+__all__ = ["app", "first", "fit", "main", "runs"]

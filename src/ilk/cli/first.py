@@ -1,0 +1,46 @@
+"""What a newcomer asks first: `ilk methods` and `ilk demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilk.cli.app import app
+from ilk.options import Quiet
+
+
+@app.command()
+def methods() -> None:
+    """List the methods, their presets and settings."""
+    from ilk.display import method_lines
+
+    method_lines()
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(help="How long to train, about.")] = 1.5,
+    out: Annotated[Path | None, typer.Option(help="The run folder to make.", show_default="runs/demo")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Train for this many epochs instead.", show_default=False)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Sort 1,797 real handwritten digits into ten clusters, and see how well that went."""
+    from ilk.display import Display, cluster_table, demo_lines, score_lines
+    from ilk.request import Request
+    from ilk.runs import Run, free_name
+    from ilk.workflow import demo as run_demo
+
+    request = Request(n_clusters=10, minutes=None if epochs else minutes, epochs=epochs, seed=seed)
+    run = Run(out or free_name(Path("runs"), "demo"))
+    with Display(quiet=quiet) as display:
+        display.say(
+            "1,797 handwritten digits of 8 x 8 pixels (scikit-learn's load_digits);"
+            " their labels are used for the score only"
+        )
+        baseline = run_demo(request, run, watch=display)
+    cluster_table(run)
+    score_lines(run)
+    demo_lines(run, baseline)

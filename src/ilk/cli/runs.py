@@ -1,0 +1,177 @@
+"""What is done with a finished run: `ilk predict`, `score`, `report`, `export`; and `import`, which makes one."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilk.cli.app import app
+from ilk.options import CacheDir, Device, Embeddings, Labels, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.ranks import rank
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    source: Source,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
+    ] = None,
+    embeddings: Embeddings = None,
+    labels: Labels = "none",
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sort new images into the clusters of a finished run."""
+    from ilk.display import Display, cluster_table, score_lines
+    from ilk.runs import Run, free_name
+    from ilk.workflow import predict as run_predict
+
+    opened = Run(run).open()
+    begun = "parts/parts.json"  # of a prediction that was stopped, which goes on
+    target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images", but=begun)
+    with Display(quiet=quiet or rank() > 0) as display:
+        run_predict(
+            opened, source, target, device=device, labels=None if labels == "none" else labels, cache_dir=cache_dir,
+            embeddings=embeddings, report=not no_report, watch=display,
+        )  # fmt: skip
+    if rank() > 0:
+        return
+    cluster_table(Run(target))
+    score_lines(Run(target))
+    print()
+    if (target / "report.html").is_file():
+        print(f"Look:   {target / 'report.html'}")
+    print(f"Tables: {target / 'assignments.csv'}, {target / 'assignments.parquet'}")
+
+
+@app.command()
+def score(
+    run: RunFolder,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="folders, or a CSV or Parquet FILE with columns id, label.", show_default="those the run was made with"
+        ),
+    ] = None,
+) -> None:
+    """Compare the clusters of a run with labels."""
+    from ilk.display import score_lines
+    from ilk.evaluate import score_run
+    from ilk.runs import Run
+
+    with Run(run).open().working():
+        score_run(Run(run), labels)
+    score_lines(Run(run), always=True)
+    print(f"Written to {run / 'scores.json'}")
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write (default: RUN/report.html).", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write the plots as SVG and PNG into this folder.", show_default=False)
+    ] = None,
+    most: Annotated[int, typer.Option(help="How many images to show, at most.")] = 10_000,
+    layout: Annotated[
+        str | None, typer.Option("--map", help="pca, umap or tsne.", show_default="the one there is, else pca")
+    ] = None,
+) -> None:
+    """Show a run as one HTML file, which needs no network and no pictures beside it."""
+    from ilk.lock import held
+    from ilk.reporting import report as build
+
+    with held(run) if out is None and run.is_dir() else nullcontext():
+        build(run, out, figures=figures, most=most, layout=layout)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    folders: Annotated[
+        Path | None, typer.Option(help="Put the image files into one sub-folder a cluster here.", show_default=False)
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="How files get there; originals are never moved.")] = Mode.copy,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the assignments to this CSV file.", show_default=False)
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Write the model to this ONNX file.", show_default=False)] = None,
+    to: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="VIEWER PATH", help="embedding-atlas FILE.parquet, or fiftyone DIR.", show_default=False),
+    ] = None,
+    undo: Annotated[
+        Path | None, typer.Option(help="Take away what --folders put into this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Hand the clusters on: as folders, as a table, to a viewer, as an ONNX model."""
+    if not any((folders, csv, onnx, to, undo)):
+        raise ValueError(
+            "Say what to export: --folders DIR, --csv FILE, --to VIEWER PATH, --onnx FILE (or --undo DIR)."
+        )
+    if to:
+        from ilk.reporting import export_to
+
+        export_to(run, *to)
+    if not any((folders, csv, onnx, undo)):
+        return
+    from ilk.runs import Run
+
+    if undo:
+        from ilk.export import undo_folders
+
+        print(f"{undo_folders(undo):,} files removed from {undo}")
+    if folders:
+        from ilk.display import Display
+        from ilk.export import MANIFEST, export_folders
+
+        with Display() as display:
+            made = export_folders(
+                Run(run), folders, mode.value, lambda done, total: display.progress(done, total, mode.value)
+            )
+        undo_with = shlex.join(["ilk", "export", str(run), "--undo", str(folders)])
+        print(f"{len(made['made']):,} files in {folders} ({mode.value}); undo with: {undo_with}")
+        if made["left_out"]:
+            first = made["left_out"][0]
+            print(
+                f"{len(made['left_out']):,} images left out (the first: {first['id']}: {first['reason']});"
+                f" see {folders / MANIFEST}"
+            )
+    if csv:
+        from ilk.export import export_csv
+
+        print(f"{export_csv(Run(run), csv):,} rows in {csv}")
+    if onnx:
+        from ilk.frozen import load_model
+        from ilk.onnx_export import export_onnx
+
+        opened = Run(run).open()
+        images = opened.config["images"]
+        worst = export_onnx(load_model(opened), onnx, channels=images["channels"], size=images["size"])
+        print(f"{onnx}: uint8 images (batch, {images['channels']}, height, width) in, probabilities and embeddings out;"
+              f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="cc: a checkpoint of the authors' code.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint, a .tar saved by torch.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
+    image_size: Annotated[int, typer.Option(help="The side in pixels that it was trained at.")] = 224,
+) -> None:
+    """Make a run of a published checkpoint, to predict with."""
+    from ilk.cc_import import import_cc
+
+    if kind != "cc":
+        raise ValueError(f"Only checkpoints of cc can be imported; got '{kind}'. Use: ilk import cc FILE --out RUN")
+    run = import_cc(file, out, image_size=image_size, say=print)
+    print(f"Sort images with it:  {shlex.join(['ilk', 'predict', str(run), 'SOURCE'])}")
