@@ -51,7 +51,7 @@ def _take(folder: Path, wait: bool) -> IO[bytes]:
         except OSError as error:
             raise OSError(f"'{folder}' cannot be written to ({error.strerror}). Choose another folder.") from error
         try:
-            if not try_lock(stream):
+            if not _locked_or_lockless(stream):
                 if not wait:
                     raise InUse(
                         f"Another process is at work in '{folder}'. Wait until it has ended, or choose another --out."
@@ -73,8 +73,15 @@ def _is_still(stream: IO[bytes], file: Path) -> bool:
         return False
 
 
+def _locked_or_lockless(stream: IO[bytes]) -> bool:
+    try:
+        return try_lock(stream)
+    except OSError:  # a network file system without locks
+        return True
+
+
 def try_lock(stream: IO[bytes]) -> bool:
-    """Locks an open file if nobody else does."""
+    """Locks an open file if nobody else does; OSError on a file system that has no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -87,6 +94,4 @@ def try_lock(stream: IO[bytes]) -> bool:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:  # a network file system without locks
-        return True
     return True

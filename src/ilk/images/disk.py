@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ilk.lock import try_lock
+
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
@@ -20,22 +22,6 @@ def locked(file: Path) -> Iterator[None]:
         while not try_lock(stream):
             time.sleep(0.1)
         yield  # closing the file frees the lock
-
-
-def try_lock(stream: IO[bytes]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def default_cache_dir() -> Path:
