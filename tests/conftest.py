@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,3 +152,28 @@ def clusterer() -> Callable[..., Any]:
         return Clusterer(n_clusters, **{**defaults, **asked})
 
     return make
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of models, and nothing but port 9 of this machine to ask."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "ILK_OFFLINE",
+                 "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    return tmp_path / "hub"
+
+
+@pytest.fixture(scope="session")
+def tiny_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a DINOv2 of two small layers; do not change it."""
+    transformers = pytest.importorskip("transformers", reason="the extra ilk[hf] is not installed")
+    folder = tmp_path_factory.mktemp("dino") / "tiny"
+    torch.manual_seed(0)
+    settings = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
+    transformers.Dinov2Model(transformers.Dinov2Config(**settings)).save_pretrained(folder)
+    prepared = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 28}, "do_center_crop": True,
+                "crop_size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.2] * 3}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+    return folder

@@ -31,6 +31,7 @@ from ilk.results import read_table
 from ilk.runs import Run
 from ilk.watch import Watch
 from ilk.workflow import fit, predict
+from tiny_hub import into_cache
 
 
 class Means(nn.Module):
@@ -82,29 +83,7 @@ def scenes(n: int, side: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return images.clip(0, 255).astype(np.uint8), kinds
 
 
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of models, and nothing but port 9 of this machine to ask."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "ILK_OFFLINE",
-                 "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    return tmp_path / "hub"
-
-
-@pytest.fixture(scope="session")
-def tiny_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a DINOv2 of two small layers; do not change it."""
-    transformers = pytest.importorskip("transformers", reason="the extra ilk[hf] is not installed")
-    folder = tmp_path_factory.mktemp("dino") / "tiny"
-    torch.manual_seed(0)
-    settings = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
-    transformers.Dinov2Model(transformers.Dinov2Config(**settings)).save_pretrained(folder)
-    prepared = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 28}, "do_center_crop": True,
-                "crop_size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.2] * 3}  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
-    return folder
+pytestmark = pytest.mark.usefixtures("hub_cache")
 
 
 @pytest.fixture(scope="module")
@@ -426,13 +405,6 @@ def test_training_all_goes_on_after_a_stop(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def into_cache(folder: Path, cache: Path, model_id: str) -> None:
-    place = cache / f"models--{model_id.replace('/', '--')}"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text("abc")
-    shutil.copytree(folder, place / "snapshots" / "abc")
-
-
 def open_request(**changes: Any) -> Request:
     """One that leaves the backbone open."""
     return Request(**{"n_clusters": 2, "epochs": 1, "device": "cpu", "precision": "float32", "feature_views": 1,
@@ -475,6 +447,20 @@ def test_who_says_how_to_train_is_not_given_an_encoder(
 ) -> None:
     into_cache(tiny_dino, hub_cache, "facebook/dinov2-small")
     assert choose_encoder(open_request(**changes), load_images(X), Said()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"preset": "paper"}, "--preset paper"),
+        ({"settings": {"batch_size": 8}}, "--set"),
+        ({"image_size": 16}, "--image-size"),
+    ],
+)
+def test_an_option_that_keeps_the_encoder_away_is_named(changes: dict[str, Any], said: str, X: np.ndarray) -> None:
+    watch = Said()
+    assert choose_encoder(open_request(**changes), load_images(X), watch) is None
+    assert "no pretrained encoder" in watch.text and said in watch.text and "--train heads" in watch.text
 
 
 def test_extra_images_ask_for_a_backbone_that_learns(

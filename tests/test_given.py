@@ -141,3 +141,26 @@ def test_embeddings_alone_are_clustered_and_new_ones_predicted(
 def test_stand_ins_are_as_many_as_the_rows() -> None:
     assert len(stand_ins(5)) == 5
     assert stand_ins(5).name == "embeddings (5 images)"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--backbone", "small"], "--backbone would do nothing. Leave it out"),
+        (["--train", "all", "--views", "photo"], "--train all and --views would do nothing. Leave them out"),
+        (["--init", "runs/a"], "--init"),
+        (["--extra", "more"], "--extra"),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_options_that_embeddings_do_without_are_refused_not_ignored(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "e.npy", blobs()[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["ilk", "fit", "--embeddings", "e.npy", "-k", "3", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -25,6 +25,7 @@ from ilk.pretrained import SHORT_NAMES, Encoder, hub, load_hf
 from ilk.pretrained.encoder import EncoderAbout, count, fingerprint, with_channels
 from ilk.pretrained.hf import licence_of
 from ilk.pretrained.prepare import Preparation, plain_preparation, read_preparation
+from tiny_hub import into_cache
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 SQUARE = {"size": {"height": 32, "width": 32}}
@@ -122,25 +123,7 @@ def copied(stored: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Pat
     return lambda kind: Path(shutil.copytree(stored(kind), tmp_path / f"my {kind}"))
 
 
-@pytest.fixture(autouse=True)
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and nothing but port 9 of this machine to ask."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "ILK_OFFLINE",
-                 "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    return tmp_path / "hub"
-
-
-def into_cache(folder: Path, cache: Path, model_id: str, commit: str = "abc123", *, main: bool = True) -> Path:
-    """Lays a checkpoint into the cache as huggingface_hub does."""
-    place = cache / f"models--{model_id.replace('/', '--')}"
-    shutil.copytree(folder, place / "snapshots" / commit)
-    if main:
-        (place / "refs").mkdir(exist_ok=True)
-        (place / "refs" / "main").write_text(commit)
-    return place / "snapshots" / commit
+pytestmark = pytest.mark.usefixtures("hub_cache")
 
 
 def smooth(n: int = 3, side: int = 61) -> torch.Tensor:
@@ -463,7 +446,7 @@ def test_short_names_are_no_names_of_untrained_backbones() -> None:
 def test_a_cached_model_is_used_without_asking_anybody(hub_cache: Path, stored: Callable[[str], Path]) -> None:
     into_cache(stored("dinov2"), hub_cache, "facebook/dinov2-small")
     about = load_hf("dinov2-small").about
-    assert (about.spec, about.revision) == ("hf:facebook/dinov2-small", "abc123")
+    assert (about.spec, about.revision) == ("hf:facebook/dinov2-small", "abc")
     assert about.title == "DINOv2 small (ViT-S/14)" and about.licence == "Apache-2.0"
     assert load_hf("facebook/dinov2-small", offline=True).about == about
 

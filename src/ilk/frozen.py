@@ -60,15 +60,31 @@ def choose_encoder(request: Request, images: Images | None, watch: Watch) -> Enc
                 " (hf:FOLDER, run:FOLDER, weights:FILE), or leave --train out to train from scratch."
             )
         return found
-    by_itself = request.preset == "default" and request.init is None and not request.settings
-    if images is None or not by_itself or request.image_size is not None or images.shape[0] != 3:
+    if images is None or images.shape[0] != 3:
         return None
     kind, why = choose_views(images[spaced(len(images), 500)])
     if kind != "photo":
         if asked == "auto":
             watch.say(f"no pretrained encoder: these are no photographs ({why})")
         return None
+    if chosen := for_a_backbone(request):
+        watch.say(
+            f"no pretrained encoder: {chosen} speaks of a backbone that is trained here; for an encoder's features name"
+            " one (--backbone dinov2-small) or ask for heads alone (--train heads)"
+        )
+        return None
     return auto_encoder(offline=request.offline, say=watch.say, progress=watch.progress)
+
+
+def for_a_backbone(request: Request) -> str:
+    """The first option of `request` that only makes sense where a backbone is trained, "" if there is none."""
+    given = {
+        "--init": request.init is not None,
+        f"--preset {request.preset}": request.preset != "default",
+        "--image-size": request.image_size is not None,
+        "--set": bool(request.settings),
+    }
+    return next((option for option, there in given.items() if there), "")
 
 
 def as_begun(request: Request) -> Request:
