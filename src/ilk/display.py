@@ -120,6 +120,7 @@ def score_lines(run: Run, *, always: bool = False) -> None:
     if found is not None:
         others = "" if known is None else " other"
         print(f"against the labels of {found['images']:,}{others} images ({found['classes']} kinds):")
+        print_selection(scores.get("selection"))
         print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
         print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
         print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}")
@@ -133,6 +134,14 @@ def score_lines(run: Run, *, always: bool = False) -> None:
         f"  effective clusters {scores['effective_clusters']:.1f} of {scores['n_clusters']}"
         f"   mean confidence {scores['mean_confidence']:.3f}"
     )
+
+
+def print_selection(said: dict[str, Any] | None) -> None:
+    if said is None:
+        return
+    print(f"  epoch {said['epoch']} of {said['epochs']} (select={said['by']})")
+    if said["used_labels"]:
+        print("  LABELS CHOSE THIS EPOCH: the scores say what was possible, not what works without labels")
 
 
 def next_commands(run: Run, source: str) -> None:

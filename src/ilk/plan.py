@@ -117,6 +117,7 @@ def make_plan(
         "preset": request.preset,
         "n_clusters": k,
         "seed": request.seed,
+        "select": request.select,
         "method_config": asdict(preset.config),
         "backbone": backbone_name,
         "front_end": front,

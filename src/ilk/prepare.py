@@ -167,7 +167,7 @@ def representation(request: Request, n: int) -> Request:
     settings = dict(request.settings)
     if request.preset == "default":  # a representation without clusters in it: any number of them would be a prejudice
         settings.setdefault("warm_start", 0.99)
-    return replace(request, n_clusters=max(2, min(MANY, most, n // 5)), train="all", settings=settings)
+    return replace(request, n_clusters=max(2, min(MANY, most, n // 5)), train="all", settings=settings, select="last")
 
 
 def heads_after(request: Request, encoder: Encoder) -> Request:

@@ -15,6 +15,7 @@ from ilk.methods import METHODS, get_method, get_preset, override
 from ilk.methods.base import Preset, at_least
 from ilk.views import ViewRecipe, get_views
 
+SELECTIONS = ("last", "min_loss", "oracle_acc")
 MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
 
 
@@ -33,6 +34,7 @@ class Request:
     pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
     `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
     `embeddings`: features that were computed elsewhere, as `read_given` takes them.
+    `select`: which epoch's model is kept, "last", "min_loss" or "oracle_acc" (labels choose; see `Selection`).
     """
 
     n_clusters: int | str
@@ -56,6 +58,7 @@ class Request:
     neighbours: int = 10
     offline: bool = False
     embeddings: Any = None
+    select: str = "last"
 
     def __post_init__(self) -> None:
         if isinstance(self.n_clusters, str) and self.n_clusters.strip().isdecimal():
@@ -75,16 +78,39 @@ class Request:
             at_least("minutes", self.minutes, 0, strict=True)
         if self.train not in (None, "heads", "all"):
             raise ValueError(f"train must be heads or all; got '{self.train}'.")
+        if self.select not in SELECTIONS:
+            raise ValueError(
+                f"select must be one of {', '.join(SELECTIONS)}; got '{self.select}'. oracle_acc lets labels choose the"
+                " epoch, for comparison with papers that did."
+            )
         for name in ("feature_views", "neighbours"):
             at_least(name, getattr(self, name), 0)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
         if isinstance(self.views, str) and self.views != "auto":
             get_views(self.views)
+        if self.embeddings is not None:
+            self.refuse_beside_embeddings()
         if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
             raise ValueError(
                 "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
                 " (in Python, init=... or a backbone module)."
+            )
+
+    def refuse_beside_embeddings(self) -> None:
+        """Raises ValueError for options that speak of an encoder or a backbone, which embeddings do without."""
+        given = {
+            "--backbone": self.backbone is not None,
+            "--train all": self.train == "all",
+            "--init": self.init is not None,
+            "--views": self.views is not None,
+        }
+        needless = [option for option, there in given.items() if there]
+        if needless:
+            it = "it" if len(needless) == 1 else "them"
+            raise ValueError(
+                "With --embeddings only heads are trained, on features that are there already;"
+                f" {' and '.join(needless)} would do nothing. Leave {it} out, or leave --embeddings out."
             )
 
     @property
@@ -131,6 +157,10 @@ class Request:
     def refuse_needless(self, *, extra: bool) -> None:
         """Raises ValueError if the method has no use for extra images or known labels that it is given."""
         kind = get_method(self.method)
+        if extra and self.embeddings is not None:
+            raise ValueError(
+                "Extra images (--extra) teach a backbone, and --embeddings trains heads only. Leave one out."
+            )
         if extra and not kind.uses_extra:
             raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
         if self.known_labels is not None and not kind.uses_known:

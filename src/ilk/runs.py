@@ -27,6 +27,7 @@ from ilk.schema import FORMAT, check_config, checked
 from ilk.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pillow", "pyarrow", "safetensors")
+SELECTION = "selection.json"  # which epoch's model it is, where it is not the last one's
 LAST = ("scores.json", "report.html")  # written after the assignments, which mark a run as finished
 
 

@@ -20,7 +20,7 @@ LONGEST = 2**40  # epochs, seeds and the like, which cost no memory
 # what the first versions of the format did not write yet, with the value that means what they did
 ADDED_LATER: dict[str, Any] = {
     "front_end": None, "init": None, "freeze_backbone": False, "extra": None, "known_labels": None, "labels": None,
-    "encoder": None, "features": None, "notes": [], "command": [],
+    "encoder": None, "features": None, "notes": [], "command": [], "select": "last",
     "source": {"name": "unknown", "fingerprint": ""},  # images of no known source are never those of a run
 }  # fmt: skip
 
@@ -73,6 +73,7 @@ def check_config(given: dict[str, Any]) -> None:
     config = {**ADDED_LATER, **given}
     whole("n_clusters", config["n_clusters"], 2, MOST_CLUSTERS)
     whole("seed", config["seed"], 0, LONGEST)
+    one_of("select", config["select"], "last", "min_loss", "oracle_acc")
     for name in ("method", "preset", "backbone"):
         text(name, config[name])
     check_images(table("images", config["images"]))

@@ -16,7 +16,7 @@ from ilk.distributed import in_turn, make_fabric, several, shared, together
 from ilk.duplicates import find_duplicates, flag_images, odd_line
 from ilk.evaluate import score_run
 from ilk.features import Features
-from ilk.files import file_hash
+from ilk.files import file_hash, read_json, write_json
 from ilk.frozen import EMBEDDINGS, REPRESENTATION, given_features, load_model, own_encoder
 from ilk.given import STAND_INS, fingerprint
 from ilk.hierarchy import Hierarchy, table
@@ -46,7 +46,8 @@ from ilk.results import (
     write_parquet,
     write_table,
 )
-from ilk.runs import LAST, Run, in_short, versions
+from ilk.runs import LAST, SELECTION, Run, in_short, versions
+from ilk.selection import SELECTED, Selection
 from ilk.sheet import write_sheet
 from ilk.snapshots import Moments
 from ilk.train import train
@@ -119,6 +120,7 @@ def fit(
 def complete(run: Run, report: bool, watch: Watch) -> None:
     """Makes what a run that was killed right after its assignments still lacks."""
     missing = run.lacks(report=report)
+    (run / SELECTED).unlink(missing_ok=True)
     if "scores.json" in missing:
         score_run(run)
     if "report.html" in missing:
@@ -171,15 +173,18 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
 def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     logged: list[int] = []
+    data, by = plan.data(images), plan.config.get("select", "last")
+    selection = Selection(by, run, plan.method, data, images, fabric)
 
     def log(record: dict[str, Any]) -> None:
         if not logged:
             run.cut_log(record["epoch"] - 1)
         run.append_log(record)
         logged.append(record["epoch"])
+        selection.see(record)  # before the epoch's checkpoint: a kill in between repeats the epoch
 
     records = train(
-        plan.method, plan.data(images), plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
+        plan.method, data, plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
         checkpoint=run / "checkpoint.pt", moments=Moments(run / "moments.npz"), log=log,
         on_step=lambda done, total: watch.progress(done, total, "training"),
     )  # fmt: skip
@@ -190,6 +195,7 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
             watch.warn(text)
             warned = True
     if fabric.is_global_zero:
+        selection.restore(plan.train.epochs, watch)
         run.save_model(plan.method)
     return warned
 
@@ -208,6 +214,7 @@ def finish(
     if text and not warned:
         watch.warn(text)
     write_results(run, images, found, plan.method.n_clusters, plan.known, report=report, watch=watch)
+    (run / SELECTED).unlink(missing_ok=True)
 
 
 def label_texts(images: Images) -> list[str | None] | None:
@@ -326,6 +333,8 @@ def predict(
         target.write_config(
             {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
         )
+        if (run / SELECTION).is_file():  # scores of new images are scores of that model
+            write_json(target / SELECTION, read_json(run / SELECTION))
         found = sorted_out(found, calibration)
         write_calibration(target, calibration)
         clusters = write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)

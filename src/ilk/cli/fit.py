@@ -81,6 +81,9 @@ def fit(
     freeze_backbone: Annotated[
         bool, typer.Option("--freeze-backbone", help="Train the heads only; needs --init.")
     ] = False,
+    select: Annotated[
+        str, typer.Option(help="The epoch kept: last, min_loss, or oracle_acc (LABELS choose; to compare with papers).")
+    ] = "last",
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
@@ -105,7 +108,7 @@ def fit(
         backbone=backbone, views=views, seed=seed, device=device, precision=precision, settings=parsed(settings or []),
         init=init, freeze_backbone=freeze_backbone, known_labels=known_labels, train=train,
         feature_views=feature_views, neighbours=neighbours, balance=balance, offline=offline,
-        embeddings=embeddings,
+        embeddings=embeddings, select=select,
     )  # fmt: skip
     run = Run(out or free_name(Path("runs"), Path(source or str(embeddings)).resolve().stem or "images"))
     with Display(quiet=quiet or rank() > 0) as display:

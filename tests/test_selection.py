@@ -1,0 +1,147 @@
+"""Which epoch's model a run keeps: the last one's, that of least loss, or what labels say is best, and it says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import ilk.selection
+from ilk import load_images
+from ilk.distributed import make_fabric
+from ilk.images import Images
+from ilk.metrics import accuracy
+from ilk.request import Request
+from ilk.results import read_table
+from ilk.runs import Run
+from ilk.schema import Wrong, check_config
+from ilk.selection import SELECTED, Selection
+from ilk.watch import Watch
+from ilk.workflow import fit
+
+
+class Weight(nn.Module):
+    """As much of a method as a selection looks at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+
+def epoch(number: int, loss: float, *, clusters: bool = True, terms: str = "ab") -> dict[str, Any]:
+    return {"epoch": number, "loss": loss, "effective_clusters": 2.0 if clusters else None,
+            "terms": dict.fromkeys(terms, loss)}  # fmt: skip
+
+
+def chosen(folder: Path, records: list[dict[str, Any]], by: str = "min_loss") -> tuple[float, Any]:
+    """The weight that is kept, which was the epoch's number in each epoch, and what is written of it."""
+    method, run = Weight(), Run(folder)
+    folder.mkdir(exist_ok=True)
+    images = load_images(np.zeros((4, 8, 8), np.uint8))
+    selection = Selection(by, run, method, images, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
+    for record in records:
+        method.weight.data.fill_(record["epoch"])
+        selection.see(record)
+    selection.restore(len(records), Watch())
+    file = folder / "selection.json"
+    return method.weight.item(), json.loads(file.read_text()) if file.exists() else None
+
+
+def test_the_last_epoch_is_kept_unless_something_else_is_asked(tmp_path: Path) -> None:
+    assert chosen(tmp_path, [epoch(1, 1.0), epoch(2, 5.0)], by="last") == (2.0, None)
+    assert not (tmp_path / SELECTED).exists()
+
+
+def test_the_epoch_of_least_loss_is_kept_and_said(tmp_path: Path) -> None:
+    kept, said = chosen(tmp_path, [epoch(1, 3.0), epoch(2, 1.0), epoch(3, 2.0)])
+    assert kept == 2.0
+    assert said == {"by": "min_loss", "epoch": 2, "epochs": 3, "used_labels": False}
+
+
+def test_epochs_without_clusters_or_of_fewer_terms_do_not_win(tmp_path: Path) -> None:
+    warming = [epoch(1, 0.1, clusters=False, terms="a"), epoch(2, 0.2, terms="a")]
+    kept, _ = chosen(tmp_path, [*warming, epoch(3, 3.0), epoch(4, 2.0), epoch(5, 2.5)])
+    assert kept == 4.0
+
+
+def test_a_selection_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
+    chosen(tmp_path, [epoch(1, 3.0), epoch(2, 1.0)])
+    method, images = Weight(), load_images(np.zeros((4, 8, 8), np.uint8))
+    again = Selection("min_loss", Run(tmp_path), method, images, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
+    method.weight.data.fill_(3)
+    again.see(epoch(3, 1.5))
+    again.restore(3, Watch())
+    assert method.weight.item() == 2.0
+
+
+@pytest.fixture(scope="module")
+def digits() -> Images:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return load_images((found.images[:150] * (255 / 16)).round().astype(np.uint8), labels=found.target[:150])
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Images, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    def train(by: str, **changes: Any) -> Run:
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        settings = {"warm_start": 0.3, "cluster_heads": 2, "batch_size": 50, "learning_rate": 0.01}
+        request = Request(n_clusters=10, epochs=6, settings=settings, select=by, device="cpu", **changes)
+        return fit(request, digits, Run(folder), report=False)
+
+    return train
+
+
+def test_labels_choose_only_where_that_was_asked_and_it_is_marked(trained: Callable[..., Run], digits: Images) -> None:
+    run = trained("oracle_acc")
+    said = json.loads((run / "selection.json").read_text())
+    assert said["used_labels"] is True and said["by"] == "oracle_acc"
+    assert json.loads((run / "scores.json").read_text())["selection"] == said
+    assert run.config["select"] == "oracle_acc"
+    found = read_table(run / "assignments.parquet")["cluster"].to_numpy()
+    last = read_table(trained("last") / "assignments.parquet")["cluster"].to_numpy()
+    assert accuracy(digits.labels, found) >= accuracy(digits.labels, last)
+    assert not (run / SELECTED).exists()
+
+
+def test_the_model_of_a_run_is_that_of_the_chosen_epoch(
+    trained: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+
+    def see(self: Selection, record: dict[str, Any]) -> None:
+        kept[record["epoch"]] = {name: value.clone() for name, value in self.method.state_dict().items()}
+        original(self, record)
+
+    original = Selection.see
+    monkeypatch.setattr(ilk.selection.Selection, "see", see)
+    run = trained("min_loss")
+    losses = {one["epoch"]: one["loss"] for one in run.log() if one["epoch"] > 2}
+    said = json.loads((run / "selection.json").read_text())
+    assert said["epoch"] == min(losses, key=losses.__getitem__)
+    model = load_file(run / "model.safetensors")
+    assert all(torch.equal(model[name], value) for name, value in kept[said["epoch"]].items())
+
+
+def test_what_cannot_choose_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="select must be one of last, min_loss, oracle_acc; got 'best'"):
+        Request(n_clusters=2, select="best")
+    with pytest.raises(ValueError, match="there are none"):
+        fit(
+            Request(n_clusters=2, epochs=1, select="oracle_acc", device="cpu", settings={"batch_size": 8}),
+            np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8), Run(tmp_path / "run"),
+        )  # fmt: skip
+
+
+def test_a_strangers_run_cannot_select_by_something_else() -> None:
+    config = {"select": "exec", "n_clusters": 2, "seed": 0}
+    with pytest.raises(Wrong, match="select"):
+        check_config(config)
