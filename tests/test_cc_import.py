@@ -277,3 +277,9 @@ def test_a_folder_that_holds_something_is_left_alone(checkpoint: Path, tmp_path:
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
     with pytest.raises(ValueError, match="image_size must be from 1 to 4096"):
         import_cc(checkpoint, tmp_path / "other", image_size=0)
+
+
+def test_a_file_of_another_kind_is_said_to_be_none_of_torch(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    with pytest.raises(ValueError, match="photo.jpg' cannot be read: it is no file that torch has saved"):
+        import_cc(tmp_path / "photo.jpg", tmp_path / "run")

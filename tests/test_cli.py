@@ -300,6 +300,8 @@ def test_a_few_known_labels_name_the_clusters_and_are_scored_apart(call: Command
         (["fit", "photos", "-k", "2", "--preset", "fast"], "no preset 'fast'. Known: default, paper"),
         (["fit", "photos", "-k", "2", "--views", "phot"], "Unknown views 'phot'. Did you mean 'photo'?"),
         (["fit", "photos", "-k", "2", "--backbone", "smal"], "Unknown backbone 'smal'. Did you mean 'small'?"),
+        (["fit", "gone", "-k", "2", "--backbone", "dinov2-smal"], "Did you mean 'dinov2-small'?"),
+        (["fit", "gone", "-k", "2", "--backbone", "facebook/dinov2-base"], "write hf:facebook/dinov2-base"),
         (["fit", "photos", "-k", "2", "--device", "gpu"], "Unknown device 'gpu'"),
         (["fit", "photos", "-k", "2", "--precision", "half"], "Unknown precision 'half'"),
         (["fit", "photos", "-k", "2", "--seed", "-1"], "seed must be a whole number from 0"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -59,6 +61,12 @@ def import_cc(
     return run
 
 
+def saved_by_torch(file: Path) -> bool:
+    """Whether the file is of one of torch's formats: a zip, a pickle, or the tar of its first versions."""
+    with open(file, "rb") as stream:
+        return stream.read(1) == b"\x80" or zipfile.is_zipfile(file) or tarfile.is_tarfile(file)
+
+
 def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
     """The network's tensors, by the authors' names, and the epoch if it is noted."""
     if not file.is_file():
@@ -67,7 +75,9 @@ def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
         saved = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several kinds, for damage and for what could run code
         why = in_short(error)
-        if "weights_only" in why or "Unsupported" in why or "GLOBAL" in why:
+        if not saved_by_torch(file):
+            why = "it is no file that torch has saved"
+        elif "weights_only" in why or "Unsupported" in why or "GLOBAL" in why:
             why = "it holds more than tensors and numbers, which could run code; such files are refused"
         raise ValueError(f"'{file}' cannot be read: {why}. {EXPECTED}.") from None
     net = saved.get("net") if isinstance(saved, dict) else None

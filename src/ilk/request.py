@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
+from ilk.backbones import backbone_names
 from ilk.distributed import choose_device, choose_precision
 from ilk.initial import find_initial
 from ilk.methods import METHODS, get_method, get_preset, override
 from ilk.methods.base import Preset, at_least
+from ilk.pretrained import SHORT_NAMES
 from ilk.views import ViewRecipe, get_views
 
 SELECTIONS = ("last", "min_loss", "oracle_acc")
@@ -89,6 +92,8 @@ class Request:
             raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
         if isinstance(self.views, str) and self.views != "auto":
             get_views(self.views)
+        if isinstance(self.backbone, str):
+            check_backbone(self.backbone)
         if self.embeddings is not None:
             self.refuse_beside_embeddings()
         if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
@@ -165,6 +170,20 @@ class Request:
             raise ValueError(needless(self.method, "extra images (--extra)", "uses_extra"))
         if self.known_labels is not None and not kind.uses_known:
             raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
+
+
+def check_backbone(name: str) -> None:
+    """Raises ValueError, before any image is read, for a name that means neither a network nor an encoder."""
+    known = (*backbone_names(), *SHORT_NAMES)
+    if name in ("auto", *known) or ":" in name:  # hf:..., run:..., weights:..., which their readers look at
+        return
+    near = get_close_matches(name, known, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = f" For a model of the Hugging Face hub write hf:{name}." if "/" in name else hint
+    raise ValueError(
+        f"Unknown backbone '{name}'.{hint} Pretrained: {', '.join(SHORT_NAMES)}, hf:ID, run:FOLDER, weights:FILE. From"
+        f" scratch: {', '.join(backbone_names())}."
+    )
 
 
 def wrong_number(given: object) -> str:
