@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import fowlkes_mallows_score, normalized_mutual_info_score
 
 from ilk.metrics import (
     accuracy,
@@ -14,9 +14,12 @@ from ilk.metrics import (
     best_matching,
     contingency,
     effective_clusters,
+    fowlkes_mallows,
     nmi,
     purity,
+    recalls,
     score,
+    scores_of_tables,
 )
 from reference import metrics as slow
 
@@ -90,6 +93,18 @@ def test_purity_by_hand() -> None:
     assert purity([0, 0, 1, 1], [0, 1, 2, 3]) == 1
 
 
+def test_fowlkes_mallows_by_hand() -> None:
+    """Four pairs share a label, two of them a cluster; four share a cluster: 2 / sqrt(4 * 4)."""
+    assert fowlkes_mallows([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]) == pytest.approx(0.5, abs=1e-12)
+    assert fowlkes_mallows([0, 0, 1, 1], [0, 1, 0, 1]) == 0
+
+
+def test_recalls_by_hand() -> None:
+    """Label 0 is matched to cluster 0, label 1 to cluster 1; for label 3 no cluster is left, label 2 has no image."""
+    table = np.array([[3, 1], [1, 3], [0, 0], [1, 0]])
+    np.testing.assert_allclose(recalls(table), [0.75, 0.75, np.nan, 0])
+
+
 @pytest.mark.parametrize(
     ("clusters", "expected"),
     [([0, 1, 2, 3], 4), ([7, 7, 7], 1), ([0, 2, 4, 6], 4), ([0, 0, 0, 1], 4 / 3**0.75)],
@@ -139,6 +154,38 @@ def test_both_averages_equal_scikit_learn_and_differ_from_each_other() -> None:
     assert nmi(labels, clusters) == nmi(labels, clusters, "arithmetic")
 
 
+def test_fowlkes_mallows_equals_a_walk_over_all_pairs() -> None:
+    for labels, clusters in MANY:
+        n, both, in_label, in_cluster = len(labels), 0, 0, 0
+        for i in range(n):
+            for j in range(i):
+                label, cluster = labels[i] == labels[j], clusters[i] == clusters[j]
+                both, in_label, in_cluster = both + (label and cluster), in_label + label, in_cluster + cluster
+        expected = both / math.sqrt(in_label * in_cluster) if both else 0.0
+        assert fowlkes_mallows(labels, clusters) == pytest.approx(expected, abs=1e-12)
+        assert fowlkes_mallows(labels, clusters) == pytest.approx(fowlkes_mallows_score(labels, clusters), abs=1e-12)
+
+
+def test_scores_of_many_tables_are_those_of_each_clustering() -> None:
+    tables = np.zeros((len(MANY), 5, 5), dtype=np.int64)
+    for table, pair in zip(tables, MANY, strict=True):
+        small = contingency(*pair)
+        table[: small.shape[0], : small.shape[1]] = small
+    found = scores_of_tables(tables)
+    for number, pair in enumerate(MANY):
+        expected = score(*pair)
+        assert set(found) == set(expected) - {"images"}
+        for name, values in found.items():
+            assert values[number] == pytest.approx(expected[name], abs=1e-9), (name, pair)
+
+
+@pytest.mark.parametrize("pair", [([0, 0, 0], [0, 0, 0]), ([0, 1, 2], [0, 1, 2]), ([0, 0], [0, 1]), ([0], [0])])
+def test_scores_of_a_table_agree_where_formulas_divide_by_zero(pair: Codes) -> None:
+    expected = score(*pair)
+    for name, values in scores_of_tables(contingency(*pair)[None]).items():
+        assert values[0] == pytest.approx(expected[name], abs=1e-12), name
+
+
 # identities
 
 
@@ -179,6 +226,7 @@ def test_score_says_how_many_images_it_rests_on() -> None:
     found = score([0, 0, 1], [0, 0, 1])
     assert found == {
         "images": 3, "accuracy": 1.0, "nmi_arithmetic": 1.0, "nmi_geometric": 1.0, "ari": 1.0, "purity": 1.0,
+        "fowlkes_mallows": 1.0,
     }  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from ilk import neighbours
-from ilk.neighbours import near_rows
+from ilk.neighbours import near_rows, nearest_rows
 
 
 def clustered(n: int, d: int = 16, kinds: int = 20, seed: int = 0) -> np.ndarray:
@@ -88,3 +91,130 @@ def test_progress_ends_with_all_rows(exact: int, monkeypatch: pytest.MonkeyPatch
     said: list[tuple[int, int]] = []
     near_rows(clustered(250), 2, progress=lambda done, total: said.append((done, total)))
     assert len(said) > 1 and said[-1] == (250, 250) and said == sorted(said)
+
+
+# nearest rows of a reference
+
+
+def by_loops(query: np.ndarray, reference: np.ndarray, m: int, own: np.ndarray | None = None) -> np.ndarray:
+    """The same by comparing each with each, one at a time, in float64."""
+    found = []
+    for i, q in enumerate(query.astype(np.float64)):
+        ranked = []
+        for j, r in enumerate(reference.astype(np.float64)):
+            if own is None or own[i] != j:
+                ranked.append((-float(q @ r) / (np.linalg.norm(q) * np.linalg.norm(r)), j))
+        found.append([j for _, j in sorted(ranked)[:m]])
+    return np.array(found)
+
+
+def cosines_at(query: np.ndarray, reference: np.ndarray, index: np.ndarray) -> np.ndarray:
+    unit = [
+        x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in (query, reference)
+    ]
+    found: np.ndarray = np.einsum("qd,qmd->qm", unit[0], unit[1][index])
+    return found
+
+
+@pytest.mark.parametrize(("floats", "cells"), [(1 << 22, 1 << 22), (16 * 30, 200), (1, 1)])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_nearest_rows_are_those_of_loops(kind: type, floats: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "FLOATS", floats)
+    monkeypatch.setattr(neighbours, "CELLS", cells)
+    query, reference = clustered(23, seed=1).astype(kind), clustered(200).astype(kind)
+    index, cosine = nearest_rows(query, reference, 9)
+    assert index.shape == cosine.shape == (23, 9) and index.dtype == np.int64
+    np.testing.assert_array_equal(index, by_loops(query, reference, 9))
+    np.testing.assert_allclose(cosine, cosines_at(query, reference, index), atol=2e-6)
+
+
+def test_a_query_that_is_a_row_of_the_reference_is_left_out() -> None:
+    z = clustered(80)
+    own = np.arange(80)
+    own[::3] = -1
+    index, _ = nearest_rows(z, z, 5, own=own)
+    np.testing.assert_array_equal(index, by_loops(z, z, 5, own))
+    assert (index[::3, 0] == np.arange(0, 80, 3)).all()
+    assert (index[own >= 0] != own[own >= 0, None]).all()
+
+
+def test_equal_rows_come_in_their_order() -> None:
+    reference = np.tile(np.eye(4, dtype=np.float16), (5, 1))
+    index, cosine = nearest_rows(np.eye(4), reference, 5)
+    assert index.tolist() == [[row + 4 * i for i in range(5)] for row in range(4)]
+    assert (cosine == 1).all()
+
+
+def test_a_row_of_zeros_is_at_a_right_angle_to_all() -> None:
+    index, cosine = nearest_rows(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0], [0.0, 0.0], [2.0, 0.0]]), 3)
+    assert index.tolist() == [[2, 1, 0]] and cosine.tolist() == [[1, 0, -1]]
+
+
+def test_a_memory_map_is_never_held_whole_as_floats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 rows of 32 are read in blocks of 4,096 numbers and compared 8,192 cells at a time."""
+    monkeypatch.setattr(neighbours, "FLOATS", 4096)
+    monkeypatch.setattr(neighbours, "CELLS", 8192)
+    reference = np.lib.format.open_memmap(tmp_path / "z.npy", "w+", np.float16, (20_000, 32))
+    reference[:] = np.random.default_rng(0).normal(size=reference.shape)
+    query = np.random.default_rng(1).normal(size=(300, 32)).astype(np.float16)
+    floats, cells = [], []
+    unit, search = neighbours.unit_floats, neighbours.torch_search
+
+    def watched_unit(rows: np.ndarray, what: str) -> torch.Tensor:
+        floats.append(rows.size)
+        return unit(rows, what)
+
+    def watched_search(q: torch.Tensor, block: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor]:
+        cells.append(len(q) * len(block))
+        return search(q, block, m)
+
+    monkeypatch.setattr(neighbours, "unit_floats", watched_unit)
+    monkeypatch.setattr(neighbours, "torch_search", watched_search)
+    index, _ = nearest_rows(query, np.load(tmp_path / "z.npy", mmap_mode="r"), 4)
+    assert max(floats) <= 4096 and max(cells) <= 8192
+    unit_q, unit_r = unit(query, "query"), unit(np.asarray(reference), "reference")
+    np.testing.assert_array_equal(index, (unit_q @ unit_r.T).topk(4, dim=1).indices.numpy())
+
+
+def test_progress_of_nearest_rows_counts_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "FLOATS", 16 * 40)
+    said: list[tuple[int, int]] = []
+    nearest_rows(clustered(3), clustered(100), 2, progress=lambda done, total: said.append((done, total)))
+    assert said == [(40, 100), (80, 100), (100, 100)]
+
+
+@pytest.mark.parametrize(
+    ("query", "reference", "m", "own", "message"),
+    [
+        (np.ones((2, 3)), np.ones((4, 5)), 1, None, r"rows of the same width; got the shapes \(2, 3\) and \(4, 5\)"),
+        (np.ones(3), np.ones((4, 3)), 1, None, "rows of the same width"),
+        (np.ones((2, 3)), np.ones((4, 3)), 5, None, "There are 4 rows to find; 5 nearest ones"),
+        (np.ones((2, 3)), np.ones((4, 3)), 4, np.array([0, 1]), "There are 3 rows to find; 4 nearest ones"),
+        (np.ones((2, 3)), np.ones((4, 3)), 0, None, "0 nearest ones"),
+        (np.ones((2, 3)), np.ones((4, 3)), 1, np.array([0]), r"one row for each of the 2 queries"),
+        (np.ones((2, 3)), np.full((4, 3), np.nan), 1, None, "The reference holds numbers that are not finite"),
+        (np.full((2, 3), np.inf), np.ones((4, 3)), 1, None, "The query holds numbers that are not finite"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_refused(
+    query: np.ndarray, reference: np.ndarray, m: int, own: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        nearest_rows(query, reference, m, own=own)
+
+
+def test_faiss_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    monkeypatch.setattr(neighbours, "FLOATS", 16 * 70)
+    monkeypatch.setattr(neighbours, "FAISS_FROM", 0)
+    called: list[int] = []
+    search = neighbours.faiss_search
+    monkeypatch.setattr(neighbours, "faiss_search", lambda q, b, m: called.append(len(b)) or search(q, b, m))
+    query, reference = clustered(23, seed=1).astype(np.float16), clustered(200).astype(np.float16)
+    own = np.arange(23)
+    index, cosine = nearest_rows(query, reference, 9, own=own)
+    assert called == [70, 70, 60]
+    monkeypatch.setattr(neighbours, "has_faiss", lambda: False)
+    plain, expected = nearest_rows(query, reference, 9, own=own)
+    np.testing.assert_array_equal(index, plain)
+    np.testing.assert_allclose(cosine, expected, atol=1e-6)

@@ -123,7 +123,8 @@ def score_lines(run: Run, *, always: bool = False) -> None:
         print_selection(scores.get("selection"))
         print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
         print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
-        print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}")
+        fowlkes = f"   Fowlkes-Mallows {found['fowlkes_mallows']:.3f}" if "fowlkes_mallows" in found else ""
+        print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}{fowlkes}")
         if "calibration_error" in found:
             print(f"  confidence and accuracy are {found['calibration_error']:.3f} apart (expected calibration error)")
     elif known is not None:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
 
 
 def contingency(labels: ArrayLike, clusters: ArrayLike) -> Integers:
@@ -53,6 +54,14 @@ def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
     return float(adjusted_rand_score(labels, clusters))
 
 
+def fowlkes_mallows(labels: ArrayLike, clusters: ArrayLike) -> float:
+    """The geometric mean of pair precision and pair recall, in [0, 1]; 0 where no pair is together in both.
+
+    Source: Fowlkes and Mallows 1983. It is the column F of CC's tables.
+    """
+    return float(fowlkes_mallows_score(labels, clusters))
+
+
 def purity(labels: ArrayLike, clusters: ArrayLike) -> float:
     """The part of images that carry the commonest label of their cluster; grows with the number of clusters."""
     table = contingency(labels, clusters)
@@ -75,7 +84,65 @@ def score(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float | int]:
         "nmi_geometric": nmi(labels, clusters, "geometric"),
         "ari": ari(labels, clusters),
         "purity": purity(labels, clusters),
+        "fowlkes_mallows": fowlkes_mallows(labels, clusters),
     }
+
+
+def recalls(table: Integers) -> Doubles:
+    """The part of each label that is in the cluster matched to it, (C,).
+
+    0 where none is matched, nan for a label without images. `table`: images of each label (rows) in each
+    cluster, as `contingency` gives it.
+    """
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    right = np.zeros(len(table))
+    right[rows] = table[rows, columns]
+    total = table.sum(1)
+    found: Doubles = np.where(total > 0, right / np.maximum(total, 1), np.nan)
+    return found
+
+
+def scores_of_tables(tables: Integers) -> dict[str, Doubles]:
+    """The scores of `score` from `tables` of images by label and cluster, (B, C, k) -> {name: (B,)}.
+
+    The very same numbers, for many tables at once; every table must hold an image. Only the matching is
+    done table by table.
+    """
+    t = np.asarray(tables, dtype=np.float64)
+    n, by_label, by_cluster = t.sum((1, 2)), t.sum(2), t.sum(1)
+    matched = [one[linear_sum_assignment(one, maximize=True)].sum() for one in t]
+    h_label, h_cluster = entropies(by_label), entropies(by_cluster)
+    shared = np.maximum(h_label + h_cluster - entropies(t.reshape(len(t), -1)), 0)
+    both = pairs(t.reshape(len(t), -1))
+    in_label, in_cluster, in_all = pairs(by_label), pairs(by_cluster), n * (n - 1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, chance = (in_label + in_cluster) / 2, in_label * in_cluster / np.maximum(in_all, 1)
+        adjusted = (both - chance) / (mean - chance)
+        fowlkes = both / np.sqrt(in_label * in_cluster)
+        normal = {"arithmetic": (h_label + h_cluster) / 2, "geometric": np.sqrt(h_label * h_cluster)}
+        alone = np.maximum(h_label, h_cluster) < 1e-12  # one label in one cluster: equal partitions
+        nmis = {name: np.where(alone, 1.0, np.where(shared < 1e-12, 0.0, shared / h)) for name, h in normal.items()}
+    return {
+        "accuracy": np.array(matched) / n,
+        "nmi_arithmetic": nmis["arithmetic"],
+        "nmi_geometric": nmis["geometric"],
+        "ari": np.where(np.isclose(mean, chance, rtol=1e-12, atol=0), 1.0, adjusted),
+        "purity": t.max(1).sum(1) / n,
+        "fowlkes_mallows": np.where(both > 0, fowlkes, 0.0),
+    }
+
+
+def entropies(counts: Doubles) -> Doubles:
+    """The entropy of each row of counts, in nats, (B,)."""
+    share = counts / counts.sum(1, keepdims=True)
+    found: Doubles = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
+    return found
+
+
+def pairs(counts: Doubles) -> Doubles:
+    """How many pairs are together in a cell, over each row of counts, (B,)."""
+    found: Doubles = (counts * (counts - 1) / 2).sum(1)
+    return found
 
 
 class Bin(NamedTuple):

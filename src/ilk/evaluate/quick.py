@@ -1,4 +1,4 @@
-"""Scores of a finished run, against labels where there are some. Scoring never changes a run's model."""
+"""The quick scores of a finished run, against labels where there are some."""
 
 from __future__ import annotations
 
@@ -85,22 +85,3 @@ def find_labels(table: Any, labels: str | os.PathLike[str] | None) -> Sequence[s
         hint = f"Did you mean {near[0]}?" if near else "Give folders, or a CSV or Parquet file with columns id, label."
         raise FileNotFoundError(f"There is no file of labels '{labels}'. {hint}")
     return labels_from_file(file, ids, paths)
-
-
-def long_tailed(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
-    """Rows of a subset in which the largest class has `ratio` times the images of the smallest, in order.
-
-    `labels`: (n,) codes, -1 for none (left out). Class i of C, in an order drawn from `seed`, keeps
-    m * ratio^(-i / (C - 1)) images, m being the size of the smallest class as given; which ones is drawn too.
-    Source: Cui et al. 2019, section 5.1. Raises ValueError for a ratio below 1 or fewer than two classes.
-    """
-    classes = np.unique(labels[labels >= 0])
-    if not ratio >= 1 or len(classes) < 2:
-        raise ValueError(f"A long tail needs a ratio of at least 1 and two classes; got {ratio} and {len(classes)}.")
-    draw = np.random.default_rng(seed)
-    most = min(int((labels == code).sum()) for code in classes)
-    kept = [
-        draw.choice(np.flatnonzero(labels == code), max(1, round(most * ratio ** (-i / (len(classes) - 1)))), False)
-        for i, code in enumerate(draw.permutation(classes))
-    ]
-    return np.sort(np.concatenate(kept))

@@ -1,0 +1,80 @@
+"""`ilk evaluate`: the protocols of the papers on a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilk.cli.app import app
+from ilk.options import CacheDir, Device, Quiet, RunFolder
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="folders, none, or a CSV or Parquet FILE (id, label).", show_default="those the run was made with"
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="labels, knn, probe, retrieval, opinions, label-free; several with commas, or repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="PREDICTION", help="Held-out images, sorted by ilk predict.", show_default=False),
+    ] = None,
+    test_labels: Annotated[str | None, typer.Option(help="Labels of --test.", show_default="as --labels")] = None,
+    split: Annotated[
+        str, typer.Option(help="Without --test: random, folders (train/, test/), or a CSV or Parquet FILE.")
+    ] = "random",
+    split_column: Annotated[str, typer.Option(help="The column of that FILE that says train or test.")] = "split",
+    held_out: Annotated[float, typer.Option(help="The part that a random split holds out.")] = 0.2,
+    features: Annotated[str, typer.Option(help="embeddings, or backbone (opens the images again).")] = "embeddings",
+    optimizer: Annotated[str, typer.Option(help="Of the linear probe: lars or sgd.")] = "lars",
+    images: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Where the run's images are.", show_default="where they were"),
+    ] = None,
+    test_images: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Those of --test.", show_default="where they were")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Another run of the same images; may be repeated.", show_default=False),
+    ] = None,
+    queries: Annotated[int, typer.Option(help="Retrieval: a random sample of so many queries, at most.")] = 2000,
+    views_of: Annotated[int, typer.Option(help="Images whose views are assigned again, at most.")] = 500,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run by the papers' protocols, and without labels."""
+    from ilk.display import Display
+    from ilk.evaluate import Asked, evaluate_run, evaluation_lines
+    from ilk.evaluate.run import FILE
+    from ilk.frozen import load_model
+    from ilk.runs import Run
+
+    chosen = tuple(name.strip() for text in only or [] for name in text.split(",") if name.strip())
+    asked = Asked(
+        only=chosen, labels=labels, test=test, test_labels=test_labels, split=split, split_column=split_column,
+        held_out=held_out, features=features, optimizer=optimizer, images=images, test_images=test_images,
+        against=tuple(against or []), queries=queries, views_of=views_of, resamples=resamples, seed=seed,
+        device=device, cache_dir=cache_dir,
+    )  # fmt: skip
+    opened = Run(run).open()
+    with opened.working(), Display(quiet=quiet) as display:
+        found = evaluate_run(opened, asked, model=load_model, watch=display)
+    for line in evaluation_lines(found):
+        print(line)
+    print(f"Written to {run / FILE}")

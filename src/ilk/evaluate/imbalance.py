@@ -1,0 +1,38 @@
+"""Collections whose kinds are of different sizes, made from ones whose kinds are alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilk.images import Images
+
+
+def long_tailed(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
+    """Rows of a subset in which the largest class has `ratio` times the images of the smallest, in order.
+
+    `labels`: (n,) codes, -1 for none (left out). Class i of C, in an order drawn from `seed`, keeps
+    m * ratio^(-i / (C - 1)) images, m being the size of the smallest class as given; which ones is drawn too.
+    Source: Cui et al. 2019, section 5.1. Raises ValueError for a ratio below 1 or fewer than two classes.
+    """
+    classes = np.unique(labels[labels >= 0])
+    if not ratio >= 1 or len(classes) < 2:
+        raise ValueError(f"A long tail needs a ratio of at least 1 and two classes; got {ratio} and {len(classes)}.")
+    draw = np.random.default_rng(seed)
+    most = min(int((labels == code).sum()) for code in classes)
+    kept = [
+        draw.choice(np.flatnonzero(labels == code), max(1, round(most * ratio ** (-i / (len(classes) - 1)))), False)
+        for i, code in enumerate(draw.permutation(classes))
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def long_tailed_images(images: Images, ratio: float, seed: int) -> Images:
+    """The images of such a subset, sharing the pixels of `images`, which must have labels.
+
+    Raises ValueError where there are none.
+    """
+    if images.labels is None:
+        raise ValueError(
+            f"A long tail is cut by labels, and {images.name} has none. Give them: load_images(labels=...)."
+        )
+    return images.subset(long_tailed(images.labels, ratio, seed))
