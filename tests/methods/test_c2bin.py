@@ -203,6 +203,30 @@ def test_clusters_teach_the_encoder_and_not_the_projector(make: Callable[..., C2
     assert trained == {"backbone", "scale_heads", "cluster_heads"}
 
 
+def test_wanted_clusters_that_do_not_teach_are_read_from_features_that_others_shape(
+    make: Callable[..., C2BIN], views: Batch
+) -> None:
+    method = make(target_teaches=False, scales="")
+    terms, whole = method(*views), make(scales="")(*views)
+    assert all(torch.equal(terms[name], whole[name]) for name in whole) and set(terms) == set(whole)
+    (terms["cluster"] + terms["entropy"]).backward()
+    trained = {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
+    assert trained == {"cluster_heads"}
+
+
+def test_the_other_scales_teach_where_the_wanted_clusters_do_not(make: Callable[..., C2BIN], views: Batch) -> None:
+    method = make(target_teaches=False)
+    method(*views)["cluster"].backward()
+    assert all(p.grad is not None for p in method.backbone.parameters())
+    alone = make(scales="")
+    rest = make(target_teaches=True)
+    rest(*views)["cluster"].backward()
+    alone(*views)["cluster"].backward()
+    name, mine = next(iter(method.backbone.named_parameters()))
+    whole, own = dict(rest.backbone.named_parameters())[name], dict(alone.backbone.named_parameters())[name]
+    assert torch.allclose(mine.grad, whole.grad - own.grad, atol=1e-5) and own.grad.abs().sum() > 0
+
+
 def test_a_reset_follower_is_a_copy_running_statistics_included(make: Callable[..., C2BIN], views: Batch) -> None:
     method = make()
     method(*views)

@@ -184,6 +184,18 @@ def test_the_running_loss_of_a_head_is_its_contrast_and_its_entropy(make: Callab
     assert torch.allclose(method.observed, parts.log_a[int(np.argmin(expected))].exp(), atol=1e-5)
 
 
+def test_the_running_loss_has_the_ablations_in_it(make: Callable[..., CRLC], views: Batch) -> None:
+    """Where they take the place of the contrast, the best head is the one that is best at them."""
+    method = make(cluster_weight=0.0, entropy_weight=0.0, consistency_weight=2.0, column_weight=3.0)
+    parts = Parts(method, *views[:2])
+    method(*views)
+    expected = [
+        2 * -(a.exp() * b.exp()).sum(1).log().mean().item() + 3 * cluster_contrast(a.exp(), b.exp(), 1.0).item()
+        for a, b in zip(parts.log_a, parts.log_b, strict=True)
+    ]
+    assert method.cluster_heads.loss.tolist() == pytest.approx(expected, abs=1e-4)
+
+
 def test_logits_beyond_the_bound_are_pulled_back_and_others_are_left_alone(
     make: Callable[..., CRLC], views: Batch
 ) -> None:

@@ -379,7 +379,34 @@ def test_a_joint_task_that_is_switched_off_leaves_the_others_as_they_were(
         assert torch.equal(part[name], whole[name])
 
 
+def test_target_clusters_that_do_not_teach_are_read_from_features_that_others_shape(
+    make: Callable[..., SCL], views: Batch
+) -> None:
+    """Its classifier learns, from a detached encoder even where discrimination may teach; the rest is unchanged."""
+    method = make(target_teaches=False, cd_to_features=True)
+    whole, part = make(cd_to_features=True)(*views), method(*views)
+    assert set(whole) - set(part) == {"target_contrast"}
+    assert all(torch.equal(part[name], whole[name]) for name in part)
+    part["target_clusters"].backward()
+    assert all(p.grad is None for p in method.encoder().parameters())
+    assert all(p.grad.abs().sum() > 0 for p in method.target.classifier.parameters())
+
+
+def test_a_single_under_cluster_cannot_be_the_only_teacher(make: Callable[..., SCL]) -> None:
+    with pytest.raises(ValueError, match="half of 3 clusters is less than two"):
+        make(k=3, target_teaches=False, instance_task=False)
+
+
 # the start that waits
+
+
+def test_an_instance_task_that_is_not_joint_is_trained_until_the_start_alone(
+    make: Callable[..., SCL], views: Batch, encode: Encode
+) -> None:
+    method = make(k=3, n=60, warm_start=0.5, instance_task=False, under_clustering=False)
+    assert set(method(*views)) == {"instance"}
+    method.start_epoch(5, 10, encode, 0)
+    assert set(method(*views)) == {"target_contrast", "target_clusters"}
 
 
 def test_before_the_start_only_the_instance_task_is_trained(make: Callable[..., SCL], views: Batch) -> None:
@@ -493,7 +520,10 @@ def test_every_part_has_at_least_four_images(make: Callable[..., SCL], n: int) -
         ({"twin_momentum": 1.0}, "twin_momentum .*got 1.0"),
         ({"min_cluster": -1}, "min_cluster must be at least 0; got -1"),
         ({"queue": 0}, "queue must be at least 1"),
-        ({"warm_start": 0.5, "instance_task": False}, "warm_start trains the instance task first"),
+        (
+            {"target_teaches": False, "under_clustering": False, "instance_task": False},
+            "Nothing would teach the encoder; set target_teaches",
+        ),
     ],
 )
 def test_a_bad_setting_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -118,6 +118,23 @@ def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
         get_views(wrong)
 
 
+@pytest.mark.parametrize("second", ["none", "dcdc", "cc"])
+def test_two_names_with_a_plus_are_the_first_view_of_one_and_the_second_of_the_other(second: str) -> None:
+    assert get_views(f"photo+{second}") == (get_views("photo")[0], get_views(second)[1])
+
+
+def test_the_plain_image_of_a_pair_is_untouched_and_the_other_is_not() -> None:
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    a, b = Views(*get_views("photo+none"), size=16)(images, torch.Generator().manual_seed(0))
+    assert torch.equal(b, images / 255) and not torch.equal(a, b)
+
+
+@pytest.mark.parametrize("wrong", ["photo+nothing", "photo+none+photo", "+photo", "photo+", "photo + none"])
+def test_a_pair_of_unknown_names_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="Unknown views .* or two of them, such as photo\\+none"):
+        get_views(wrong)
+
+
 def test_the_names_are_the_domains_and_auto() -> None:
     assert view_names() == ["auto", *DOMAINS]
 

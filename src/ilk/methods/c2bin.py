@@ -30,6 +30,8 @@ class C2BINConfig:
     Readings of a text that leaves them open: `symmetric` alignment and contrast, averaged over both
     directions; columns compared by cosine (`normalize`; raw otherwise, which favours large clusters);
     `include_positive` puts the positive into the denominator, which the formula as printed leaves out.
+    For ablations: `target_teaches=False` leaves the encoder to alignment and `scales` alone: the predictor of the
+    wanted size is then read from the features and does not shape them.
     Ours, off in the paper: `cluster_heads` predictors of the wanted size, lowest loss used, waiting for
     the part `warm_start` of the training and then started from the features (`start.py`); `balance` of their
     sizes, see `SubHeads` (further predictors stay uniform).
@@ -47,6 +49,7 @@ class C2BINConfig:
     symmetric: bool = True
     normalize: bool = True
     include_positive: bool = False
+    target_teaches: bool = True
     cluster_heads: int = 1
     warm_start: float = 0.0
     balance: str = "uniform"
@@ -103,7 +106,8 @@ class C2BIN(Method):
         scales = [self.cluster_terms(head(h_a), head(h_b)) for head in self.scale_heads]
         self.observed = None
         if self.cluster_heads.active:
-            logits = self.cluster_heads.logits(h_a), self.cluster_heads.logits(h_b)  # (heads, n, k)
+            own = (h_a, h_b) if config.target_teaches else (h_a.detach(), h_b.detach())
+            logits = self.cluster_heads.logits(own[0]), self.cluster_heads.logits(own[1])  # (heads, n, k)
             logs = [view.float().log_softmax(2) for view in logits]
             uneven = torch.stack([self.cluster_heads.imbalance(view) for view in logs]).mean(0)  # (heads,)
             heads = torch.stack([self.cluster_terms(*one) for one in zip(*logits, uneven, strict=True)])  # (heads, 2)

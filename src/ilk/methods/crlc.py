@@ -113,17 +113,18 @@ class CRLC(Method):
         index = gather(index)
         cluster = config.cluster_weight * self.probability_term(log_a, log_b, index)  # (heads,)
         entropy = config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2
-        heads.follow((cluster + entropy).detach())
+        choosing = {"cluster": cluster, "entropy": entropy}  # what the best head is best at
+        if config.consistency_weight:
+            choosing["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean(1)
+        if config.column_weight:
+            columns = over_heads(lambda a, b: cluster_contrast(a.exp(), b.exp(), 1.0), log_a, log_b)
+            choosing["column"] = config.column_weight * columns
+        heads.follow(torch.stack(list(choosing.values())).sum(0).detach())
         self.observed = heads.observe(log_a)
-        terms |= {"cluster": cluster.mean(), "entropy": entropy.mean()}
+        terms |= {name: term.mean() for name, term in choosing.items()}
         if config.clamp_weight:
             pull = over_heads(lambda a, b: logit_clamp(torch.cat([a, b]), config.clamp_bound), logits_a, logits_b)
             terms["clamp"] = config.clamp_weight * pull.mean()
-        if config.consistency_weight:
-            terms["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean()
-        if config.column_weight:
-            columns = over_heads(lambda a, b: cluster_contrast(a.exp(), b.exp(), 1.0), log_a, log_b)
-            terms["column"] = config.column_weight * columns.mean()
         if self.semi_supervised:
             terms["known"] = config.supervised_weight * self.known_term(log_a, log_b, self.known[index])
         return terms

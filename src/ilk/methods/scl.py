@@ -38,9 +38,10 @@ class SCLConfig:
     `batch_parts`: BatchNorm sees the batch in that many parts, other ones for the keys (MoCo's remedy
     against images that recognise each other by their statistics).
     For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` takes
-    new labels from the banks' vote.
+    new labels from the banks' vote, `target_teaches=False` leaves the encoder to the other tasks: the target
+    clusters are then read from its features and do not shape them.
     Ours, off in the paper: `symmetric` takes queries from both views; until the part `warm_start` of the
-    training only the instance task is trained, then labels, banks and classifiers start from a partition
+    training only the instance task is trained (joint or not), then labels, banks and classifiers start from a partition
     of the features (`start.py`).
     """
 
@@ -63,6 +64,7 @@ class SCLConfig:
     symmetric: bool = False
     cross_cluster: bool = True
     cluster_discrimination: bool = True
+    target_teaches: bool = True
     warm_start: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,8 +77,10 @@ class SCLConfig:
         check_choice(self, "balance", *SMALL)
         if self.min_cluster is not None:
             check(self, 0, "min_cluster")
-        if self.warm_start and not self.instance_task:
-            raise ValueError("warm_start trains the instance task first; set instance_task=true or warm_start=0.")
+        if not (self.target_teaches or self.under_clustering or self.instance_task):
+            raise ValueError(
+                "Nothing would teach the encoder; set target_teaches, under_clustering or instance_task to true."
+            )
 
 
 SMALL = {"uniform": 0.156, "estimated": 0.02, "off": 0.0}  # of the average size: where merge-and-split begins
@@ -145,6 +149,11 @@ class SCL(Method):
         self.target = Task(n_clusters, n_images, config)
         halved = config.under_clustering and n_clusters // 2 >= 2
         self.under = Task(n_clusters // 2, n_images, config) if halved else None
+        if self.under is None and not (config.target_teaches or config.instance_task):
+            raise ValueError(
+                f"Nothing would teach the encoder: half of {n_clusters} clusters is less than two. Set target_teaches"
+                " or instance_task to true."
+            )
         self.clustering = config.warm_start == 0  # `started` without waiting for the device
         self.register_buffer("started", torch.tensor(self.clustering))
         self.register_load_state_dict_post_hook(read_started)
@@ -173,16 +182,18 @@ class SCL(Method):
         terms: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
             scores = bank_scores(q, task.banks.keys.clone(), config.temperature)  # (n, clusters), of the old banks
-            if name == "target" and config.instance_task:
+            if name == "target" and (config.instance_task or not self.clustering):
                 loss = semantic_contrast(q, key, scores, None, config.temperature)
                 terms["instance"] = config.contrast_weight * loss.mean()
             if not self.clustering:
                 continue
             labels = task.labels[index] if config.cross_cluster else None
-            loss = semantic_contrast(q, key, scores, labels, config.temperature)  # (n,)
-            weights = task.weights(index) if config.hard_weights else torch.full_like(loss, 1 / len(loss))
-            terms[f"{name}_contrast"] = config.contrast_weight * (weights * loss).sum()
-            log_p = task.classifier(q if config.cd_to_features else q.detach()).float().log_softmax(1)
+            teaches = name != "target" or config.target_teaches
+            if teaches:
+                loss = semantic_contrast(q, key, scores, labels, config.temperature)  # (n,)
+                weights = task.weights(index) if config.hard_weights else torch.full_like(loss, 1 / len(loss))
+                terms[f"{name}_contrast"] = config.contrast_weight * (weights * loss).sum()
+            log_p = task.classifier(q if config.cd_to_features and teaches else q.detach()).float().log_softmax(1)
             terms[f"{name}_clusters"] = config.cluster_weight * soft_cross_entropy(log_p, scores.softmax(1))
             if name == "target":
                 observed = log_p.detach().exp()

@@ -106,11 +106,17 @@ def view_names() -> list[str]:
 
 
 def get_views(name: str) -> tuple[ViewRecipe, ViewRecipe]:
-    """The recipes called `name`, of the first and the second view. Raises ValueError with the nearest name."""
+    """The recipes called `name`, of the first and the second view. Raises ValueError with the nearest name.
+
+    "photo+none" is what "photo" does to the first view, and for the second the plain image.
+    """
+    if len(pair := name.split("+")) == 2:
+        return get_views(pair[0])[0], get_views(pair[1])[1]
     if name not in DOMAINS:
         near = get_close_matches(name, DOMAINS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown views '{name}'.{hint} Known: {', '.join(view_names())}.")
+        known = f"{', '.join(view_names())}, or two of them, such as photo+none"
+        raise ValueError(f"Unknown views '{name}'.{hint} Known: {known}.")
     domain = DOMAINS[name]
     return domain.recipe, domain.other or domain.recipe
 
