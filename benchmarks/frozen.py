@@ -12,7 +12,6 @@ and does not repeat what is in it. Labels are used for the scores alone.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,11 @@ from ilk.plan import Frozen, make_plan
 from ilk.predict import assign
 from ilk.request import Request
 from ilk.runs import versions
+from ilk.tables import markdown
 from ilk.train import train
 from ilk.views import get_views
 from ilk.watch import Watch
-from quality import open_set
+from shared import Lines, add_common, open_set, parse
 
 
 class EfficientNetLite0(nn.Module):
@@ -131,52 +131,41 @@ def measure(name: str, what: str, seed: int, arguments: argparse.Namespace) -> d
     }  # fmt: skip
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| set | what | views | seeds | ACC | NMI | ARI | minutes |", "|" + " --- |" * 8]
-    for key in dict.fromkeys((row["set"], row["what"], row["views"]) for row in rows):
-        mine = [row for row in rows if (row["set"], row["what"], row["views"]) == key]
-        spread = [np.array([row[name] for row in mine]) for name in ("accuracy", "nmi", "ari")]
-        cells = [f"{v.mean():.3f} +- {v.std(ddof=1) if len(v) > 1 else 0:.3f}" for v in spread]
-        minutes = np.mean([row["minutes"] for row in mine])
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {len(mine)} | {' | '.join(cells)} | {minutes:.1f} |")
-    return "\n".join(lines)
+def table(lines: Lines) -> str:
+    groups = lines.means(("set", "what", "views"), ("accuracy", "nmi", "ari"))
+    return markdown(
+        ["set", "what", "views", "seeds", "ACC", "NMI", "ARI", "minutes"],
+        [
+            [one["set"], one["what"], one["views"], one["seeds"], *cells, f"{one['minutes']:.1f}"]
+            for one, cells in groups
+        ],
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["features", "heads"])
     parser.add_argument("sets", nargs="+")
-    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--folder", type=Path, default=Path("features"))
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--neighbours", type=int, default=10)
     parser.add_argument("--methods", nargs="+", default=["cc"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, default=Path("frozen.jsonl"))
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    add_common(parser, "frozen.jsonl")
+    arguments = parse(parser)
     if arguments.step == "features":
         for name in arguments.sets:
             write_features(name, arguments)
         return
-    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    lines = Lines(arguments.out, ("set", "what", "views", "seed"))
     for name in arguments.sets:
         for what in arguments.methods:
             for seed in arguments.seeds:
-                key = (name, what, arguments.views, seed)
-                if any((row["set"], row["what"], row["views"], row["seed"]) == key for row in rows):
-                    continue
-                rows.append(measure(name, what, seed, arguments))
-                with open(arguments.out, "a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                shown = ("set", "what", "views", "seed", "accuracy", "minutes")
-                print(json.dumps({key: rows[-1][key] for key in shown}), flush=True)
-    print(table(rows))
+                if not lines.has(name, what, arguments.views, seed):
+                    lines.add(measure(name, what, seed, arguments), ("accuracy", "minutes"))
+    print(table(lines))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ subset and for the scores alone. One line a finished run goes to --out; what is 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +24,9 @@ from ilk.metrics import accuracy
 from ilk.request import Request
 from ilk.results import read_table
 from ilk.runs import Run, versions
+from ilk.tables import markdown
 from ilk.workflow import fit
-from quality import open_set
+from shared import Lines, add_common, open_set, parse
 
 
 def recalls(labels: np.ndarray, clusters: np.ndarray, k: int) -> list[float]:
@@ -56,20 +56,15 @@ def run_once(name: str, images: Images, method: str, balance: str, seed: int, ep
     }  # fmt: skip
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| set | method | balance | seeds | ACC | mean recall | recall, largest class to smallest |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for key in dict.fromkeys((row["set"], row["method"], row["balance"]) for row in rows):
-        mine = [row for row in rows if (row["set"], row["method"], row["balance"]) == key]
-        spread = [np.array([row[name] for row in mine]) for name in ("accuracy", "mean_recall")]
-        cells = [f"{v.mean():.3f} +- {v.std(ddof=1) if len(v) > 1 else 0:.3f}" for v in spread]
-        recall = np.mean([row["recall"] for row in mine], axis=0)
-        lines.append(
-            f"| {' | '.join(key)} | {len(mine)} | {' | '.join(cells)} | {' '.join(f'{r:.2f}' for r in recall)} |"
-        )
-    return "\n".join(lines)
+def table(lines: Lines) -> str:
+    header = ["set", "method", "balance", "seeds", "ACC", "mean recall", "recall, largest class to smallest"]
+    cells = []
+    by = ("set", "method", "balance")
+    for one, scores in lines.means(by, ("accuracy", "mean_recall")):
+        recall = np.mean([row["recall"] for row in lines.rows if all(row[name] == one[name] for name in by)], axis=0)
+        known = [*(one[name] for name in by), one["seeds"]]
+        cells.append([*known, *scores, " ".join(f"{value:.2f}" for value in recall)])
+    return markdown(header, cells)
 
 
 def main() -> None:
@@ -78,30 +73,20 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["cc"])
     parser.add_argument("--balance", nargs="+", default=["uniform", "estimated", "off"])
     parser.add_argument("--ratio", type=float, default=10)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, default=Path("imbalance.jsonl"))
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    add_common(parser, "imbalance.jsonl")
+    arguments = parse(parser)
+    lines = Lines(arguments.out, ("set", "method", "balance", "seed"))
     for name in arguments.sets:
         whole = open_set(name, arguments.data)
         for seed in arguments.seeds:
             images = whole.subset(long_tailed(np.asarray(whole.labels), arguments.ratio, seed))
             for method in arguments.methods:
                 for balance in arguments.balance:
-                    key = (name, method, balance, seed)
-                    if any((row["set"], row["method"], row["balance"], row["seed"]) == key for row in rows):
-                        continue
-                    rows.append(run_once(name, images, method, balance, seed, arguments.epochs))
-                    with open(arguments.out, "a") as file:
-                        file.write(json.dumps(rows[-1]) + "\n")
-                    shown = ("set", "method", "balance", "seed", "accuracy", "mean_recall", "minutes")
-                    print(json.dumps({key: rows[-1][key] for key in shown}), flush=True)
-    print(table(rows))
+                    if not lines.has(name, method, balance, seed):
+                        row = run_once(name, images, method, balance, seed, arguments.epochs)
+                        lines.add(row, ("accuracy", "mean_recall", "minutes"))
+    print(table(lines))
 
 
 if __name__ == "__main__":

@@ -12,48 +12,21 @@ it already are not repeated.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import platform
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ilk import load_images
 from ilk.evaluate import score_run
 from ilk.images import Images
-from ilk.request import MAX_SIZE, Request
+from ilk.request import Request
 from ilk.runs import Run, versions
+from ilk.tables import markdown
 from ilk.workflow import fit
-
-
-def open_set(name: str, data: Path) -> Images:
-    """The labelled set called `name`, or its first N images for `name:N`."""
-    name, _, first = name.partition(":")
-    if first:
-        whole = open_set(name, data)
-        labels = [whole.label_names[code] for code in whole.labels[: int(first)]]
-        return load_images(whole[: int(first)], labels=labels)
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return load_images((digits.images * (255 / 16)).round().astype(np.uint8), labels=digits.target)
-    if (data / name).is_dir():
-        return load_images(data / name, labels="folders", max_image_size=MAX_SIZE["cpu"])
-    if (data / "sets.py").is_file():
-        spec = importlib.util.spec_from_file_location("sets", data / "sets.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found = module.load(name)
-        return load_images(found.images, labels=found.labels)
-    return load_images(data / f"{name}.npz")
+from shared import Lines, add_common, open_set, parse
 
 
 def run_once(name: str, images: Images, method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -98,53 +71,38 @@ def run_once(name: str, images: Images, method: str, seed: int, arguments: argpa
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over seeds, as Markdown; collapsed: less than half of the clusters are in use."""
-    lines = [
-        "| set | method | seeds | ACC | NMI | ARI | minutes | collapsed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, method in dict.fromkeys((row["set"], row["method"]) for row in rows):
-        mine = [row for row in rows if (row["set"], row["method"]) == (name, method)]
-        cells = []
-        for key in ("accuracy", "nmi", "ari"):
-            values = np.array([row[key] for row in mine])
-            cells.append(f"{values.mean():.3f} +- {values.std(ddof=1) if len(values) > 1 else 0:.3f}")
-        minutes = np.mean([row["minutes"] for row in mine])
-        collapsed = sum(row["effective_clusters"] < row["n_clusters"] / 2 for row in mine)
-        lines.append(f"| {name} | {method} | {len(mine)} | {' | '.join(cells)} | {minutes:.1f} | {collapsed} |")
-    return "\n".join(lines)
+def table(lines: Lines) -> str:
+    """Mean and standard deviation over seeds; collapsed: less than half of the clusters are in use."""
+    groups = lines.means(("set", "method"), ("accuracy", "nmi", "ari"))
+    return markdown(
+        ["set", "method", "seeds", "ACC", "NMI", "ARI", "minutes", "collapsed"],
+        [
+            [one["set"], one["method"], one["seeds"], *cells, f"{one['minutes']:.1f}", one["collapsed"]]
+            for one, cells in groups
+        ],
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+")
     parser.add_argument("--methods", nargs="+", default=["cc"])
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--views")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, default=Path("quality.jsonl"))
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    add_common(parser, "quality.jsonl")
+    arguments = parse(parser)
+    lines = Lines(arguments.out, ("set", "method", "seed"))
     for name in arguments.sets:
         images = open_set(name, arguments.data)
         for method in arguments.methods:
             for seed in arguments.seeds:
-                if any((row["set"], row["method"], row["seed"]) == (name, method, seed) for row in rows):
-                    continue
-                rows.append(run_once(name, images, method, seed, arguments))
-                with open(arguments.out, "a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                shown = ("set", "method", "seed", "accuracy", "nmi", "epochs", "minutes")
-                print(json.dumps({key: rows[-1][key] for key in shown}), flush=True)
-    print(table(rows))
+                if not lines.has(name, method, seed):
+                    row = run_once(name, images, method, seed, arguments)
+                    lines.add(row, ("accuracy", "nmi", "epochs", "minutes"))
+    print(table(lines))
 
 
 if __name__ == "__main__":

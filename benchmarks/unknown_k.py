@@ -20,8 +20,6 @@ Each seed draws new data (digits and usps: another embedding, the same pixels) a
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import platform
 import time
 from pathlib import Path
@@ -31,8 +29,10 @@ import numpy as np
 import sklearn
 import torch
 
+from ilk.grid import append_row
 from ilk.hierarchy import grow_tree
 from ilk.metrics import accuracy, nmi
+from shared import pixels_of
 
 MIXTURES = [f"mixture:{k}" for k in (3, 5, 10, 20, 37, 50)]
 OVERLAPS = [f"overlap:{k}" for k in (5, 10, 20)]
@@ -126,19 +126,11 @@ def nothing(kind: str, seed: int, n: int = 3000, d: int = 384) -> np.ndarray:
 
 
 def pictures(name: str, data: Path) -> tuple[np.ndarray, np.ndarray]:
+    pixels, labels = pixels_of(name, data)
     if name == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return (digits.images * (255 / 16)).round().astype(np.uint8), digits.target
-    spec = importlib.util.spec_from_file_location("sets", data / "sets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = module.load(name)
-    order = np.random.default_rng(0).permutation(len(found.labels))[:FIRST]
-    return found.images[order], found.labels[order]
+        return pixels, labels
+    order = np.random.default_rng(0).permutation(len(labels))[:FIRST]
+    return pixels[order], labels[order]
 
 
 def embedding(name: str, seed: int, arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -200,8 +192,7 @@ def main() -> None:
             line = f"{name:20} {seed:4} {row['n']:6} {true:>5} {row['chosen']:6} {span:>8} {row['sure']:>7}"
             print(f"{line} {row['seconds']:8} {right}", flush=True)
             if arguments.out:
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(arguments.out, row)
     known = [row for row in rows if row["true"]]
     near = sum(abs(row["chosen"] - row["true"]) <= 0.2 * row["true"] for row in known)
     inside = sum(row["low"] <= row["true"] <= row["high"] for row in known)

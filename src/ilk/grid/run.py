@@ -1,0 +1,207 @@
+"""Jobs done one after the other: each a run folder or a baseline, and a row."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ilk.baselines import clusters_of, get_baseline, kmeans, refuse_large
+from ilk.evaluate import long_tailed
+from ilk.files import DiskFull, sweep
+from ilk.images import load_images
+from ilk.labelled import Labelled, open_labelled
+from ilk.lock import held
+from ilk.methods import get_method
+from ilk.metrics import effective_clusters, score
+from ilk.ranks import world
+from ilk.request import MAX_SIZE
+from ilk.results import read_embeddings, read_table
+from ilk.runs import Run, in_short, versions
+from ilk.watch import Watch
+from ilk.workflow import fit
+
+from .job import PIXELS, Identified, Job
+from .rows import ROWS, Rows
+from .watch import GridWatch
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+    report: bool = False,
+) -> list[dict[str, Any]]:
+    """One row a job, in order; those that `folder` has a row of are not repeated, those that failed are tried again.
+
+    `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. A job that fails has a row with
+    `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative to `folder`.
+    Raises ValueError or FileNotFoundError before anything is trained where a source cannot be used.
+    """
+    folder, watch = Path(folder), watch or Watch()
+    if world() > 1:
+        raise ValueError("Many trainings take one process, each by itself. Start the command without torchrun.")
+    with held(folder):
+        sweep(folder)
+        rows = Rows(folder / ROWS)
+        waiting = [job for job in dict.fromkeys(map(Identified, jobs)) if not rows.has(job.job, labels)]
+        sources = {
+            name: open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
+            for name in dict.fromkeys(one.job.source for one in waiting)
+        }
+        told = GridWatch(watch, [one.job for one in waiting])
+        for one in waiting:
+            told.begin(one.job)
+            row = attempt(one.job, sources[one.job.source], folder, labels, cache_dir, told, report)
+            rows.append(row)
+            told.end(one.job, row)
+        found = [rows.of(job, labels) for job in jobs]
+    failed = {row["key"]: job.title for job, row in zip(jobs, found, strict=True) if row["error"]}
+    for key, title in failed.items():
+        error = next(row["error"] for row in found if row["key"] == key and row["error"])
+        watch.warn(f"{title} failed: {error}")
+    if failed:
+        count = sum(row["error"] is not None for row in found)
+        watch.warn(f"{count} of {len(jobs)} jobs failed; the same command tries them, and only them, again")
+    return found
+
+
+def attempt(
+    job: Job, labelled: Labelled, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool
+) -> dict[str, Any]:
+    """The row of a job, done or failed."""
+    row = {**asdict(job), "key": job.key, "labels": labels, "error": None, "run": None}
+    began = time.monotonic()
+    try:
+        if not job.is_baseline:
+            get_method(job.method)
+            row["run"] = f"runs/{job.folder}"
+        done = baseline_row if job.is_baseline else trained_row
+        row |= done(job, labelled, folder, cache_dir, watch, report)
+    except DiskFull:
+        raise  # the next would meet it too
+    except Exception as error:  # a loss that is no number, a setting that cannot be, memory: others may still do well
+        sentence = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("ilk.")
+        row["error"] = str(error) if sentence else f"{type(error).__name__}: {in_short(error)}"
+    if row["run"] is not None and not (folder / row["run"]).is_dir():
+        row["run"] = None  # refused before anything was written
+    now = versions()
+    return {
+        **row, "seconds": round(time.monotonic() - began, 2), "threads": torch.get_num_threads(),
+        "machine": now["machine"], "versions": now,
+    }  # fmt: skip
+
+
+def chosen(job: Job, labelled: Labelled) -> tuple[np.ndarray, int]:
+    """The rows of the images of a job, in order, and how many clusters it asks for."""
+    rows = labelled.rows(job.split)
+    if job.images is not None and job.images < len(rows):
+        rows = np.sort(rows[np.random.default_rng(0).permutation(len(rows))[: job.images]])
+    if job.imbalance is not None:
+        rows = rows[long_tailed(labelled.codes[rows], job.imbalance, job.seed)]
+    codes = labelled.codes[rows]
+    return rows, job.n_clusters or len(np.unique(codes[codes >= 0]))
+
+
+def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]:
+    if len(codes) != len(clusters):
+        raise ValueError(
+            f"There are {len(clusters):,} clustered images and {len(codes):,} labels: some file could be read at one"
+            " time and not at another. Start again with another --out."
+        )
+    known = codes >= 0
+    if not known.any():
+        raise ValueError("None of these images has a label, so there is nothing to score against.")
+    found = score(codes[known], clusters[known])
+    names = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
+    used = {"effective_clusters": effective_clusters(clusters), "n_images": len(clusters), "n_clusters": k}
+    return {name: found[name] for name in names} | used
+
+
+def trained_row(
+    job: Job, labelled: Labelled, folder: Path, cache_dir: Any, watch: Watch, report: bool
+) -> dict[str, Any]:
+    """Trains, or goes on, or finds the run that another read-out has made, and scores it."""
+    if job.on != PIXELS:
+        raise ValueError(f"{job.method} is trained on images; only baselines are run on the embeddings of a run.")
+    rows, k = chosen(job, labelled)
+    run, (source, names) = Run(folder / "runs" / job.folder), labelled.given(rows)
+    resumed = run.exists
+    fit(
+        job.request(k), source, run, labels=names, resume=True, cache_dir=cache_dir, report=report, watch=watch,
+        command=["ilk.grid", job.folder],
+    )  # fmt: skip
+    config, last = run.config, run.log()[-1]
+    clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
+    if job.read_out == "kmeans":
+        embeddings = read_embeddings(run / "embeddings.npy", len(clusters))
+        refuse_large("kmeans", *embeddings.shape)
+        clusters = kmeans(np.asarray(embeddings, dtype=np.float32), k, job.seed)
+    loss = last.get("loss")
+    return {
+        **scores_of(labelled.codes[rows], clusters, k),
+        "training_seconds": last["seconds"], "epochs": config["train"]["epochs"], "resumed": resumed,
+        "loss": loss if loss is not None and math.isfinite(loss) else None, "backbone": config["backbone"],
+        "views": config["views"]["name"], "image_size": config["images"]["size"],
+        "fingerprint": config["source"]["fingerprint"],
+    }  # fmt: skip
+
+
+def baseline_row(
+    job: Job, labelled: Labelled, folder: Path, cache_dir: Any, watch: Watch, report: bool
+) -> dict[str, Any]:
+    """Clusters pixels in [0, 1], or the embeddings of a run, and scores that."""
+    get_baseline(job.method)
+    rows, k = chosen(job, labelled)
+    codes, size = labelled.codes[rows], None
+    if job.on == PIXELS:
+        refuse_large(job.method, len(rows), 1)  # before any image is decoded
+        source, _ = labelled.given(rows)
+        images = load_images(
+            source, image_size=job.image_size, max_image_size=MAX_SIZE["cpu"], labels="none", cache_dir=cache_dir
+        )
+        refuse_large(job.method, len(images), math.prod(images.shape))
+        x, size = images[:].flatten(1).numpy().astype(np.float32) / 255, images.shape[1]
+    else:
+        x = embeddings_for(Run(job.on), labelled, rows)
+    began = time.monotonic()
+    clusters = clusters_of(job.method, x, k, job.seed)
+    spent = round(time.monotonic() - began, 3)
+    return {
+        **scores_of(codes, clusters, k),
+        "training_seconds": spent,
+        "image_size": size,
+        "epochs": None,
+        "loss": None,
+    }
+
+
+def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray) -> np.ndarray:
+    """The embeddings of those images in a run, float32. Raises ValueError where it was made of other images."""
+    table = read_table(run.open() / "assignments.parquet")
+    found = read_embeddings(run / "embeddings.npy", len(table))
+    ids = table["id"].to_pylist()
+    if len(ids) != len(rows):
+        at = {name: row for row, name in enumerate(ids)}
+        wanted = [labelled.images.ids[row] for row in rows]
+        if len(ids) != len(labelled.images) or not all(name in at for name in wanted):
+            raise ValueError(
+                f"'{run}' has {len(ids):,} images and {len(rows):,} of '{labelled.source}' are asked for. Give the"
+                " source, --split and --images that the run was made with."
+            )
+        return np.asarray(found[[at[name] for name in wanted]], dtype=np.float32)
+    texts, given = table["label"].to_pylist(), labelled.codes[rows]
+    own = [labelled.names[code] if code >= 0 else None for code in given]
+    if any(text is not None for text in texts) and texts != own:
+        raise ValueError(f"The labels of '{run}' are not those of '{labelled.source}': it was made of other images.")
+    return np.asarray(found, dtype=np.float32)
