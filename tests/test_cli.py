@@ -24,7 +24,8 @@ import ilk
 from ilk.cli import main
 
 TINY = ["--epochs", "3", "--set", "batch_size=32", "--set", "cluster_heads=2", "--device", "cpu"]
-COMMANDS = ["fit", "predict", "score", "report", "export", "methods", "demo"]
+COMMANDS = ["fit", "predict", "score", "report", "export", "import", "evaluate", "compare", "study", "bench", "methods",
+            "demo"]  # fmt: skip
 
 
 class Outcome(NamedTuple):

@@ -17,13 +17,14 @@ LAYERS = [
     "images views backbones heads kmeans memory distributed batches features weights pretrained",
     "methods hierarchy duplicates neighbours",
     "runs results snapshots",
-    "train predict evaluate initial known export onnx_export sheet report encode calibrate",
+    "train predict evaluate initial known export onnx_export sheet report encode calibrate baselines tables published",
     "request encoders cc_import given",
-    "plan",
+    "plan labelled",
     "frozen",
-    "prepare confidence",
+    "prepare confidence selection",
     "workflow",
-    "display estimator reporting",
+    "grid",
+    "display estimator reporting compare study bench",
     "cli",
     "__main__",  # starts the command line and nothing else
 ]

@@ -4,7 +4,7 @@ Each module registers its commands when it is imported; `ilk --help` shows them 
 """
 
 # isort: off
-from ilk.cli import fit, runs, first
+from ilk.cli import fit, runs, evaluate, compare, study, bench, first
 from ilk.cli.app import app, main
 
-__all__ = ["app", "first", "fit", "main", "runs"]
+__all__ = ["app", "bench", "compare", "evaluate", "first", "fit", "main", "runs", "study"]

@@ -1,0 +1,62 @@
+"""`ilk bench`: how fast this machine is with ilk."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilk.cli.app import app
+from ilk.options import Device, Quiet
+
+
+@app.command()
+def bench(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PARTS]...", help="start, decode, views, train, predict, memory.", show_default="all of them"
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="See that it works; no figures to quote.")] = False,
+    repeats: Annotated[int, typer.Option(help="How often each case has its turn.")] = 5,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of pictures to decode.", show_default="drawn ones")
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the drawn pictures.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write everything to this JSON file.", show_default=False)] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier --out to compare with.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast this machine is with ilk, beside torchvision and kornia where they are installed."""
+    from ilk.bench import Found, chosen_parts, differences, read, run_bench, show
+    from ilk.display import Display
+
+    wanted = chosen_parts(parts or [])
+    before, earlier = (None, None) if against is None else read(against)
+    found = Found({})
+    stopped = False
+    with Display(quiet=quiet) as display:
+        try:
+            run_bench(
+                wanted, device=device, precision=precision, repeats=repeats, quick=quick, seed=seed, images=images,
+                out=out, watch=display, found=found,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            stopped = True
+        for text in [] if before is None else differences(found.about, before):
+            display.warn(text)
+    show(found.lines, found.goals, earlier)
+    if out is not None and out.exists():
+        print(f"\nWritten to {out}")
+    if stopped:
+        left = shlex.join(part for part in wanted if part not in found.parts)
+        print(f"\nStopped. Measure the rest, into another file, with:\n  ilk bench {left}", file=sys.stderr)
+        raise typer.Exit(130)

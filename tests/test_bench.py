@@ -1,0 +1,357 @@
+"""`ilk bench`: what is timed is what is meant, figures are compared rightly, and a step waits for nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ilk.cli.bench  # noqa: F401  # registers the command
+from ilk.bench import measure as measuring
+from ilk.bench import memory, peers, record, run, training
+from ilk.bench.goals import Judged, judge
+from ilk.bench.measure import Case, Line, Setting, measure
+from ilk.bench.photos import photo_like, write_folder
+from ilk.cli import main
+from ilk.distributed import make_fabric
+from ilk.images import load_images
+from ilk.methods import METHODS
+from ilk.views import get_views
+from ilk.watch import Watch
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(
+        device="cpu", precision="float32", cores=1, repeats=3, quick=True, seed=0, folder=tmp_path / "photos",
+        scratch=tmp_path, watch=Watch(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still but where a case moves it: `clock[0] += seconds`."""
+    now = [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def line(name: str, values: list[float], unit: str = "images/s", part: str = "views", **more: Any) -> Line:
+    return Line(part=part, name=name, unit=unit, values=values, more=more)
+
+
+def test_cases_have_turns_and_a_value_is_so_many_a_second(setting: Setting, clock: list[float]) -> None:
+    calls: list[str] = []
+
+    def work(name: str, seconds: float) -> Callable[[], None]:
+        def done() -> None:
+            calls.append(name)
+            clock[0] += seconds
+
+        return done
+
+    found = measure(
+        "views",
+        [Case(name="a", work=work("a", 1.0), count=10), Case(name="b", work=work("b", 4.0), count=2, unit="s")],
+        setting,
+    )
+    assert [one.values for one in found] == [[10.0] * 3, [4.0] * 3]
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"  # each warmed up, then turn by turn, none always first
+
+
+def test_a_short_case_is_repeated_until_the_clock_can_tell(setting: Setting, clock: list[float]) -> None:
+    calls = itertools.count()
+
+    def work() -> None:
+        next(calls)
+        clock[0] += 0.001
+
+    [found] = measure("views", [Case(name="a", work=work, count=1)], setting)
+    assert found.median == pytest.approx(1000) and next(calls) == 2 + 3 * 50  # 50 ms a repeat where it is quick
+
+
+def test_the_failure_of_a_peer_is_a_remark_and_one_of_ours_an_error(setting: Setting) -> None:
+    def broken() -> None:
+        raise RuntimeError("no such kernel\nand more")
+
+    closed: list[str] = []
+    cases = [
+        Case(name="ours", work=lambda: None),
+        Case(name="theirs", work=broken, peer=True, close=lambda: closed.append("theirs")),
+        Case(name="absent", work=None, note="not installed", peer=True),
+    ]
+    ours, theirs, absent = measure("views", cases, setting)
+    assert len(ours.values) == 3 and theirs.values == absent.values == []
+    assert theirs.note == "failed: RuntimeError: no such kernel" and absent.note == "not installed"
+    assert closed == ["theirs"]
+    with pytest.raises(RuntimeError):
+        measure("views", [Case(name="ours", work=broken)], setting)
+
+
+def test_threads_are_as_before_after_a_case(setting: Setting) -> None:
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    measure("views", [Case(name="a", work=lambda: seen.append(torch.get_num_threads()), threads=2)], setting)
+    assert set(seen) == {2} and torch.get_num_threads() == before
+
+
+def test_a_ratio_is_the_median_of_pairs_and_reached_from_its_limit_on() -> None:
+    lines = [
+        line("ilk, 32 px, one core", [20.0, 40.0, 66.0]),
+        line("torchvision, 32 px, one core", [1.0, 2.0, 2.0]),
+        line("kornia, 32 px, one core", [4.0, 4.0, 20.0]),
+        line("ilk, 224 px, one core", [1.0]),
+        line("torchvision, 224 px, one core", []),
+    ]
+    one, two, three = judge(lines, ["views"])
+    assert (one.value, one.spread, one.reached) == (20.0, (20.0, 33.0), True)
+    assert (two.value, two.reached) == (5.0, False)
+    assert (three.value, three.reached) == (None, None)
+
+
+def test_goals_below_a_limit_and_those_of_parts_that_were_not_measured() -> None:
+    lines = [
+        line("import ilk", [0.1, 0.2, 0.16], "s", "start"),
+        line("ilk --help", [0.2], "s", "start"),
+        line("ilk cc, x", [8.0], part="train", waits={"_local_scalar_dense": 1.0}),
+        line("plain cc, x", [2.0], part="train"),
+        line("a, without the page cache", [5e6], "bytes", "memory", images=10_000),
+        line("b, without the page cache", [5e6 + 200 * 190_000], "bytes", "memory", images=200_000),
+    ]
+    found = {one.text: one for one in judge(lines, ["start", "train", "memory"])}
+    assert [one.reached for one in found.values()] == [True, False, False, True, True]
+    assert found["ilk cc, x : plain float32 loop"].value == 4.0
+    assert found["import ilk, seconds"].value == 0.16
+    assert [one.value for one in judge(lines, ["memory"])] == [200.0]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "unit", "expected"),
+    [
+        ([10.0, 12.0], [5.0, 6.0], "images/s", (2.0, "better")),
+        ([5.0, 6.0], [10.0, 12.0], "images/s", (0.5, "worse")),
+        ([5.0, 6.0], [10.0, 12.0], "s", (2.0, "better")),
+        ([9.0, 11.0], [10.0, 12.0], "images/s", (10 / 11, "")),
+    ],
+)
+def test_a_change_is_marked_only_beyond_the_spread(
+    now: list[float], before: list[float], unit: str, expected: tuple[float, str]
+) -> None:
+    found = record.compared(line("a", now, unit), [line("b", [1.0], unit), line("a", before, unit)])
+    assert found is not None and found[0] == pytest.approx(expected[0]) and found[1] == expected[1]
+    assert record.compared(line("c", now, unit), [line("a", before, unit)]) is None
+
+
+def test_a_measurement_is_read_back_and_another_file_is_refused(tmp_path: Path) -> None:
+    lines = [line("a", [1.0, 2.0], waits={"nonzero": 36.0}), line("b", [])]
+    about = {"device": "cpu", "machine": {"processor": "one"}, "quick": False}
+    goals = [Judged("views", "a : b", 2, True, 3.0, (2.5, 3.5))]
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps(record.as_values(about, lines, goals)))
+    found, again = record.read(file)
+    assert again == lines and found["goals"][0]["reached"] is True
+    assert record.differences(found, {**found, "machine": {"processor": "two"}}) == [
+        "the earlier measurement had processor two, this one has one"
+    ]
+    file.write_text('{"epoch": 1}')
+    with pytest.raises(ValueError, match="was not written by this version of ilk bench"):
+        record.read(file)
+
+
+def test_drawn_pictures_are_a_function_of_the_seed_and_as_smooth_as_photographs(tmp_path: Path) -> None:
+    one, same, other = photo_like(4, 64, 1), photo_like(4, 64, 1), photo_like(4, 64, 2)
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+    x = one.astype(float)
+    assert 30 < x.std() < 80 and np.abs(np.diff(x, axis=2)).mean() < 0.5 * x.std()
+    files = sorted(write_folder(tmp_path / "jpegs", 3, seed=1).rglob("*.jpg"))
+    assert len(files) == 3 and Image.open(files[0]).size == (500, 375)
+    assert 15_000 < files[0].stat().st_size < 250_000  # as a camera's JPEG of this size
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_a_number_from_the_device(method: str) -> None:
+    """The loop and every method; what torch's optimisers read of their own counters, on the CPU, is no wait."""
+    images = load_images(photo_like(96, 16), image_size=16)
+    shape = training.Shape(method, "small", 16, 3, 32)
+    _, loop = training.begin(shape, images, make_fabric("cpu", "float32"))
+    training.one_pass(loop, 1)  # what happens in the first step alone is not what costs
+    assert training.waits(loop).get("_local_scalar_dense", 0) == 0
+
+
+def test_a_step_that_waits_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(photo_like(96, 16), image_size=16)
+    _, loop = training.begin(training.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
+    training.one_pass(loop, 1)
+    before = training.waits(loop)
+    step = loop.method.after_step
+    monkeypatch.setattr(loop.method, "after_step", lambda: (loop.method.observed.sum().item(), step()))
+    assert training.waits(loop) == {**before, "_local_scalar_dense": 1.0}
+
+
+def test_the_shares_of_a_step_are_those_of_its_parts_and_the_loop_is_as_before(setting: Setting) -> None:
+    images = load_images(photo_like(64, 16), image_size=16)
+    _, loop = training.begin(training.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
+    kept = loop.views, loop.model, loop.fabric, loop.optimizer
+    found = training.shares(loop, setting)
+    assert list(found) == ["views", "forward", "backward", "step", "other"]
+    assert sum(found.values()) == pytest.approx(1, abs=0.003) and min(found.values()) >= 0
+    assert found["forward"] > 0 and found["backward"] > 0 and found["step"] > 0
+    assert (loop.views, loop.model, loop.fabric, loop.optimizer) == kept
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells a process's own memory apart")
+def test_the_memory_of_a_training_does_not_grow_with_its_images(tmp_path: Path) -> None:
+    """614 MB of pixels, of which a few steps see a hundredth; beyond the page cache they cost names and places."""
+    found = {}
+    for n in (2_000, 200_000):
+        file = tmp_path / f"{n}.npy"
+        np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n, 3, 32, 32))  # sparse
+        found[n] = memory.peaks(file, "cpu", batch=64, steps=4)["anonymous"]
+    assert found[200_000] - found[2_000] < 198_000 * 400  # the pixels alone are 3,072 each
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells a process's own memory apart")
+def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    cache = memory.write_cache(tmp_path / "cache.npy", 1_100, seed=0)
+    pixels = np.load(cache, mmap_mode="r")
+    assert pixels.shape == (1_100, 3, 32, 32) and pixels[1_050].any()
+    block = np.ones(900_000_000, dtype=np.uint8)  # in this process, and so not in that
+    found = memory.in_own_process(cache, "cpu", batch=32, steps=1)
+    assert 50e6 < found["anonymous"] < len(block) and found["device"] is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells a process's own memory apart")
+def test_peaks_of_memory_are_seen_while_they_last() -> None:
+    before = memory.anonymous()
+    with memory.Peak() as peak:
+        block = np.ones(40_000_000, dtype=np.uint8)
+        peak.over.wait(0.05)
+        del block
+    assert peak.bytes > before + 35e6
+
+
+def test_absent_libraries_are_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(peers.Missing, match=r"not installed \(pip install torchvision\)"):
+        peers.torchvision_views(get_views("cc")[0], 32)
+
+
+def test_the_plain_loop_trains_the_same_method_on_views_of_single_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for torchvision, which ilk does not depend on: the loop around it is ours."""
+    seen: list[tuple[int, int]] = []
+
+    def views(recipe: Any, size: int) -> Callable[[Image.Image], torch.Tensor]:
+        def change(picture: Image.Image) -> torch.Tensor:
+            seen.append(picture.size)
+            return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1) / 255
+
+        return change
+
+    monkeypatch.setattr(peers, "torchvision_views", views)
+    pixels = photo_like(64, 16)
+    shape = training.Shape("cc", "small", 16, 3, 32)
+    plan, _ = training.begin(shape, load_images(pixels, image_size=16), make_fabric("cpu", "float32"))
+    plain = peers.PlainTraining(plan.method, pixels, get_views("cc")[0], batch=32, workers=0, device="cpu")
+    before = [p.detach().clone() for p in plain.method.parameters()]
+    ours = [p.detach().clone() for p in plan.method.parameters()]
+    plain()
+    assert seen == [(16, 16)] * 128  # two views of each picture
+    assert any(not torch.equal(a, b) for a, b in zip(before, plain.method.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(ours, plan.method.parameters(), strict=True))
+    assert all(p.is_contiguous() and p.dtype == torch.float32 for p in plain.method.parameters())
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+    """`call("--quick")`: what `ilk bench --quick` does in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(*words: object) -> types.SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["ilk", "bench", *map(str, words)])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        return types.SimpleNamespace(code=code, out=out, err=err)
+
+    return called
+
+
+def test_the_command_measures_writes_and_compares(call: Callable[..., Any], tmp_path: Path) -> None:
+    first = call("start", "--quick", "--repeats", "2", "--device", "cpu", "--out", "one.json", "--quiet")
+    assert first.code == 0 and "import ilk" in first.out and "Written to one.json" in first.out
+    written = json.loads((tmp_path / "one.json").read_text())
+    assert written["parts"] == ["start"] and [len(one["values"]) for one in written["lines"]] == [2, 2, 2]
+    assert {goal["text"] for goal in written["goals"]} == {"import ilk, seconds", "ilk --help, seconds"}
+    second = call("start", "--quick", "--repeats", "1", "--device", "cpu", "--against", "one.json", "--seed", "1")
+    assert second.code == 0 and "than before" in second.out
+    assert "the earlier measurement had seed 0, this one has 1" in second.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["view"], "Unknown part 'view'. Did you mean 'views'?"),
+        (["start", "--repeats", "0"], "repeats must be at least 1"),
+        (["start", "--images", "nowhere"], "There is no folder 'nowhere'"),
+        (["start", "--against", "nothing.json"], "There is no file 'nothing.json'"),
+        (["start", "--out", "there.json"], "'there.json' exists already"),
+        (["start", "--device", "cudx"], "Unknown device 'cudx'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(call: Callable[..., Any], tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "there.json").write_text("kept")
+    found = call(*words)
+    assert found.code == 2 and said in found.err and found.err.count("\n") == 1
+    assert (tmp_path / "there.json").read_text() == "kept"
+
+
+def test_what_was_measured_before_ctrl_c_is_shown_and_written(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(setting: Setting) -> Any:
+        yield [Case(name="the first", work=lambda: None)]
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(run.TIMED, "views", stopped)
+    found = call("start", "views", "train", "--quick", "--repeats", "1", "--device", "cpu", "--out", "some.json")
+    assert found.code == 130 and "the first" in found.out
+    assert found.err.endswith("ilk bench views train\n")
+    written = json.loads((tmp_path / "some.json").read_text())
+    assert written["parts"] == ["start"] and written["lines"][-1]["name"] == "the first"
+
+
+def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> Any:
+        raise peers.Missing(f"not installed (pip install {name.split('.')[0]})")
+
+    monkeypatch.setattr(peers, "imported", absent)
+    monkeypatch.setattr("ilk.bench.viewing.SIZES", {32: "cc"})
+    monkeypatch.setattr("ilk.bench.decoding.SIZES", (16,))
+    write_folder(setting.folder, 4)
+    for part, peer in (("decode", "torchvision ImageFolder"), ("views", "kornia")):
+        lines = [one for found in run.measured(part, setting) for one in found]
+        assert all(one.values for one in lines if one.name.startswith("ilk"))
+        assert [one.values for one in lines if one.name.startswith(peer)] == [[]]
+        assert all("not installed" in one.note for one in lines if not one.values)
+
+
+def test_bench_is_a_command(call: Callable[..., Any]) -> None:
+    found = call("--help")
+    assert found.code == 0 and "--against" in found.out
+    assert all(part in found.out for part in run.PARTS)
