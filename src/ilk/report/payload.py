@@ -48,7 +48,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
         notes.append(f"assigned by the model of the run '{files.config['predicted_with']}', which was not trained on"
                      " these images")  # fmt: skip
     if files.config.get("select") == "oracle_acc":
-        notes.append("labels chose which epoch's model this is (select=oracle_acc), so its scores say what was possible,"
+        notes.append("labels chose which epoch's model this is (select=oracle_acc): its scores say what was possible,"
                      " not what works without labels")  # fmt: skip
     if files.results is not None and files.results.known.any():
         notes.append(f"the labels of {int(files.results.known.sum()):,} images were used in training; scores against"
