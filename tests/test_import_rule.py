@@ -13,7 +13,7 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    "losses metrics files schema watch options lock ranks",
+    "losses metrics files schema watch options lock ranks allocator",
     "images views backbones heads kmeans memory distributed batches features weights pretrained",
     "methods hierarchy duplicates neighbours",
     "runs results snapshots",

@@ -18,6 +18,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from ilk.allocator import keep_freed_memory
 from ilk.ranks import world
 
 PATIENCE = timedelta(minutes=10)  # that processes wait for each other in a step; one that died is noticed at once
@@ -67,6 +68,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
     are not sent round in every step: they agree, being filled from gathered rows and shared statistics.
     """
     accelerator, _, number = device.partition(":")
+    if accelerator == "cpu":
+        keep_freed_memory()
     settings: dict[str, Any] = {"accelerator": accelerator, "precision": PRECISIONS[precision]}
     if world() > 1:
         if not TorchElasticEnvironment.detect():
