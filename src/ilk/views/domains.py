@@ -27,7 +27,16 @@ STROKES = {
 }  # fmt: skip
 DOMAINS: dict[str, Domain] = {
     "photo": Domain(
-        ViewRecipe(crop_scale=(0.2, 1.0), flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2),
+        ViewRecipe(
+            crop_scale=(0.2, 1.0),
+            flip=0.5,
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            hue=0.1,
+            gray=0.2,
+            colours="linear",
+        ),
         "photographs: crops of 20-100 %, mirroring, colour jitter, now and then gray",
     ),
     "drawing": Domain(
@@ -46,6 +55,7 @@ DOMAINS: dict[str, Domain] = {
             saturation=0.4,
             hue=0.1,
             gray=0.2,
+            colours="linear",
         ),
         "single things on a plain ground (products, clothes): slight crops and turns, mirroring",
     ),
@@ -59,6 +69,7 @@ DOMAINS: dict[str, Domain] = {
             contrast=0.4,
             saturation=0.2,
             hue=0.02,
+            colours="linear",
         ),
         "pictures without an up or down, whose colours mean something: satellite, microscope, textures",
     ),

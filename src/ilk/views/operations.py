@@ -60,29 +60,56 @@ def warp(
     box: Tensor | None = None,
     padding: str = "border",
     displacement: Tensor | None = None,
+    straight: bool = False,
 ) -> Tensor:
     """`images` seen through `mapping` (output to input positions), bilinear, (b, c, size, size).
 
     `box`: (b, 4) top, left, height, width; nothing outside is looked at, as if the image had been cut first.
     `padding`: what lies outside the image, `border` (the nearest pixel) or `zeros`.
     `displacement`: (b, size, size, 2) added to the input positions (x, y).
+    `straight`: the caller knows that no map turns or slants, which makes it faster.
     """
     height, width = images.shape[2:]
-    grid = F.affine_grid(mapping, [len(images), 1, size, size], align_corners=False)
-    if displacement is not None:
-        grid = grid + displacement
+    low = high = None
     if box is not None:
-        top, left, tall, wide = (side[:, None, None] for side in box.unbind(1))
-        x = torch.clamp(grid[..., 0], (2 * left + 1) / width - 1, (2 * (left + wide) - 1) / width - 1)
-        y = torch.clamp(grid[..., 1], (2 * top + 1) / height - 1, (2 * (top + tall) - 1) / height - 1)
-        grid = torch.stack([x, y], -1)
+        top, left, tall, wide = box.unbind(1)
+        low = torch.stack([(2 * left + 1) / width - 1, (2 * top + 1) / height - 1], 1)  # (b, 2), x and y
+        high = torch.stack([(2 * (left + wide) - 1) / width - 1, (2 * (top + tall) - 1) / height - 1], 1)
+    grid = look_ups(mapping, size, low, high, displacement, straight=straight)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def look_ups(
+    mapping: Tensor, size: int, low: Tensor | None, high: Tensor | None, displacement: Tensor | None, *, straight: bool
+) -> Tensor:
+    """The input position (x, y) of each output pixel, between `low` and `high`, (b, size, size, 2).
+
+    What `F.affine_grid` gives, without its matrix product over all pixels, which takes as long as the look-up.
+    """
+    steps = (2 * torch.arange(size, device=mapping.device, dtype=mapping.dtype) + 1) / size - 1
+    grid = mapping.new_empty(len(mapping), size, size, 2)
+    for axis in (0, 1):
+        across = mapping[:, axis, 0, None] * steps + mapping[:, axis, 2, None]  # (b, size), along x
+        down = mapping[:, axis, 1, None] * steps  # along y
+        if straight and displacement is None:
+            line = across if axis == 0 else down + mapping[:, axis, 2, None]
+            if low is not None:
+                line = torch.clamp(line, low[:, axis, None], high[:, axis, None])  # type: ignore[index]  # given together
+            grid[..., axis] = line[:, None, :] if axis == 0 else line[:, :, None]
+            continue
+        where = across[:, None, :] + down[:, :, None]
+        if displacement is not None:
+            where += displacement[..., axis]
+        if low is not None:
+            where = torch.clamp(where, low[:, axis, None, None], high[:, axis, None, None])  # type: ignore[index]
+        grid[..., axis] = where
+    return grid
 
 
 def gray(images: Tensor) -> Tensor:
     """The gray value of RGB images, (b, 1, h, w)."""
-    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
-    return torch.einsum("bchw,c->bhw", images, weights)[:, None]
+    red, green, blue = images.split(1, 1)
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
 
 
 def blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
