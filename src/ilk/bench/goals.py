@@ -23,6 +23,9 @@ class Ratio(NamedTuple):
 
 
 RATIOS = (
+    Ratio("views", "ilk linear, 32 px, ", "torchvision, 32 px, ", 20, ("one core",)),
+    Ratio("views", "ilk linear, 32 px, ", "kornia, 32 px, ", 8, ("one core", "GPU")),
+    Ratio("views", "ilk linear, 224 px, ", "torchvision, 224 px, ", 8, ("one core",)),
     Ratio("views", "ilk, 32 px, ", "torchvision, 32 px, ", 20, ("one core",)),
     Ratio("views", "ilk, 32 px, ", "kornia, 32 px, ", 8, ("one core", "GPU")),
     Ratio("views", "ilk, 224 px, ", "torchvision, 224 px, ", 8, ("one core",)),

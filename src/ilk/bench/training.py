@@ -40,6 +40,11 @@ class Shape:
     batch: int
 
     @property
+    def views(self) -> str:
+        """What a person's pictures of that kind would get."""
+        return "drawing" if self.channels == 1 else "photo"
+
+    @property
     def name(self) -> str:
         kind = "gray" if self.channels == 1 else "RGB"
         return f"{self.method}, {self.backbone}, {self.size} px {kind}, batch {self.batch}"
@@ -111,7 +116,7 @@ def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
     if hasattr(get_preset(shape.method, "default").config, "warm_start"):
         settings["warm_start"] = 0.0
     request = Request(
-        n_clusters=CLUSTERS, method=shape.method, backbone=shape.backbone, views="cc", epochs=EPOCHS,
+        n_clusters=CLUSTERS, method=shape.method, backbone=shape.backbone, views=shape.views, epochs=EPOCHS,
         settings=settings, device=str(fabric.device),
     )  # fmt: skip
     plan = make_plan(request, images, fabric)

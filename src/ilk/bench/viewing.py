@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -29,19 +30,23 @@ def groups(setting: Setting) -> Iterator[list[Case]]:
 
 
 def compared(setting: Setting, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
-    """ilk, kornia and torchvision on the same pictures; a pass makes two views of each."""
+    """ilk, kornia and torchvision on the same pictures; a pass makes two views of each.
+
+    ilk has two lines: "linear" with colours changed by one matrix, as it does for photographs, and the exact list.
+    """
     batch = setting.smaller(BATCH[size], 32)
     pixels = photo_like(batch, size, setting.seed)
     images, device = load_images(pixels, image_size=size), torch.device(setting.device)
     source = images[:].to(device) if setting.on_gpu else images
-    index, views = torch.arange(batch, device=device), Views(recipe, size=size)
+    index = torch.arange(batch, device=device)
     draws = torch.Generator(device).manual_seed(setting.seed)
     both = {"count": 2 * batch, "unit": "views/s"}
 
-    def ours() -> object:
-        return views(source[index], draws)
+    def ours(colours: str) -> Case:
+        views, name = Views(replace(recipe, colours=colours), size=size), "ilk" if colours == "exact" else "ilk linear"
+        return Case(name=f"{name}, {size} px, {where}", work=lambda: views(source[index], draws), threads=cores, **both)  # type: ignore[arg-type]  # a table
 
-    cases = [Case(name=f"ilk, {size} px, {where}", work=ours, threads=cores, **both)]  # type: ignore[arg-type]  # a table
+    cases = [ours("linear"), ours("exact")]
     name = f"kornia, {size} px, {where}"
     try:
         change = peers.kornia_views(recipe, size).to(device)  # type: ignore[attr-defined]  # it is a module
