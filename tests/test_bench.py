@@ -233,10 +233,11 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells a process's own memory apart")
 def test_peaks_of_memory_are_seen_while_they_last() -> None:
     before = memory.anonymous()
-    with memory.Peak() as peak:
-        with mmap.mmap(-1, 40_000_000) as block:  # not from the allocator, which may have that much at hand
-            block.write(bytes(40_000_000))
-            peak.over.wait(0.05)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # not from the allocator, which may have that much at hand
+    with memory.Peak() as peak, mmap.mmap(-1, 40_000_000, flags=private) as block:
+        for start in range(0, len(block), 4096):
+            block[start] = 1
+        peak.over.wait(0.05)
     assert peak.bytes > before + 35e6
 
 
