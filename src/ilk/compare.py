@@ -13,6 +13,7 @@ from ilk.files import replacing, write_text
 from ilk.grid import PIXELS, Job, refuse_unknown, run_jobs
 from ilk.labelled import short_name
 from ilk.report.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
+from ilk.runs import Run
 from ilk.tables import SCORES, TITLES, latex, markdown, spread, summary, write_rows
 from ilk.watch import Watch, spell
 
@@ -38,6 +39,9 @@ def planned(
         raise ValueError("Name at least one method or baseline with --methods.")
     for method in methods:
         refuse_unknown(method)
+    for where in on:
+        if where != PIXELS:
+            Run(where).open()  # a sentence if that is no run
     jobs = []
     for source in dict.fromkeys(sources):
         for method in dict.fromkeys(methods):
