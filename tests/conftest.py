@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from command import Command, Outcome
 
 KINDS = ("disc", "stripes")
 TINY = {"batch_size": 32, "cluster_heads": 2}  # settings that train 60 images in a blink
@@ -177,3 +180,24 @@ def tiny_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "crop_size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.2] * 3}  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """`call("fit", ...)`: what `ilk fit ...` does in an empty folder, without the seconds of a new process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    from ilk.cli import main
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["ilk", *map(str, words)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return Outcome(code, *capfd.readouterr())
+
+    return run

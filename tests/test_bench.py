@@ -6,8 +6,8 @@ import itertools
 import json
 import mmap
 import sys
-import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 import ilk.cli.bench  # noqa: F401  # registers the command
+from command import Command
 from ilk.bench import measure as measuring
 from ilk.bench import memory, peers, record, run, training
 from ilk.bench.goals import Judged, judge
 from ilk.bench.measure import Case, Line, Setting, measure
 from ilk.bench.photos import photo_like, write_folder
-from ilk.cli import main
 from ilk.distributed import make_fabric
 from ilk.images import load_images
 from ilk.methods import METHODS
@@ -274,25 +274,12 @@ def test_the_plain_loop_trains_the_same_method_on_views_of_single_pictures(monke
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+def call(call: Command) -> Command:
     """`call("--quick")`: what `ilk bench --quick` does in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def called(*words: object) -> types.SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["ilk", "bench", *map(str, words)])
-        capfd.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capfd.readouterr()
-        return types.SimpleNamespace(code=code, out=out, err=err)
-
-    return called
+    return partial(call, "bench")
 
 
-def test_the_command_measures_writes_and_compares(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_command_measures_writes_and_compares(call: Command, tmp_path: Path) -> None:
     first = call("start", "--quick", "--repeats", "2", "--device", "cpu", "--out", "one.json", "--quiet")
     assert first.code == 0 and "import ilk" in first.out and "Written to one.json" in first.out
     written = json.loads((tmp_path / "one.json").read_text())
@@ -314,7 +301,7 @@ def test_the_command_measures_writes_and_compares(call: Callable[..., Any], tmp_
         (["start", "--device", "cudx"], "Unknown device 'cudx'"),
     ],
 )
-def test_a_mistake_is_one_sentence(call: Callable[..., Any], tmp_path: Path, words: list[str], said: str) -> None:
+def test_a_mistake_is_one_sentence(call: Command, tmp_path: Path, words: list[str], said: str) -> None:
     (tmp_path / "there.json").write_text("kept")
     found = call(*words)
     assert found.code == 2 and said in found.err and found.err.count("\n") == 1
@@ -322,7 +309,7 @@ def test_a_mistake_is_one_sentence(call: Callable[..., Any], tmp_path: Path, wor
 
 
 def test_what_was_measured_before_ctrl_c_is_shown_and_written(
-    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    call: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def stopped(setting: Setting) -> Any:
         yield [Case(name="the first", work=lambda: None)]
@@ -353,7 +340,7 @@ def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
         assert all("not installed" in one.note for one in lines if not one.values)
 
 
-def test_bench_is_a_command(call: Callable[..., Any]) -> None:
+def test_bench_is_a_command(call: Command) -> None:
     found = call("--help")
     assert found.code == 0 and "--against" in found.out
     assert all(part in found.out for part in run.PARTS)

@@ -15,45 +15,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import ilk
-from ilk.cli import main
+from command import Command, Outcome
 
 TINY = ["--epochs", "3", "--set", "batch_size=32", "--set", "cluster_heads=2", "--device", "cpu"]
 COMMANDS = ["fit", "predict", "score", "report", "export", "import", "evaluate", "compare", "study", "bench", "methods",
             "demo"]  # fmt: skip
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """`call("fit", ...)`: what `ilk fit ...` does in an empty folder, without the seconds of a new process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ilk", *map(str, words)])
-        capfd.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return Outcome(code, *capfd.readouterr())
-
-    return run
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

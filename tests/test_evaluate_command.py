@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 import ilk.cli.evaluate  # registers the command
+from command import Command
 from ilk import load_images
-from ilk.cli import main
 from ilk.evaluate import PROTOCOLS, Asked, evaluate_run, protocols
 from ilk.evaluate.run import WORK, open_scene
 from ilk.files import file_hash
@@ -32,32 +32,10 @@ assert ilk.cli.evaluate.evaluate  # used by being imported
 FAST = ["--resamples", "30", "--device", "cpu"]
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+def call(call: Command) -> Command:
     """`call(run, "--only", ...)`: what `ilk evaluate RUN ...` does."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run_it(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["ilk", "evaluate", *map(str, words)])
-        capfd.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
+    return partial(call, "evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from command import Command
 from ilk import Clusterer
-from ilk.cli import main
 from ilk.report.payload import collect
 from ilk.request import Request
 from ilk.runs import Run
@@ -154,24 +154,7 @@ def test_a_training_that_is_looked_at_has_the_weights_of_one_that_is_not(
         assert torch.equal(tensor, plain[name]), name
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
-    """`call("report", ...)`: exit code, output and errors of `ilk report ...` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ilk", *map(str, words)])
-        capfd.readouterr()
-        try:
-            main()
-        except SystemExit as end:
-            return (end.code if isinstance(end.code, int) else 0 if end.code is None else 1, *capfd.readouterr())
-        return (0, *capfd.readouterr())
-
-    return run
-
-
-def test_the_command_builds_a_report_and_says_where(run: Run, tmp_path: Path, call: Callable[..., Any]) -> None:
+def test_the_command_builds_a_report_and_says_where(run: Run, tmp_path: Path, call: Command) -> None:
     (run / "report.html").unlink()
     code, out, _ = call("report", run)
     assert code == 0 and str(run / "report.html") in out and (run / "report.html").stat().st_size > 10_000
@@ -180,7 +163,7 @@ def test_the_command_builds_a_report_and_says_where(run: Run, tmp_path: Path, ca
     assert "20 of the 60 images" in (tmp_path / "mine.html").read_text()
 
 
-def test_the_command_draws_figures(run: Run, tmp_path: Path, call: Callable[..., Any]) -> None:
+def test_the_command_draws_figures(run: Run, tmp_path: Path, call: Command) -> None:
     pytest.importorskip("matplotlib")
     code, out, _ = call("report", run, "--figures", "figures")
     assert code == 0 and "figures" in out
@@ -197,12 +180,12 @@ def test_the_command_draws_figures(run: Run, tmp_path: Path, call: Callable[...,
         (["--out", "."], "is a folder; --out needs a file"),
     ],
 )
-def test_a_mistake_is_one_sentence(run: Run, call: Callable[..., Any], words: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_sentence(run: Run, call: Command, words: list[str], sentence: str) -> None:
     code, _, err = call("report", run, *words)
     assert code == 2 and sentence in err and "Traceback" not in err and err.startswith("Error: ")
 
 
-def test_a_folder_that_is_no_run_or_damaged_is_one_sentence(run: Run, call: Callable[..., Any]) -> None:
+def test_a_folder_that_is_no_run_or_damaged_is_one_sentence(run: Run, call: Command) -> None:
     code, _, err = call("report", "nowhere")
     assert code == 2 and "There is no run folder 'nowhere'" in err
     (run / "assignments.parquet").write_bytes(b"damaged")
@@ -226,7 +209,7 @@ main()
         assert answer.returncode == expected, answer.stderr
 
 
-def test_an_unfinished_run_has_a_report_of_what_there_is(run: Run, call: Callable[..., Any]) -> None:
+def test_an_unfinished_run_has_a_report_of_what_there_is(run: Run, call: Command) -> None:
     for name in ("assignments.parquet", "assignments.csv", "embeddings.npy", "report.html"):
         (run / name).unlink()
     shutil.rmtree(run / "thumbnails")
@@ -235,9 +218,7 @@ def test_an_unfinished_run_has_a_report_of_what_there_is(run: Run, call: Callabl
 
 
 @pytest.mark.parametrize("kind", ["embedding-atlas", "fiftyone"])
-def test_the_exports_for_viewers_say_how_to_open_them(
-    run: Run, tmp_path: Path, call: Callable[..., Any], kind: str
-) -> None:
+def test_the_exports_for_viewers_say_how_to_open_them(run: Run, tmp_path: Path, call: Command, kind: str) -> None:
     code, out, _ = call("export", run, "--to", kind, tmp_path / "made")
     assert code == 0 and (tmp_path / "made").exists()
     if kind == "fiftyone":
@@ -247,6 +228,6 @@ def test_the_exports_for_viewers_say_how_to_open_them(
         assert "60 images" in out and "embedding-atlas" in out and "--neighbors neighbors" in out
 
 
-def test_an_unknown_viewer_names_the_nearest(run: Run, call: Callable[..., Any]) -> None:
+def test_an_unknown_viewer_names_the_nearest(run: Run, call: Command) -> None:
     code, _, err = call("export", run, "--to", "fiftytwo", "there")
     assert code == 2 and "Unknown format 'fiftytwo'" in err and "Did you mean fiftyone?" in err

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import ilk.study.run
+from command import Command
 from ilk import published
-from ilk.cli import main
 from ilk.grid import Job
 from ilk.results import read_embeddings, read_table
 from ilk.runs import Run
@@ -437,23 +438,13 @@ def test_what_is_asked_takes_the_place_of_what_the_study_says(
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
-    monkeypatch.chdir(tmp_path)
+def call(call: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`call("cc-views")`: what `ilk study cc-views` does in an empty folder."""
     monkeypatch.setenv("COLUMNS", "160")
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ilk", "study", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
+    return partial(call, "study")
 
 
-def test_without_a_name_all_studies_are_listed(call: Callable[..., Any]) -> None:
+def test_without_a_name_all_studies_are_listed(call: Command) -> None:
     code, out, err = call()
     assert code == 0 and not err
     for study in studies().values():
@@ -463,7 +454,7 @@ def test_without_a_name_all_studies_are_listed(call: Callable[..., Any]) -> None
 
 
 def test_the_command_writes_and_prints_what_was_found(
-    call: Callable[..., Any], source: str, monkeypatch: pytest.MonkeyPatch
+    call: Command, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
     code, out, _ = call("cc-views", "--source", source, "--out", "here")
@@ -472,7 +463,7 @@ def test_the_command_writes_and_prints_what_was_found(
     assert pq.read_metadata("here/cc-views.parquet").num_rows == 9
 
 
-def test_ctrl_c_says_how_to_go_on(call: Callable[..., Any], source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(call: Command, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -491,7 +482,7 @@ def test_ctrl_c_says_how_to_go_on(call: Callable[..., Any], source: str, monkeyp
         (["mine.toml"], "There is no file 'mine.toml'"),
     ],
 )
-def test_a_mistake_is_one_sentence(call: Callable[..., Any], words: list[str], message: str) -> None:
+def test_a_mistake_is_one_sentence(call: Command, words: list[str], message: str) -> None:
     code, _, err = call(*words)
     assert code == 2 and message in err and "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
