@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from ilk.images import jpeg
 from ilk.images.decode import Decoded, decode, read_header, strict_pillow
 from ilk.images.opening import explain, picture_extensions
 
@@ -178,18 +179,18 @@ def test_a_progressive_jpeg_is_read(encode):
     assert np.abs(found.astype(int) - smooth).max() < 12
 
 
-def test_a_large_jpeg_is_decoded_at_a_reduced_scale_that_keeps_twice_the_target(encode, monkeypatch):
-    data = encode(np.zeros((800, 1600, 3), np.uint8), "JPEG")
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(64, (200, 100)), (66, (200, 100)), (67, (400, 200)), (134, (800, 400)), (266, (800, 400)), (267, (1600, 800))],
+)
+def test_a_large_jpeg_is_decoded_at_the_smallest_scale_that_keeps_one_and_a_half_times_the_target(
+    encode, monkeypatch, size, expected
+):
     seen = []
-    real = Image.Image.resize
-
-    def spy(self, *args, **options):
-        seen.append(self.size)
-        return real(self, *args, **options)
-
-    monkeypatch.setattr(Image.Image, "resize", spy)
-    pixels(data, 64)
-    assert seen == [(400, 200)]  # a quarter; an eighth would be 200 x 100, less than twice 64
+    real = jpeg.quick_pixels
+    monkeypatch.setattr(jpeg, "quick_pixels", lambda picture: seen.append(picture.size) or real(picture))
+    pixels(encode(np.zeros((800, 1600, 3), np.uint8), "JPEG"), size)
+    assert seen == [expected]
 
 
 def test_a_reduced_jpeg_looks_like_the_full_one(encode):

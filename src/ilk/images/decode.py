@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
+from . import jpeg
 from .opening import Refused, explain, opened
+from .resize import SMALL_PIXELS, to_square
 
 RESIZES = ("squash", "crop", "pad")
 MAX_PIXELS = 200_000_000
 MAX_SLOW_PIXELS = 16_000_000  # of a picture that Pillow decodes in Python: seconds and 500 MB, not minutes and 6 GB
-BAND_PIXELS = 1 << 20  # faster than larger ones, whose copies leave the cache
+BAND_PIXELS = SMALL_PIXELS  # a band is flattened at a time
 GRAY_TOLERANCE = 2  # JPEG's colour rounding makes gray photos saved as colour differ by 1 or 2
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
@@ -94,9 +96,10 @@ def decode(item: Any, size: int, resize: str) -> Decoded | str:
         if isinstance(item, Image.Image):
             return _decode_picture(item, size, resize)
         with opened(item) as picture:
-            if picture.format in ("JPEG", "MPO"):  # only ours: draft() changes the picture it is called on
-                picture.draft(None, (2 * size, 2 * size))
-            return _decode_picture(picture, size, resize)
+            if picture.format not in ("JPEG", "MPO"):
+                return _decode_picture(picture, size, resize)
+            jpeg.shrink(picture, size)  # only ours, for it changes the picture
+            return _decode_picture(picture, size, resize, quickly=jpeg.quick_pixels)
     except Exception as error:  # the decoders of forty formats raise anything on a damaged file
         return explain(error, item)
 
@@ -134,24 +137,26 @@ def _orientation(picture: Image.Image) -> int:
     return tag if isinstance(tag, int) else 1
 
 
-def _decode_picture(picture: Image.Image, size: int, resize: str) -> Decoded | str:
+def _decode_picture(
+    picture: Image.Image, size: int, resize: str, *, quickly: Callable[[Image.Image], np.ndarray | None] | None = None
+) -> Decoded | str:
+    """`quickly`: gives the pixels that `load` would give, (h, w) or (h, w, 3), or None where it cannot."""
     refusal = _refusal(picture)
     if refusal:
         return refusal
     width, height = picture.size
     with _room(width * height):
-        picture.load()
-        refusal = _refusal(picture)  # an icon says its true size only now
-        if refusal:
-            return refusal
+        flat = quickly(picture) if quickly is not None else None
+        if flat is None:
+            picture.load()
+            refusal = _refusal(picture)  # an icon says its true size only now
+            if refusal:
+                return refusal
         turn = TURN.get(_orientation(picture))
         if turn is not None:
-            picture = picture.transpose(turn)
-        flat = np.asarray(_to_square(_flatten(picture), size, resize))
-    if flat.ndim == 2:
-        return Decoded(flat[None], coloured=False)
-    pixels = np.ascontiguousarray(flat.transpose(2, 0, 1))  # (3, size, size)
-    return Decoded(pixels, _is_coloured(pixels))
+            picture, flat = (picture if flat is None else Image.fromarray(flat)).transpose(turn), None
+        pixels = to_square(_flatten(picture) if flat is None else flat, size, resize)
+    return Decoded(pixels, len(pixels) == 3 and _is_coloured(pixels))
 
 
 def _refusal(picture: Image.Image) -> str | None:
@@ -192,16 +197,18 @@ def _decode_array(array: np.ndarray, size: int, resize: str) -> Decoded:
     if array.shape[1:] == (size, size):
         pixels = array
     elif channels == 3:
-        picture = Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))
-        pixels = np.asarray(_to_square(picture, size, resize)).transpose(2, 0, 1)
+        pixels = to_square(array.transpose(1, 2, 0), size, resize)
     else:
-        planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in array]
-        pixels = np.stack([np.asarray(_to_square(plane, size, resize)) for plane in planes])
+        pixels = np.concatenate([to_square(plane, size, resize) for plane in array])
     return Decoded(pixels, channels == 3 and _is_coloured(pixels))
 
 
 def _is_coloured(pixels: np.ndarray) -> bool:
-    return int((pixels.max(axis=0) - pixels.min(axis=0)).max()) > GRAY_TOLERANCE
+    return _spread(pixels[:, ::8]) > GRAY_TOLERANCE or _spread(pixels) > GRAY_TOLERANCE  # a few rows say most yeses
+
+
+def _spread(pixels: np.ndarray) -> int:
+    return int((pixels.max(axis=0) - pixels.min(axis=0)).max())
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
@@ -270,31 +277,3 @@ def _to_eight_bits(picture: Image.Image, levels: tuple[float, float] | None) -> 
     elif low < 0 or high > 255:
         values = (values - low) * (255 / max(high - low, 1e-12))
     return Image.fromarray(np.rint(values).astype(np.uint8))
-
-
-def _to_square(picture: Image.Image, size: int, resize: str) -> Image.Image:
-    """The picture resized to `size` x `size`; bilinear with Pillow's antialiasing, which cannot overshoot."""
-    width, height = picture.size
-    if (width, height) == (size, size):
-        return picture
-    bilinear = Image.Resampling.BILINEAR
-    if resize == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return picture.resize((size, size), bilinear, box=(left, top, left + side, top + side), reducing_gap=3)
-    if resize == "squash" or width == height:
-        return picture.resize((size, size), bilinear, reducing_gap=3)
-    scale = size / max(width, height)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    small = picture.resize(inner, bilinear, reducing_gap=3)
-    square = Image.new(small.mode, (size, size), _border_colour(small))
-    square.paste(small, ((size - inner[0]) // 2, (size - inner[1]) // 2))
-    return square
-
-
-def _border_colour(picture: Image.Image) -> int | tuple[int, ...]:
-    """The median colour of the outermost pixels: the background, more often than not."""
-    array = np.asarray(picture)
-    border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
-    middle = np.median(border, axis=0).astype(int)
-    return int(middle) if middle.ndim == 0 else tuple(int(v) for v in middle)

@@ -75,7 +75,7 @@ def open_plain(path: Any) -> IO[bytes]:
     """A file open for reading; Refused for a pipe or a device, which may never end, and for a huge file."""
     # Opening a pipe waits for its other end unless told not to; for a plain file the flag means nothing.
     flag = getattr(os, "O_NONBLOCK", 0)
-    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag))  # noqa: SIM115
+    stream = open(path, "rb", buffering=1 << 16, opener=lambda name, flags: os.open(name, flags | flag))  # noqa: SIM115
     status = os.fstat(stream.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES:
         return stream
