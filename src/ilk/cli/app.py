@@ -16,6 +16,7 @@ app = typer.Typer(
     name="ilk",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # boxes take longer to import than all the rest of `ilk --help`
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find images of the same kind in an unlabelled collection.",

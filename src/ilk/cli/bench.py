@@ -35,7 +35,7 @@ def bench(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast this machine is with ilk, beside torchvision and kornia where they are installed."""
+    """Measure how fast this machine is with ilk, and with its peers."""
     from ilk.bench import Found, chosen_parts, differences, read, run_bench, show
     from ilk.display import Display
 

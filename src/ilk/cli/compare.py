@@ -75,7 +75,7 @@ def compare(
     cache_dir: CacheDir = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train methods and run baselines on labelled sets, several seeds each, and put them side by side."""
+    """Train methods and baselines on labelled sets, side by side."""
     from ilk.compare import compare as run_compare
     from ilk.compare import planned, print_results
     from ilk.display import Display

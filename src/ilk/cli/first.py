@@ -27,7 +27,7 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs instead.", show_default=False)] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Sort 1,797 real handwritten digits into ten clusters, and see how well that went."""
+    """Sort 1,797 real handwritten digits, and see how well that went."""
     from ilk.display import Display, cluster_table, demo_lines, score_lines
     from ilk.request import Request
     from ilk.runs import Run, free_name

@@ -86,7 +86,7 @@ def report(
         str | None, typer.Option("--map", help="pca, umap or tsne.", show_default="the one there is, else pca")
     ] = None,
 ) -> None:
-    """Show a run as one HTML file, which needs no network and no pictures beside it."""
+    """Show a run as one HTML file, which needs no network."""
     from ilk.lock import held
     from ilk.reporting import report as build
 
@@ -113,7 +113,7 @@ def export(
         Path | None, typer.Option(help="Take away what --folders put into this folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Hand the clusters on: as folders, as a table, to a viewer, as an ONNX model."""
+    """Hand clusters on: as folders, a table, to a viewer, as ONNX."""
     if not any((folders, csv, onnx, to, undo)):
         raise ValueError(
             "Say what to export: --folders DIR, --csv FILE, --to VIEWER PATH, --onnx FILE (or --undo DIR)."

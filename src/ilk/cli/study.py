@@ -39,7 +39,7 @@ def study(
     cache_dir: CacheDir = None,
     quiet: Quiet = False,
 ) -> None:
-    """Try what the papers conclude: ablations on your images, beside the published figures."""
+    """Try the papers' ablations, beside their published figures."""
     from ilk.study.show import show_results, show_studies
 
     if name is None:
