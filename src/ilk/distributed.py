@@ -284,7 +284,16 @@ def place(images: Any, device: torch.device) -> Any:
         return images
     if device.type == "cuda" and images.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
         return _Copied(images, device)
-    return images[:].to(device)
+    one = images[slice(0, 1)]
+    resident = torch.empty((len(images), *one.shape[1:]), dtype=one.dtype, device=device)
+    rows = max(1, PIECE // max(1, one.nbytes))
+    for start in range(0, len(images), rows):  # never the whole set in the memory of the host
+        piece = slice(start, min(start + rows, len(images)))
+        resident[piece] = images[piece].to(device)
+    return resident
+
+
+PIECE = 64 << 20  # bytes
 
 
 class _Copied:

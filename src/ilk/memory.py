@@ -63,10 +63,10 @@ class KeyBanks(nn.Module):
         `keys`: (n, d), the newest last. `labels`: (n,) int64. Of more keys than a bank has rows only
         the newest stay.
         """
-        clusters, rows, d = self.keys.shape
+        _, rows, d = self.keys.shape
         order = labels.argsort(stable=True)
         keys, labels = keys[order].to(self.keys.dtype), labels[order]
-        count = torch.bincount(labels, minlength=clusters)
+        count = torch.zeros_like(self.position).scatter_add_(0, labels, torch.ones_like(labels))  # without a wait
         number = torch.arange(len(labels), device=labels.device) - (count.cumsum(0) - count)[labels]  # 0, 1, ... within
         spot = labels * rows + (self.position[labels] + number) % rows
         if len(labels) > rows:  # only then can a bank overflow

@@ -209,12 +209,13 @@ def run_pass(
         0,
     )
     rate, images = config.learning_rate, 0
-    for step, batch in enumerate(order, first):
+    placed = torch.cat(order).to(fabric.device).split([len(batch) for batch in order])  # one wait, not one a step
+    for step, batch in enumerate(placed, first):
         rate = learning_rate(step, loop.total, config)
         for group in loop.optimizer.param_groups:
             group["lr"] = rate
         local = len(batch) // fabric.world_size
-        index = batch[fabric.global_rank * local : (fabric.global_rank + 1) * local].to(fabric.device)
+        index = batch[fabric.global_rank * local : (fabric.global_rank + 1) * local]
         with torch.no_grad():
             view_a, view_b = loop.views(source[index], draws, repeats=method.repeats)
         try:
@@ -234,7 +235,7 @@ def run_pass(
             sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
         if method.observed is not None:
             top, cluster = method.observed.max(1)
-            counts += torch.bincount(cluster, minlength=method.n_clusters)
+            counts.scatter_add_(0, cluster, torch.ones_like(top, dtype=counts.dtype))  # bincount waits for the device
             confidence, seen = confidence + top.sum(), seen + len(top)
         if loop.on_step is not None:
             loop.on_step(step + 1, loop.total)
@@ -278,13 +279,14 @@ def encoder(method: Method, source: Any, n: int, views: Views | FeatureViews, fa
         was_training = method.training
         method.eval()
         parts = []
-        with torch.inference_mode(), fabric.autocast():
+        with torch.inference_mode():
             for part in rows.split(512):
                 x = source[part.to(fabric.device)]
                 batches = [plain(x)] if draws is None else [channels_last(view) for view in views(x, draws)]
-                parts.append(
-                    torch.stack([fitting(lambda x: (method.backbone(x).float(),), batch)[0] for batch in batches])
-                )
+                with fabric.autocast():  # views are made in full precision, as in training
+                    parts.append(
+                        torch.stack([fitting(lambda x: (method.backbone(x).float(),), batch)[0] for batch in batches])
+                    )
         method.train(was_training)
         found = torch.cat(parts, 1).clone()  # a tensor made in inference mode cannot be trained on
         return found[0] if draws is None else found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ilk.views.operations import LUMA
+from ilk.views.operations import LUMA, constant
 
 CHANGES = ("brightness", "contrast", "saturation", "hue")
-# to luma and two colour differences whose plane hue is an angle in, and back
-TO_PLANE = ((0.2989, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+# to luma and two colour differences, in whose plane hue is an angle, row by row
+TO_PLANE = (0.2989, 0.587, 0.114, -0.168736, -0.331264, 0.5, 0.5, -0.418688, -0.081312)
 
 
 class ColourMap(NamedTuple):
@@ -43,7 +45,7 @@ def identity(images: Tensor) -> ColourMap:
 
 
 def luma_of(images: Tensor) -> Tensor:
-    return torch.tensor(LUMA, dtype=images.dtype, device=images.device)
+    return constant(LUMA, images.dtype, images.device)
 
 
 def jitter_map(images: Tensor, amounts: Tensor, order: Tensor) -> ColourMap:
@@ -71,13 +73,19 @@ def jitter_map(images: Tensor, amounts: Tensor, order: Tensor) -> ColourMap:
 
 def hue_turn(turn: Tensor) -> Tensor:
     """The matrix that turns colours by a part `turn` of the circle around the gray axis, luma kept, (n, 3, 3)."""
-    plane = torch.tensor(TO_PLANE, dtype=torch.float64)
+    plane = constant(TO_PLANE, turn.dtype, turn.device).view(3, 3)
+    back = constant(from_plane(), turn.dtype, turn.device).view(3, 3)
     angle = 2 * math.pi * turn
     cos, sin = torch.cos(angle), torch.sin(angle)
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turned = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    back = torch.linalg.inv(plane).to(turn)
-    return back @ turned @ plane.to(turn)
+    return back @ turned @ plane
+
+
+@functools.cache
+def from_plane() -> tuple[float, ...]:
+    """The inverse of TO_PLANE."""
+    return tuple(np.linalg.inv(np.array(TO_PLANE).reshape(3, 3)).flatten().tolist())
 
 
 def without_colour(images: Tensor) -> Tensor:

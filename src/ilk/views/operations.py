@@ -6,6 +6,7 @@ operation equals torchvision's published per-image behaviour on tensors, and is 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -13,6 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in a gray value, as torchvision has them
+
+
+@functools.cache
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The values as a tensor on the device, copied there once: each copy of numbers would wait for a GPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def resized_crop_map(box: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
@@ -42,7 +50,7 @@ def affine_map(angle: Tensor, zoom: Tensor, shear: Tensor, shift: Tensor, height
     c, d = torch.sin(rotation), -torch.sin(rotation) * torch.tan(slant) + torch.cos(rotation)
     inverse = torch.stack([torch.stack([d, -b], 1), torch.stack([-c, a], 1)], 1) / zoom[:, None, None]
     offset = -(inverse @ shift[:, :, None])
-    side = torch.tensor([width / 2, height / 2], dtype=angle.dtype, device=angle.device)
+    side = constant((width / 2, height / 2), angle.dtype, angle.device)
     return torch.cat([inverse * side / side[:, None], offset / side[:, None]], 2)
 
 
@@ -148,7 +156,7 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     )
     angle = sixth + 6 * turn[:, None, None]
     # a channel is value - span * clamp(min(d, 4 - d), 0, 1), d = (offset + angle) mod 6
-    distance = (torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1) + angle[:, None]) % 6
+    distance = (constant((5.0, 3.0, 1.0), images.dtype, images.device).view(1, 3, 1, 1) + angle[:, None]) % 6
     part = torch.minimum(distance, 4 - distance).clamp_(0, 1)
     return value[:, None] - span[:, None] * part
 
@@ -200,5 +208,7 @@ def crop_boxes(
     aspect = width / height
     whole_w = width if aspect <= ratio[1] else round(height * ratio[1])
     whole_h = height if aspect >= ratio[0] else round(width / ratio[0])
-    centre = torch.tensor([(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w], device=draw.device)
-    return torch.where(fits.any(0)[:, None], torch.stack([top, left, tall, wide], 1), centre.to(draw.dtype))
+    centre = constant(
+        ((height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w), draw.dtype, draw.device
+    )  # fmt: skip
+    return torch.where(fits.any(0)[:, None], torch.stack([top, left, tall, wide], 1), centre)
