@@ -1,12 +1,13 @@
 """How scores that need no labels rank real runs, against accuracy: Spearman correlation for each source of images.
 
     python benchmarks/label_free.py RUNS --out label_free.jsonl
-    python benchmarks/label_free.py RUNS --images "array (1,797 images)=digits" --data FOLDER
+    python benchmarks/label_free.py RUNS --images "mnist.npz=mnist" --data FOLDER
 
 RUNS is a folder with finished, scored runs anywhere below it (those of `ilk compare` and `ilk study`): folders with
 config.json, assignments.parquet and a scores.json that has an accuracy. Runs inside a run are left out. Views and
 pixels need the images: from their recorded paths, or from a set as quality.py names them, or a path, given for the
-name that config.json has for the source (--images, may be repeated). What cannot be computed is left empty and said.
+name that config.json has for the source (--images, may be repeated). Those of scikit-learn's digits are known.
+What cannot be computed is left empty and said.
 
 Labels are used for the accuracy alone. One line a run goes to --out; what is in it for the same assignments is not
 computed again. The intervals are 95 % bootstrap intervals over runs.
@@ -26,16 +27,19 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
+from ilk.evaluate.basis import are_positions, same_source
 from ilk.evaluate.label_free import run_agreement
 from ilk.evaluate.protocols import label_free
 from ilk.evaluate.run import Asked, open_scene
 from ilk.files import file_hash, write_text
 from ilk.frozen import load_model
+from ilk.labelled import digits
 from ilk.results import read_table
 from ilk.runs import Run
 from ilk.watch import Watch
 
 NEEDED = ("config.json", "assignments.parquet", "scores.json")
+DIGITS = "array (1,797 images)"  # what config.json calls scikit-learn's digits
 LEAST = 4  # runs of a source; the order of fewer says nothing
 SIGNS = {
     "effective_share": 1, "mean_confidence": 1, "confidence_entropy": -1, "silhouette": 1, "generalisation": 1,
@@ -81,6 +85,9 @@ def add_agreement(rows: list[dict[str, Any]]) -> None:
     found: dict[str, list[float]] = {row["run"]: [] for row in rows}
     for a, b in combinations(rows, 2):
         if (a["source"], a["n_clusters"]) == (b["source"], b["n_clusters"]):
+            ids = tables[a["run"]]["id"].to_pylist()
+            if are_positions(ids) and not same_source(*(Run(row["run"]).config for row in (a, b))):
+                continue  # equal positions in other images
             sides = [(t["id"].to_pylist(), t["cluster"].to_numpy()) for t in (tables[a["run"]], tables[b["run"]])]
             value = float(run_agreement(*sides[0], *sides[1])["ari"])
             found[a["run"]].append(value)
@@ -167,6 +174,20 @@ def measure_all(folder: Path, out: Path, images: dict[str, Any], seed: int, view
         yield row
 
 
+def opened(words: list[str], data: Path) -> dict[str, Any]:
+    """{name of a source: where its images are}, of `SOURCE=SET`; scikit-learn's digits, which have no path, too."""
+    images: dict[str, Any] = {DIGITS: digits()[0]}
+    for text in words:
+        name, _, given = text.rpartition("=")
+        if Path(given).exists():
+            images[name] = given
+        else:
+            from quality import open_set
+
+            images[name] = open_set(given, data)
+    return images
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
@@ -179,15 +200,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    images = {}
-    for text in arguments.images:
-        name, _, given = text.rpartition("=")
-        if Path(given).exists():
-            images[name] = given
-        else:
-            from quality import open_set
-
-            images[name] = open_set(given, arguments.data)
+    images = opened(arguments.images, arguments.data)
     rows = list(measure_all(arguments.runs, arguments.out, images, arguments.seed, arguments.views_of))
     if not rows:
         sys.exit(f"There is no finished run with labels below '{arguments.runs}'.")

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from ilk import load_images
+from ilk.labelled import open_labelled
 from ilk.runs import Run
 
 
@@ -52,6 +54,13 @@ def test_two_tiny_runs_are_measured_once(
     monkeypatch.setattr(label_free, "measured", None)  # calling it again would fail
     label_free.main()
     assert capsys.readouterr().out == first
+
+
+def test_the_digits_are_found_by_the_name_that_runs_on_them_record(label_free: ModuleType) -> None:
+    images = open_labelled("digits").images
+    found = label_free.opened([], Path("data"))
+    assert list(found) == [images.name]
+    assert load_images(found[images.name], image_size=8).fingerprint == images.fingerprint
 
 
 def test_a_folder_without_runs_is_named(

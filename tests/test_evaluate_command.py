@@ -103,12 +103,17 @@ def test_a_run_on_held_out_images_is_train_and_test(
         "train": 60, "test": 20, "train+test": 80,
     }  # fmt: skip
     for name in ("knn", "probe"):
-        assert (found[name]["tested_on"], found[name]["train_images"], found[name]["test_images"]) == ("test", 60, 20)
+        assert (found[name]["train_images"], found[name]["test_images"]) == (60, 20)
+        assert found[name]["tested_on"] == f"test (prediction {predicted[1]})" and found[name]["unseen"] is True
+        assert found[name]["split"]["source"] == str(predicted[1])
+        assert found[name]["labels"] == {"run": "recorded", "test": "recorded"}
     assert found["knn"]["k"]["200"]["used"] == 60
     retrieval = found["retrieval"]
-    assert (retrieval["queries_from"], retrieval["gallery_from"], retrieval["gallery"]) == ("test", "train", 60)
+    assert retrieval["queries_from"] == f"test (prediction {predicted[1]})"
+    assert (retrieval["gallery_from"], retrieval["gallery"]) == ("train", 60)
     assert retrieval["picture"] == "retrieval.png"
-    assert "train (60 images, 2 kinds)" in outcome.out and "test (20 images, 2 kinds)" in outcome.out
+    assert "train (60 images, 2 kinds)" in outcome.out and f"test (prediction {predicted[1]}) (20 images" in outcome.out
+    assert "new to the network" in outcome.out
 
 
 def test_folders_of_train_and_test_are_the_split_and_labels_lie_below(call: Command, run: Run) -> None:
@@ -118,7 +123,9 @@ def test_folders_of_train_and_test_are_the_split_and_labels_lie_below(call: Comm
     found = read(run.folder)["protocols"]
     assert [one["images"] for one in found["labels"]["parts"].values()] == [40, 20, 60]
     assert set(found["labels"]["parts"]["test"]["recall"]) == {"disc", "stripes"}
-    assert (found["knn"]["tested_on"], found["knn"]["train_images"], found["knn"]["test_images"]) == ("test", 40, 20)
+    assert (found["knn"]["train_images"], found["knn"]["test_images"]) == (40, 20)
+    assert found["knn"]["tested_on"] == "test (folders)" and found["knn"]["unseen"] is False
+    assert found["knn"]["labels"] == {"run": "folders"} and "test (folders) (20 images" in outcome.out
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -134,7 +141,8 @@ def test_a_column_of_a_table_may_say_the_split(call: Command, run: Run, tmp_path
     outcome = call(run, *FAST, "--split", file, "--split-column", "part", "--only", "knn")
     assert outcome.code == 0, outcome.err
     found = read(run.folder)["protocols"]["knn"]
-    assert (found["train_images"], found["test_images"], found["left_out"]) == (25, 25, 10)
+    assert (found["train_images"], found["test_images"], found["in_neither"]) == (25, 25, 10)
+    assert found["split"] == {"name": f"test ({file})", "kind": "table", "source": str(file), "column": "part"}
 
 
 def test_without_labels_what_needs_none_is_done(call: Command, run: Run) -> None:
@@ -263,6 +271,13 @@ def test_what_is_wrong_is_said_before_any_work(run: Run, tmp_path: Path) -> None
         (["--labels", "none", "--only", "knn"], "knn cannot be done: no labels are known"),
         (["--labels", "nowhere.csv"], "There is no file of labels 'nowhere.csv'"),
         (["--test-labels", "folders"], "Say which: --test PREDICTION"),
+        (["--held-out", "0.3", "--split", "folders"], "--split folders already says which images are held out"),
+        (["--held-out", "0.3", "--test", "p"], "--test already says which images are held out. Leave --held-out"),
+        (["--split-column", "part"], "Say which: --split FILE"),
+        (["--against", "other", "--only", "knn"], "--against is for label-free. Add it to --only"),
+        (["--optimizer", "sgd", "--only", "labels,knn"], "--optimizer is for probe. Add it to --only"),
+        (["--held-out", "0.3", "--only", "labels"], "--held-out is for knn, probe. Add one of them"),
+        (["--test", "p", "--only", "opinions"], "--test is for labels, knn, probe, retrieval"),
         (["--test", "nowhere"], "There is no run folder 'nowhere'"),
         (["--against", "nowhere"], "There is no run folder 'nowhere'"),
         (["--device", "tpu"], "Unknown device 'tpu'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,13 +35,23 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Without --test: random, folders (train/, test/), or a CSV or Parquet FILE.")
     ] = "random",
-    split_column: Annotated[str, typer.Option(help="The column of that FILE that says train or test.")] = "split",
-    held_out: Annotated[float, typer.Option(help="The part that a random split holds out.")] = 0.2,
+    split_column: Annotated[
+        str | None, typer.Option(help="The column of that FILE that says train or test.", show_default="split")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="The part that a random split holds out.", show_default="0.2")
+    ] = None,
     features: Annotated[str, typer.Option(help="embeddings, or backbone (opens the images again).")] = "embeddings",
-    optimizer: Annotated[str, typer.Option(help="Of the linear probe: lars or sgd.")] = "lars",
+    optimizer: Annotated[
+        str | None, typer.Option(help="Of the linear probe: lars or sgd.", show_default="lars")
+    ] = None,
     images: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Where the run's images are.", show_default="where they were"),
+        typer.Option(
+            metavar="SOURCE",
+            help="Where the run's images are; also digits, or FILE.py:NAME.",
+            show_default="where they were",
+        ),
     ] = None,
     test_images: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Those of --test.", show_default="where they were")
@@ -68,7 +78,8 @@ def evaluate(
     chosen = tuple(name.strip() for text in only or [] for name in text.split(",") if name.strip())
     asked = Asked(
         only=chosen, labels=labels, test=test, test_labels=test_labels, split=split, split_column=split_column,
-        held_out=held_out, features=features, optimizer=optimizer, images=images, test_images=test_images,
+        held_out=held_out, features=features, optimizer=optimizer, images=source_of(images),
+        test_images=source_of(test_images),
         against=tuple(against or []), queries=queries, views_of=views_of, resamples=resamples, seed=seed,
         device=device, cache_dir=cache_dir,
     )  # fmt: skip
@@ -78,3 +89,12 @@ def evaluate(
     for line in evaluation_lines(found):
         print(line)
     print(f"Written to {run / FILE}")
+
+
+def source_of(text: str | None) -> Any:
+    """The images of the built-in digits or of FILE.py:NAME, as `ilk compare` takes them; other sources as they are."""
+    from ilk.labelled import DIGITS, PROGRAM, open_labelled
+
+    if text is None or Path(text).exists() or not (text == DIGITS or PROGRAM.match(text)):
+        return text
+    return open_labelled(text).array

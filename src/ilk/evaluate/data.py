@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ilk.evaluate.basis import are_positions
 from ilk.evaluate.quick import find_labels
 from ilk.images import Images, load_images
 from ilk.images.labels import KEY_COLUMNS, encode_labels, folder_labels, match_labels
@@ -117,12 +118,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images to learn from and images to test with. `name` is shown with every figure that rests on it."""
+    """Images to learn from and images to test with. `name` is shown with every figure that rests on it.
+
+    `kind`: random, folders, table or prediction; `source`: the file or folder that says which is which.
+    """
 
     name: str
     train: Rows
     test: Rows
     left_out: int = 0  # images in neither
+    kind: str = "random"
+    source: str | None = None
 
 
 def without_side(name: str) -> str:
@@ -141,9 +147,7 @@ def random_split(collection: Collection, share: float, seed: int) -> Split:
     labelled = collection.codes >= 0
     train, test = np.flatnonzero(labelled & ~held), np.flatnonzero(held)
     if len(test) == 0:
-        raise ValueError(
-            "No image can be held out: every label has one image at most. Evaluate with --only labels,label-free."
-        )
+        raise ValueError("No image can be held out: every label has one image at most.")
     return Split(
         f"random {share:.0%}".replace("%", " %"), Rows(collection, train), Rows(collection, test),
         int((~labelled).sum()),
@@ -159,7 +163,9 @@ def stratified(codes: np.ndarray, share: float, seed: int) -> np.ndarray:
     return held
 
 
-def split_by_words(collection: Collection, words: Sequence[str | None], where: str) -> Split:
+def split_by_words(
+    collection: Collection, words: Sequence[str | None], where: str, kind: str, source: str | None = None
+) -> Split:
     """The images that are called train and those called test; others are left out and counted."""
     side = np.array([(word or "").strip().lower() for word in words])
     parts = [np.flatnonzero(side == name) for name in SIDES]
@@ -167,12 +173,13 @@ def split_by_words(collection: Collection, words: Sequence[str | None], where: s
         said = ", ".join(sorted({word for word in side.tolist() if word})[:5]) or "nothing"
         raise ValueError(f"{where} must call some images train and some test; it says {said}. Or use --split random.")
     train, test = (Rows(collection, at) for at in parts)
-    return Split("test", train, test, len(collection) - len(train) - len(test))
+    left_out = len(collection) - len(train) - len(test)
+    return Split(f"test ({source or kind})", train, test, left_out, kind, source)
 
 
 def split_by_folder(collection: Collection) -> Split:
     words = [one.partition("/")[0] if "/" in one else None for one in collection.ids]
-    return split_by_words(collection, words, "The first folder of each id")
+    return split_by_words(collection, words, "The first folder of each id", "folders")
 
 
 def split_by_table(collection: Collection, file: Path, column: str) -> Split:
@@ -181,7 +188,7 @@ def split_by_table(collection: Collection, file: Path, column: str) -> Split:
         raise FileNotFoundError(f"There is no split '{file}'. Use random, folders, or a CSV or Parquet file.")
     words = read_column(file, column)
     matched, _ = match_labels(words, collection.ids, collection.table["path"].to_pylist(), file)
-    return split_by_words(collection, matched, f"The column {column} of '{file}'")
+    return split_by_words(collection, matched, f"The column {column} of '{file}'", "table", str(file))
 
 
 def read_column(file: Path, column: str) -> dict[str, str]:
@@ -245,6 +252,11 @@ def open_rows(rows: Rows, source: Any = None, *, cache_dir: Any = None, progress
             f"The images of '{rows.of.run}' cannot be opened any more: {str(error).rstrip('.')}. Say where they are"
             " with --images SOURCE (--test-images for those of --test)."
         ) from None
+    if source is not None and len(images) != len(ids) and are_positions(ids) and are_positions(images.ids):
+        raise ValueError(
+            f"What is given as the images of '{rows.of.run}' are {len(images):,}, not its {len(ids):,}, and only"
+            " positions say which is which. Give the very source it was made from."
+        )
     at = {printable(name): place for place, name in enumerate(images.ids)}
     missing = [name for name in wanted if name not in at]
     if missing:

@@ -14,7 +14,7 @@ from ilk.views import plain
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from ilk.evaluate.protocols import Scene
+    from ilk.evaluate.scene import Scene
 
 BATCH = 256
 

@@ -12,6 +12,7 @@ def long_tailed(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
 
     `labels`: (n,) codes, -1 for none (left out). Class i of C, in an order drawn from `seed`, keeps
     m * ratio^(-i / (C - 1)) images, m being the size of the smallest class as given; which ones is drawn too.
+    A class keeps at least one image, so the ratio that is reached (`ratio_reached`) is at most m.
     Source: Cui et al. 2019, section 5.1. Raises ValueError for a ratio below 1 or fewer than two classes.
     """
     classes = np.unique(labels[labels >= 0])
@@ -24,6 +25,12 @@ def long_tailed(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
         for i, code in enumerate(draw.permutation(classes))
     ]
     return np.sort(np.concatenate(kept))
+
+
+def ratio_reached(labels: np.ndarray) -> float:
+    """How many times the images of the smallest class the largest has; `labels`: (n,) codes, -1 for none."""
+    sizes = np.bincount(labels[labels >= 0])
+    return float(sizes.max() / sizes[sizes > 0].min())
 
 
 def long_tailed_images(images: Images, ratio: float, seed: int) -> Images:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ilk.batches import spaced
 from ilk.evaluate import label_free as free
 from ilk.evaluate import probe as probing
-from ilk.evaluate.data import Collection, Opener, Rows, Split, random_split, split_by_folder, split_by_table
+from ilk.evaluate.basis import never_trained_on
+from ilk.evaluate.data import Rows
 from ilk.evaluate.features import fabric_of
 from ilk.evaluate.intervals import score_with_intervals
 from ilk.evaluate.opinions import second_opinions
@@ -25,118 +22,48 @@ from ilk.evaluate.retrieval import (
     rank_gallery,
     retrieval_scores,
 )
-from ilk.methods.base import Method
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
-
-if TYPE_CHECKING:
-    from ilk.evaluate.run import Asked
+from ilk.evaluate.scene import Scene, everything
 
 SHOWN_QUERIES = 6  # of each sort in the picture
 PICTURE = "retrieval.png"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is evaluated, and the way to what is opened only when it is needed."""
-
-    main: Collection
-    test: Collection | None
-    words: list[str]  # what the codes of labels mean
-    asked: Asked
-    watch: Watch
-    open: Opener
-    model: Callable[[Run], Method] | None
-
-    @property
-    def labelled(self) -> bool:
-        return bool((self.main.codes >= 0).any())
-
-    @property
-    def whole(self) -> str:
-        """The name of all images of the run: those it was trained on, or those it was asked about."""
-        return "test" if self.main.predicted else "train"
-
-    @cached_property
-    def split(self) -> Split:
-        """What classifiers learn from and are tested with, labelled images only."""
-        asked = self.asked
-        if self.test is not None:
-            found = Split("test", everything(self.main), everything(self.test))
-        elif asked.split == "random":
-            return random_split(self.main, asked.held_out, asked.seed)
-        elif asked.split == "folders":
-            found = split_by_folder(self.main)
-        else:
-            found = split_by_table(self.main, Path(asked.split).expanduser(), asked.split_column)
-        left = found.left_out + sum(int((part.codes < 0).sum()) for part in (found.train, found.test))
-        split = Split(found.name, found.train.labelled(), found.test.labelled(), left)
-        for name, part in (("train", split.train), ("test", split.test)):
-            if len(part) == 0:
-                raise ValueError(f"None of the {name} images has a label. Give them with --labels (or --test-labels).")
-        return split
-
-    @cached_property
-    def agreements(self) -> list[dict[str, Any]]:
-        """The agreement with each of the other runs that were named."""
-        return [against(self.main, Path(folder)) for folder in self.asked.against]
-
-    @property
-    def held_out(self) -> bool:
-        """Whether a split was asked for, not drawn."""
-        return self.test is not None or self.asked.split != "random"
-
-    def method(self) -> Method:
-        if self.model is None:
-            raise ValueError("the model was not given")
-        origin = self.main.run.config.get("predicted_with")
-        return self.model(Run(origin) if origin else self.main.run)
-
-    def progress(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.watch.progress(done, total, what)
-
-    @property
-    def options(self) -> dict[str, int]:
-        return {"resamples": self.asked.resamples, "seed": self.asked.seed}
-
-    def about(self) -> dict[str, Any]:
-        """The features that a protocol saw."""
-        return {"features": self.asked.features, "dim": int(self.main.features.shape[1])}
-
-
-def everything(of: Collection) -> Rows:
-    return Rows(of, np.arange(len(of)))
 
 
 def sides(scene: Scene) -> dict[str, Any]:
     """Which images a protocol learnt from and was tested with, and how many are in neither."""
     split = scene.split
     return {
-        **scene.about(), "learnt_from": "train", "train_images": len(split.train), "tested_on": split.name,
-        "test_images": len(split.test), "left_out": split.left_out,
+        **scene.about(), **scene.held(), "learnt_from": "train", "train_images": len(split.train),
+        "tested_on": split.name, "test_images": len(split.test), "in_neither": split.left_out,
         "unseen_labels": len(set(split.test.codes.tolist()) - set(split.train.codes.tolist())),
     }  # fmt: skip
 
 
 def labels(scene: Scene) -> dict[str, Any]:
     """The clusters against labels, on each part that has a name."""
+    whole = never_trained_on(scene.main)
     if scene.held_out:
-        parts = {"train": [scene.split.train], "test": [scene.split.test]}
-        parts["train+test"] = parts["train"] + parts["test"]
+        train, test = scene.division.train.labelled(), scene.division.test.labelled()
+        parts = {"train": ([train], whole), "test": ([test], scene.test_unseen)}
+        if len(train) and len(test):
+            parts["train+test"] = ([train, test], whole and scene.test_unseen)
     else:
-        parts = {scene.whole: [everything(scene.main).labelled()]}
+        parts = {scene.whole: ([everything(scene.main).labelled()], whole)}
     found: dict[str, Any] = {}
-    for name, rows in parts.items():
+    without = [name for name, (rows, _) in parts.items() if not sum(map(len, rows))]
+    if len(without) == len(parts):
+        raise ValueError("None of the images has a label that may score.")
+    for name, (rows, unseen) in parts.items():
+        if name in without:
+            continue
         codes, clusters = (np.concatenate([getattr(one, what) for one in rows]) for what in ("codes", "cluster"))
         scores = score_with_intervals(codes, clusters, **scene.options)
         scores["recall"] = {scene.words[code]: value for code, value in scores["recall"].items()}
-        found[name] = scores
-    collections = [scene.main] + ([] if scene.test is None else [scene.test])
+        found[name] = {**scores, "unseen": unseen}
+    held = scene.held() if scene.held_out else {"split": None, **scene.rests_on()}
     return {
-        "labels": "recorded" if scene.asked.labels is None else str(scene.asked.labels), "parts": found,
-        "unlabelled": sum(int(((one.codes < 0) & ~one.known).sum()) for one in collections),
-        "known_left_out": sum(int(one.known.sum()) for one in collections),
+        **held, "parts": found, "parts_without_labels": without,
+        "unlabelled": sum(int(((one.codes < 0) & ~one.known).sum()) for one in scene.collections),
+        "known_left_out": sum(int(one.known.sum()) for one in scene.collections),
         "resamples": scene.asked.resamples,
     }  # fmt: skip
 
@@ -154,23 +81,28 @@ def probe(scene: Scene) -> dict[str, Any]:
     split = scene.split
     found = probing.probes(
         split.train.features, split.train.codes, split.test.features, split.test.codes,
-        optimizer=scene.asked.optimizer, progress=scene.watch.progress, **scene.options,
+        optimizer=scene.asked.recipe, progress=scene.watch.progress, **scene.options,
     )  # fmt: skip
     return {**sides(scene), "used": found.pop("learnt_from"), **found}
 
 
 def retrieval(scene: Scene) -> dict[str, Any]:
     """Queries of the test images in the train images where a split was asked for, else of all images in all others."""
-    if scene.held_out and scene.labelled:
-        query, gallery, own_of = scene.split.test, scene.split.train, None
-        names = {"queries_from": scene.split.name, "gallery_from": "train"}
-    elif scene.test is not None:
-        query, gallery, own_of = everything(scene.test), everything(scene.main), None
-        names = {"queries_from": "test", "gallery_from": "train"}
+    own_of: np.ndarray | None = None
+    names: dict[str, Any]
+    if scene.held_out:
+        query, gallery = scene.division.test, scene.division.train
+        scored = len(query.labelled()) > 0 and len(gallery.labelled()) > 0
+        if scored:
+            query, gallery = query.labelled(), gallery.labelled()
+        names = {**scene.held(), "queries_from": scene.division.name, "gallery_from": "train"}
     else:
-        gallery = everything(scene.main).labelled() if scene.labelled else everything(scene.main)
+        gallery = everything(scene.main)
+        scored = len(gallery.labelled()) > 0
+        gallery = gallery.labelled() if scored else gallery
         query, own_of = gallery, np.arange(len(gallery))
-        names = {"queries_from": scene.whole, "gallery_from": f"{scene.whole}, without the query"}
+        names = {"split": None, **scene.rests_on(), "queries_from": scene.whole,
+                 "gallery_from": f"{scene.whole}, without the query"}  # fmt: skip
     if len(gallery) < 2:
         raise ValueError("Retrieval needs two images at least. Choose other protocols with --only.")
     chosen = chosen_queries(len(query), scene.asked.queries, scene.asked.seed)
@@ -183,8 +115,11 @@ def retrieval(scene: Scene) -> dict[str, Any]:
         **scene.about(), **names, "gallery": len(gallery), "candidates": len(query), "asked": len(chosen),
         "sampled": "all" if len(chosen) == len(query) else f"a random {len(chosen):,} of {len(query):,}",
     }  # fmt: skip
-    if scene.labelled:
-        block |= retrieval_scores(found, **scene.options)
+    block["no_scores"] = None if scored else "no labels"
+    try:
+        block |= retrieval_scores(found, **scene.options) if scored else {}
+    except ValueError as error:  # what came back can still be shown
+        block["no_scores"] = str(error)
     try:
         show(scene, some, gallery, found)
         block["picture"] = PICTURE
@@ -219,7 +154,8 @@ def opinions(scene: Scene) -> dict[str, Any]:
     scene.watch.say("k-means and agglomerative clustering on the same features")
     main, k = scene.main, scene.main.run.config["n_clusters"]
     found = second_opinions(main.features, main.cluster, main.codes, k, **scene.options)
-    return {**scene.about(), "of": scene.whole, "images": len(main), "n_clusters": k, "opinions": found}
+    about = {**scene.about(), **scene.rests_on()}
+    return {**about, "of": scene.whole, "images": len(main), "n_clusters": k, "opinions": found}
 
 
 def label_free(scene: Scene) -> dict[str, Any]:
@@ -228,7 +164,8 @@ def label_free(scene: Scene) -> dict[str, Any]:
     confidence, margin = (main.table[name].to_numpy() for name in ("confidence", "margin"))
     k = main.run.config["n_clusters"]
     block = free.label_free_scores(free.LabelFree(main.cluster, confidence, margin, main.features, k), seed=seed)
-    block = {**scene.about(), "of": scene.whole, "images": len(main), **block}
+    about = {**scene.about(), "unseen": never_trained_on(main)}
+    block = {**about, "of": scene.whole, "images": len(main), **block}
     rows = Rows(main, spaced(len(main), free.SILHOUETTE).numpy())
     try:
         images = scene.open(rows)
@@ -242,16 +179,3 @@ def label_free(scene: Scene) -> dict[str, Any]:
         scene.watch.warn(f"the stability under views is left out: {error}")
         block["views"] = {"left_out": str(error)}
     return {**block, "runs": scene.agreements}
-
-
-def against(main: Collection, folder: Path) -> dict[str, Any]:
-    """The agreement with another run of the same images."""
-    other = Run(folder).open()
-    table = read_table(other / "assignments.parquet")
-    try:
-        found = free.run_agreement(main.ids, main.cluster, table["id"].to_pylist(), table["cluster"].to_numpy())
-    except ValueError as error:
-        raise ValueError(
-            f"'{folder}' cannot be compared with '{main.run}': {error}. Give runs of the same images."
-        ) from None
-    return {"run": str(folder), "seed": other.config["seed"], "n_clusters": other.config["n_clusters"], **found}

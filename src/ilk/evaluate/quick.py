@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ilk.files import read_json, write_json
+from ilk.evaluate.basis import read_selection
+from ilk.files import write_json
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
 from ilk.metrics import effective_clusters, expected_calibration_error, right, score
 from ilk.results import read_known_labels, read_table
-from ilk.runs import SELECTION, Run
+from ilk.runs import Run
 
 
 def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
         "clusters_used": len(np.unique(clusters)),
         "effective_clusters": effective_clusters(clusters),
         "mean_confidence": float(table["confidence"].to_numpy().mean()),
-        "selection": read_json(run / SELECTION) if (run / SELECTION).is_file() else None,
+        "selection": read_selection(run),
         "labels": None,
         "known": known_scores(run, config, table, given) if given.any() else None,
     }

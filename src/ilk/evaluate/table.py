@@ -19,8 +19,28 @@ def evaluation_lines(found: Mapping[str, Any], only: Sequence[str] = ()) -> list
     lines: list[str] = []
     for name, block in found["protocols"].items():
         if not only or name in only:
-            lines += ["", *LINES[name](block)]
-    return [*lines, "", "[ ] are 95 % bootstrap intervals over images, not over trainings. Labels chose nothing here."]
+            text = [f"{name} is left out: {block['left_out']}"] if "left_out" in block else LINES[name](block)
+            lines += ["", *text]
+    intervals = "[ ] are 95 % bootstrap intervals over images, not over trainings."
+    return [*lines, "", intervals, *footer(found["selection"])]
+
+
+def footer(said: Mapping[str, Any]) -> list[str]:
+    """What labels had to do with the model that was measured."""
+    lines = []
+    if said["labels_chose_epoch"]:
+        epoch = said["epoch"]
+        which = f"epoch {epoch['epoch']} of {epoch['epochs']}" if epoch["epoch"] else "its epoch"
+        lines.append(
+            f"LABELS CHOSE {which} of this model (select={epoch['by']}): the scores say what was possible, not what"
+            " works without labels."
+        )
+    if said["known_labels"] is not None:
+        lines.append(
+            f"The training was given the labels of {said['known_labels']:,} images; other images' scores rest on them"
+            " too."
+        )
+    return lines or ["Labels chose nothing here."]
 
 
 def shown(score: Mapping[str, Any]) -> str:
@@ -39,12 +59,19 @@ def grid(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def label_lines(block: Mapping[str, Any]) -> list[str]:
     parts = block["parts"]
-    source = "recorded with the run" if block["labels"] == "recorded" else block["labels"]
-    head = f"clusters against labels ({source})"
+    said = {of: "recorded with the run" if text == "recorded" else text for of, text in block["labels"].items()}
+    sources = [f"of {of}: {text or 'none'}" for of, text in said.items()] if len(set(said.values())) > 1 else [
+        str(said["run"])
+    ]  # fmt: skip
+    head = f"clusters against labels ({'; '.join(sources)})"
     for count, what in (("unlabelled", "without a label"), ("known_left_out", "whose label was used in training")):
         if block[count]:
             head += f"; {block[count]:,} images {what} are left out"
-    rows = [["", *(f"{name} ({one['images']:,} images, {one['classes']} kinds)" for name, one in parts.items())]]
+    names = {"test": block["split"]["name"]} if block["split"] else {}
+    if block["parts_without_labels"]:
+        head += f"; {' and '.join(names.get(one, one) for one in block['parts_without_labels'])} has no labels"
+    rows = [["", *(f"{names.get(name, name)} ({one['images']:,} images, {one['classes']} kinds)"
+                   for name, one in parts.items())]]  # fmt: skip
     rows += [[title, *(shown(one[name]) for one in parts.values())] for name, title in SCORES.items()]
     kinds = list(dict.fromkeys(kind for one in parts.values() for kind in one["recall"]))
     none = {"value": None}
@@ -57,7 +84,8 @@ def label_lines(block: Mapping[str, Any]) -> list[str]:
 def sides_line(block: Mapping[str, Any]) -> str:
     text = (
         f"on the {block['features']} ({block['dim']} numbers an image), learnt from {block['learnt_from']}"
-        f" ({block['train_images']:,}), tested on {block['tested_on']} ({block['test_images']:,})"
+        f" ({block['train_images']:,}), tested on {block['tested_on']} ({block['test_images']:,};"
+        f" {'new to the network' if block['unseen'] else 'the network was trained on them'})"
     )
     if block["unseen_labels"]:
         text += f"; {block['unseen_labels']} kinds are in the test split only and count as wrong"
@@ -94,7 +122,7 @@ def retrieval_lines(block: Mapping[str, Any]) -> list[str]:
         if block["without_partner"]:
             lines.append(f"  {block['without_partner']:,} queries have no other image of their kind and are left out")
     else:
-        lines.append("  no labels, so no scores")
+        lines.append("  no labels, so no scores" if block["no_scores"] == "no labels" else f"  {block['no_scores']}")
     lines.append(f"  picture: {block['picture']}" if block["picture"] else f"  no picture: {block['no_picture']}")
     return lines
 
