@@ -11,7 +11,8 @@ export OMP_NUM_THREADS=1
 first=cc-views,cc-heads,crlc-critics,crlc-weights,crlc-heads,crlc-smoothing,c2bin-alignment,c2bin-scales,cc-backbones
 second=scl-discrimination,dcdc-losses,c2bin-parts,scl-tasks,dcdc-over-clustering,dcdc-repeats,scl-hard-weights,dcdc-batch,imbalance
 
-trap 'kill -INT $(jobs -p) 2>/dev/null; wait; exit 130' INT TERM
+# TERM: the shell starts background jobs so that they ignore INT
+trap 'kill -TERM $(jobs -p) 2>/dev/null; wait; exit 130' INT TERM
 ilk study "$first" --out "$out" "$@" &
 ilk study "$second" --out "$out.second" "$@" &
 wait  # for both; what failed is tried again below

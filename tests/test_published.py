@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from ilk.published import DATASETS, PROTOCOL, SCORES, Table, dataset_of, figures, folder, read_tables, table, tables
+from ilk.published import (
+    CLASSES,
+    DATASETS,
+    PROTOCOL,
+    SCORES,
+    Table,
+    dataset_of,
+    figures,
+    folder,
+    read_tables,
+    table,
+    tables,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -137,6 +149,24 @@ def test_nothing_is_found_where_nothing_is_published(method: str, source: str) -
 def test_sets_are_known_by_their_other_names() -> None:
     names = ["CIFAR-100", "ImageNet-Dogs", "tiny-imagenet", "stl10.npz", "holiday"]
     assert [dataset_of(name) for name in names] == ["cifar20", "imagenet_dogs", "tiny_imagenet", "stl10", None]
+
+
+@pytest.mark.parametrize(
+    "name", ["data/cifar10-0.npz", "imagenet-10-0", "cifar1-0", "cifar--10", "imagenet-1-00", "unknown", "stl-1-0"]
+)
+def test_digits_that_are_apart_are_not_read_as_one_number(name: str) -> None:
+    assert dataset_of(name) is None
+
+
+@pytest.mark.parametrize("name", ["cifar-100-20", "imagenet-dog15", "ImageNet_Dogs", "tinyimagenet", "imagenet-100"])
+def test_one_separator_may_stand_between_the_parts_of_a_name_or_not(name: str) -> None:
+    assert dataset_of(name) in ("cifar20", "imagenet_dogs", "tiny_imagenet", "imagenet100")
+
+
+def test_figures_of_another_number_of_classes_are_none() -> None:
+    assert set(CLASSES) == set(DATASETS) - {"unknown"}
+    assert figures("cc", "cifar100", classes=20) == figures("cc", "cifar100") != []
+    assert figures("cc", "cifar100", classes=100) == []
 
 
 def test_an_unknown_table_suggests_the_nearest() -> None:

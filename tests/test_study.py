@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from ilk.grid import Job
 from ilk.results import read_embeddings, read_table
 from ilk.runs import Run
 from ilk.study import find_study, seconds_of, studies, wanted
-from ilk.study.definition import PRINTED_AS, SHIPPED, Study, job_of, read_study, views_of
+from ilk.study.definition import SHIPPED, Study, job_of, read_study, views_of
 from ilk.study.judge import FAILS, HOLDS, OPEN, difference, differences, verdict
-from ilk.study.pages import anchor, by_seed, conclusions_of, page
+from ilk.study.pages import anchor, by_seed, conclusions_of, here, page, printed_columns, printed_order
 from ilk.study.run import Options, nearest_neighbours, run_studies, run_study
 from ilk.watch import Watch
 
@@ -85,7 +86,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, source: str) -> tuple[Path, St
     """The folder, study and rows of `OWN` with five nearest neighbours as its score, two seeds; do not change it."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "mine.toml").write_text(OWN.replace('method = "cc"', 'method = "cc"\nscore = "knn5"'))
-    study = read_study(folder / "mine.toml")
+    study = find_study(str(folder / "mine.toml"))
     options = Options(source=source, seeds=2, cache_dir=tmp_path_factory.mktemp("cache"))
     return folder / "out", study, run_study(study, folder / "out", options)
 
@@ -110,8 +111,7 @@ def test_ranks_are_all_different() -> None:
 def test_a_published_conclusion_is_what_the_papers_own_figures_say(name: str) -> None:
     """On the first set that the table has, for the cells that have their line in it."""
     study = studies()[name]
-    column = PRINTED_AS[study.score]
-    for conclusion in study.conclusions:
+    for column, conclusion in product(printed_columns(study), study.conclusions):
         cells = [study.printed(study.cell(cell)) for cell in conclusion.order]
         sets = [one for one in cells[0] if all(column in cell.get(one, {}) for cell in cells)]
         for one in sets[:1]:
@@ -182,6 +182,8 @@ def test_a_cell_has_the_settings_of_its_study_and_its_own(own: Callable[..., Pat
         ("question", "qestion", "mine.toml': unknown key 'qestion'. Did you mean 'question'\\? Allowed: title, "),
         ('title = "Mine"\n', "", "mine.toml': the key 'title' is missing. Needed: title, question, method, cells"),
         ("epochs = 1", 'epochs = "1"', "mine.toml': epochs must be a whole number; got '1'"),
+        ("epochs = 1", "epochs = 1\nimbalance = 0.5", "cell 'both': imbalance is .* at least 1; got 0"),
+        ('name = "one"', 'name = "one"\nas_many_as = "bot"', "cell 'one': as_many_as names .*Did you mean 'both'"),
         ("epochs = 1", "epochs = true", "mine.toml': epochs must be a whole number; got True"),
         ('why = "As', 'score = "f1"\nwhy = "As', "score must be one of accuracy, nmi, ari, knn5; got 'f1'"),
         ('why = "As', 'published = "cc/view"\nwhy = "As', "key 'published': There is no published table 'cc/view'"),
@@ -310,7 +312,9 @@ def test_what_is_written_has_the_rows_the_verdict_and_the_command(
     ran: tuple[Path, Study, list[dict[str, Any]]], source: str
 ) -> None:
     folder, study, rows = ran
-    text = (folder / "mine.md").read_text()
+    stem = Options(source=source, seeds=2).setting(folder).stem(study)
+    assert re.fullmatch("mine-kinds-[0-9a-f]{6}", stem)
+    text = (folder / f"{stem}.md").read_text()
     assert text.startswith("# Mine\n\nDoes it matter?\n\nHere: ") and "As small as can be." in text
     header = next(line for line in text.splitlines() if line.startswith("| cell"))
     assert header == "| cell | what it is | ACC | NMI | ARI | 5-NN | effective clusters |"
@@ -320,11 +324,12 @@ def test_what_is_written_has_the_rows_the_verdict_and_the_command(
     assert line.split(" | ")[5] == mean
     (told,) = conclusions_of(study, rows)
     assert f"| Both are better (expected, not quoted) | both > one | no digits | **{told['verdict']}** |" in text
-    assert f"ilk study mine --source {source} --seeds 2" in text and "(mine.png)" in text
-    assert "\\toprule" in (folder / "mine.tex").read_text()
-    table = pq.read_table(folder / "mine.parquet")
+    assert f"`ilk study {folder.parent}/mine.toml --source {source} --seeds 2 --out {folder}`" in text
+    assert f"({stem}.png)" in text
+    assert "\\toprule" in (folder / f"{stem}.tex").read_text()
+    table = pq.read_table(folder / f"{stem}.parquet")
     assert table["accuracy"].to_pylist() == [row["accuracy"] for row in rows]
-    assert (folder / "mine.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_done_is_not_done_again(ran: tuple[Path, Study, list[dict[str, Any]]], source: str) -> None:
@@ -336,6 +341,11 @@ def test_what_is_done_is_not_done_again(ran: tuple[Path, Study, list[dict[str, A
 
 
 # several studies, of made rows
+
+
+def page_of(folder: Path, study: str) -> str:
+    (file,) = folder.glob(f"{study}-*.md")
+    return file.read_text()
 
 
 def made(accuracy: Callable[[Job], float | None]) -> Callable[..., list[dict[str, Any]]]:
@@ -367,8 +377,13 @@ def test_all_studies_stand_on_one_page_with_what_holds_on_top(
     monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
     chosen = wanted("cc-views,cc-heads")
     run_studies(chosen, tmp_path, Options(source=source, seeds=3))
-    text = (tmp_path / "STUDIES.md").read_text()
-    assert "Of 4 conclusions 1 hold on" in text and text.count("\n## ") == 2
+    (file,) = tmp_path.glob("STUDIES-kinds-*.md")
+    text = file.read_text()
+    assert (
+        "**What the papers conclude**: of 4, 1 hold on" in text
+        and "expected, and no paper" not in text
+        and text.count("\n## ") == 2
+    )
     assert "| T+T > T+x | **holds** | +0.200 +- 0.000 (n = 3) |" in text
     for target in re.findall(r"\]\(#([^)]+)\)", text):
         assert any(anchor(line[3:]) == target for line in text.splitlines() if line.startswith("## "))
@@ -387,7 +402,7 @@ def test_a_stop_keeps_the_pages_of_the_seeds_that_are_done(
     monkeypatch.setattr(ilk.study.run, "run_jobs", stops)
     with pytest.raises(KeyboardInterrupt):
         run_studies(wanted("cc-views"), tmp_path, Options(source=source, seeds=3))
-    text = (tmp_path / "cc-views.md").read_text()
+    text = page_of(tmp_path, "cc-views")
     assert ", 2 seeds, " in text and "(n = 2)" in text
 
 
@@ -401,7 +416,7 @@ def test_a_training_that_failed_is_named_and_left_out_of_its_pairs(
     (study,) = wanted("cc-views")
     rows = run_study(study, tmp_path, Options(source=source, seeds=3))
     assert by_seed(study, rows)["T+x"].keys() == {0, 2}
-    text = (tmp_path / "cc-views.md").read_text()
+    text = page_of(tmp_path, "cc-views")
     assert "Failed: T+x, seed 1: It diverged." in text and "9.5 (1 failed)" in text and "(n = 2)" in text
 
 
@@ -414,8 +429,8 @@ def test_without_matplotlib_all_but_the_plot_is_written(
     monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1), watch)
-    assert {file.name for file in tmp_path.iterdir()} == {"cc-views.md", "cc-views.tex", "cc-views.parquet"}
-    assert "(cc-views.png)" not in (tmp_path / "cc-views.md").read_text()
+    assert {file.suffix for file in tmp_path.iterdir()} == {".md", ".tex", ".parquet"}
+    assert ".png)" not in page_of(tmp_path, "cc-views")
     assert len(warned) == 1 and "pip install 'ilk[figures]'" in warned[0]
 
 
@@ -431,7 +446,119 @@ def test_what_is_asked_takes_the_place_of_what_the_study_says(
     monkeypatch.setattr(ilk.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1, epochs=7, images=50))
     assert {(job.source, job.epochs, job.images, job.seed) for job in seen} == {(source, 7, 50, 0)}
-    assert "--epochs 7 --images 50" in (tmp_path / "cc-views.md").read_text()
+    assert "--epochs 7 --images 50" in page_of(tmp_path, "cc-views")
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[dict[str, Any]]]]:
+    """`digits("cc-views", cells=None, seeds=3)`: a run of studies on the digits that trains nothing, in `tmp_path`."""
+    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.study.run, "nearest_neighbours", lambda run: 0.5)
+
+    def run(names: str, cells: str | None = None, **options: Any) -> dict[str, list[dict[str, Any]]]:
+        return run_studies(wanted(names, cells), tmp_path, Options(**options))
+
+    return run
+
+
+@pytest.mark.parametrize("part", [{"cells": "T+T,T+x"}, {"seeds": 2}, {"epochs": 1}, {"images": 90}])
+def test_a_part_of_a_study_is_written_beside_its_page_and_never_over_it(
+    tmp_path: Path, digits: Callable[..., Any], part: dict[str, Any]
+) -> None:
+    digits("cc-views", seeds=3)
+    whole = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert {"cc-views.md", "cc-views.tex", "cc-views.parquet"} <= set(whole)
+    digits("cc-views", **{"seeds": 3, **part})
+    assert all((tmp_path / name).read_bytes() == kept for name, kept in whole.items())
+    assert len(list(tmp_path.glob("cc-views-*.md"))) == 1
+
+
+def test_a_page_grows_with_the_seeds_and_a_stop_does_not_shrink_it(
+    tmp_path: Path, digits: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits("cc-views", seeds=2)
+    digits("cc-views", seeds=3)
+    assert [file.name for file in tmp_path.glob("*.md")] == ["cc-views.md"]
+    assert "3 seeds" in (tmp_path / "cc-views.md").read_text()
+
+    def stops(jobs: Sequence[Job], folder: Path, **asked: Any) -> list[dict[str, Any]]:
+        if jobs[0].seed == 1:
+            raise KeyboardInterrupt
+        return made(ablation)(jobs, folder, **asked)
+
+    monkeypatch.setattr(ilk.study.run, "run_jobs", stops)
+    with pytest.raises(KeyboardInterrupt):
+        digits("cc-views", seeds=3)
+    assert "3 seeds" in (tmp_path / "cc-views.md").read_text()
+
+
+def test_the_page_of_all_studies_stays_where_some_are_run(tmp_path: Path, digits: Callable[..., Any]) -> None:
+    digits("all", seeds=2)
+    text = (tmp_path / "STUDIES.md").read_text()
+    assert "`ilk study all --seeds 2 --out " in text and text.count("\n## ") == len(studies())
+    assert "**What the papers conclude**: of " in text and "**What we expected, and no paper says**: of " in text
+    expected = sum(not one.where for study in studies().values() for one in study.conclusions)
+    assert text.split("no paper says**: of ")[1].startswith(f"{expected}, ")
+    digits("cc-views,cc-heads", seeds=2)
+    assert (tmp_path / "STUDIES.md").read_text() == text and len(list(tmp_path.glob("STUDIES-*.md"))) == 1
+
+
+def test_run_it_again_is_the_whole_command_quoted_for_a_shell(
+    tmp_path: Path, own: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    file = own().rename(tmp_path / "my own.toml")
+    run_studies(wanted(str(file), "both,read otherwise"), tmp_path / "out", Options(seeds=1))
+    words = f"'{file}' --seeds 1 --cells 'both,read otherwise' --out {tmp_path / 'out'}"
+    assert f"Run it again: `ilk study {words}`" in page_of(tmp_path / "out", "my own")
+
+
+def test_two_files_of_one_name_are_refused(own: Callable[..., Path], tmp_path: Path) -> None:
+    other = tmp_path / "other" / "mine.toml"
+    other.parent.mkdir()
+    other.write_text(OWN)
+    with pytest.raises(ValueError, match="Two of these studies are called 'mine'"):
+        wanted(f"{own()},{other}")
+
+
+def test_an_even_draw_has_as_many_images_as_the_long_tail_of_any_source(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Job] = []
+    monkeypatch.setattr(ilk.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
+    run_studies(wanted("imbalance", "cc even,cc 10:1"), tmp_path, Options(source=source, seeds=1))
+    even, tail = seen
+    assert even.images == 33 and tail.images is None and tail.imbalance == 10  # of 30 and 30: 30 and 3
+    seen.clear()
+    run_studies(wanted("imbalance", "cc even"), tmp_path, Options(seeds=1))
+    assert [job.images for job in seen] == [700]
+    seen.clear()
+    run_studies(wanted("dcdc-batch"), tmp_path, Options(source=source, seeds=1))
+    assert [job.settings["batch_size"] for job in seen] == [10, 20, 40, 100]  # two classes
+
+
+def test_sizes_that_follow_the_source_leave_the_trainings_on_digits_as_the_file_has_them(
+    digits: Callable[..., Any],
+) -> None:
+    for name in ("imbalance", "dcdc-batch"):
+        study = studies()[name]
+        keys = [job_of(Job, cell.training, domain="drawing").key for cell in study.cells]
+        assert [row["key"] for row in digits(name, seeds=1)[name]] == keys
+
+
+def test_a_page_says_that_labels_chose_where_they_did() -> None:
+    row = {"cell": "a", "seed": 0, "error": None, "n_images": 9, "epochs": 3}
+    setting = Options().setting(Path("x"))
+    assert "read at the last, 1 seed, " in here([row], setting) and "choose nothing" in here([row], setting)
+    said = here([row, {**row, "cell": "b", "select": "oracle_acc"}], setting)
+    assert "read at the last or that of the best accuracy by labels" in said
+    assert "Labels score, and chose the epoch of b" in said and "choose nothing" not in said
+
+
+def test_orders_of_neighbours_are_read_off_the_linear_probe_where_that_is_what_is_printed() -> None:
+    study = studies()["c2bin-scales"]
+    told = printed_order(study, study.conclusions[0])
+    assert told == "STL-10 (linear probe): 0.835, 0.761"
 
 
 # the command line
@@ -459,8 +586,9 @@ def test_the_command_writes_and_prints_what_was_found(
     monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
     code, out, _ = call("cc-views", "--source", source, "--out", "here")
     assert code == 0 and "holds: Changing both views is better than changing one (Table 3)" in out
-    assert "0.810 +- 0.010" in out and "ACC 0.790" in out and Path("here/cc-views.md").is_file()
-    assert pq.read_metadata("here/cc-views.parquet").num_rows == 9
+    assert "0.810 +- 0.010" in out and "ACC 0.790" in out
+    (file,) = Path("here").glob("cc-views-kinds-*.parquet")
+    assert f"{file.with_suffix('.md')}" in out and pq.read_metadata(file).num_rows == 9
 
 
 def test_ctrl_c_says_how_to_go_on(call: Command, source: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,13 @@ DATASETS = {
     "imagenet200": "ImageNet-200",
     "unknown": "a set that is not named",
 }
-ALIASES = {"cifar100": "cifar20", "cifar10020": "cifar20", "imagenetdog15": "imagenet_dogs", "dogs": "imagenet_dogs"}
+ALIASES = {
+    "cifar100": "cifar20", "cifar100_20": "cifar20", "imagenet_dog15": "imagenet_dogs", "dogs": "imagenet_dogs",
+}  # fmt: skip
+CLASSES = {
+    "cifar10": 10, "cifar20": 20, "stl10": 10, "imagenet10": 10, "imagenet_dogs": 15, "tiny_imagenet": 200,
+    "imagenet": 1000, "imagenet50": 50, "imagenet100": 100, "imagenet200": 200,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,17 +132,28 @@ def table(ref: str) -> Table:
 
 def dataset_of(source_name: str) -> str | None:
     """The published set that a source is called after: "cifar10" of "data/CIFAR-10"; None if it is after none."""
-    name = re.sub(r"[^a-z0-9]", "", re.split(r"[\\/:]", source_name.lower().rstrip("\\/"))[-1].split(".")[0])
-    name = ALIASES.get(name, name)
-    return next((known for known in DATASETS if known.replace("_", "") == name.replace("_", "")), None)
+    name = re.split(r"[\\/:]", source_name.lower().rstrip("\\/"))[-1].split(".")[0]
+    known = {one: one for one in CLASSES} | ALIASES
+    return next((found for one, found in known.items() if re.fullmatch(spelling(one), name)), None)
 
 
-def figures(method: str, source_name: str) -> list[dict[str, Any]]:
+def spelling(name: str) -> str:
+    """A pattern: one separator may stand, or not, where the name has one, and where its digits begin after letters.
+
+    Digits are never joined: "cifar10-0" is no CIFAR-100.
+    """
+    return "[-_ ]?".join(re.findall(r"[a-z]+|[0-9]+", name))
+
+
+def figures(method: str, source_name: str, classes: int | None = None) -> list[dict[str, Any]]:
     """What papers report of a method on a set: `acc`, `nmi`, `ari` (None if not given), `source`, `protocol`, `note`.
 
-    `source_name`: a name or path such as "cifar10". An empty list where nothing is published.
+    `source_name`: a name or path such as "cifar10". `classes`: how many the source has, where that is known. An empty
+    list where nothing is published, or for another number of classes: all 100 of CIFAR-100 are not its 20 kinds.
     """
     dataset = dataset_of(source_name)
+    if classes is not None and dataset is not None and classes != CLASSES[dataset]:
+        return []
     return [
         {
             **{name: row.get(name) for name in ("acc", "nmi", "ari")},

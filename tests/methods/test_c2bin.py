@@ -319,6 +319,8 @@ def test_the_heads_of_the_wanted_size_start_from_partitions_of_the_features(
         ({"temperature": 0.0}, "temperature must be more than 0"),
         ({"cluster_heads": 0}, "cluster_heads must be at least 1"),
         ({"align_weight": -1.0}, "align_weight must be at least 0"),
+        ({"align_weight": 0.0, "target_teaches": False, "scales": ""}, "Nothing would teach the encoder; set target_"),
+        ({"align_weight": 0.0, "cluster_weight": 0.0}, "Nothing would teach the encoder; set target_teaches to true"),
     ],
 )
 def test_a_bad_setting_is_refused(settings: dict[str, Any], message: str) -> None:

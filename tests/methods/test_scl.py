@@ -357,6 +357,24 @@ def test_without_cluster_discrimination_labels_are_the_vote_of_the_banks(make: C
     assert not torch.equal(expected, method.target.classifier(q).argmax(1))
 
 
+def test_without_cluster_discrimination_no_classifier_is_trained_and_clusters_are_the_vote(
+    make: Callable[..., SCL], views: Batch
+) -> None:
+    method, q = make(cluster_discrimination=False, cd_to_features=True), queries()
+    parts, terms = Parts(method, *views[:2]), method(*views)
+    assert set(terms) == {"instance", "target_contrast", "under_contrast"}
+    sum(terms.values()).backward()
+    assert all(p.grad is None for task in method.tasks.values() for p in task.classifier.parameters())
+    votes = torch.stack([vote(parts, "target", i) for i in range(N)])
+    assert torch.allclose(method.observed, votes, atol=1e-5)
+    plain(q, method)
+    parts.q = q
+    votes = torch.stack([vote(parts, "target", i) for i in range(N)])
+    assert torch.allclose(method.assign_features(q), votes, atol=1e-5)
+    method.target.classifier.weight.data.zero_()
+    assert torch.allclose(method.assign_features(q), votes, atol=1e-5)
+
+
 def test_without_crossing_clusters_all_banks_are_negatives(make: Callable[..., SCL], views: Batch) -> None:
     terms = make(cross_cluster=False)(*views)
     assert terms["target_contrast"].item() == pytest.approx(terms["instance"].item(), abs=1e-4)

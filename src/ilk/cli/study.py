@@ -64,6 +64,6 @@ def study(
                 file=sys.stderr,
             )
             raise typer.Exit(130) from None
-    show_results(chosen, found, out)
+    show_results(chosen, found, options.setting(out))
     if any(row["error"] for rows in found.values() for row in rows):
         raise typer.Exit(1)

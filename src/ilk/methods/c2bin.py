@@ -62,6 +62,11 @@ class C2BINConfig:
         check_choice(self, "balance", *BALANCES)
         if any(size < 2 for size in self.sizes):
             raise ValueError(f"scales are cluster numbers of at least 2, such as 40,160; got '{self.scales}'.")
+        clusters_teach = self.cluster_weight > 0 and (self.target_teaches or bool(self.sizes))
+        if self.align_weight == 0 and not clusters_teach:
+            raise ValueError(
+                "Nothing would teach the encoder; set target_teaches to true, give scales, or weights above 0."
+            )
 
     @property
     def sizes(self) -> list[int]:

@@ -37,9 +37,9 @@ class SCLConfig:
     0.02 of it if that is "estimated", and 1 if it is "off" (both ours).
     `batch_parts`: BatchNorm sees the batch in that many parts, other ones for the keys (MoCo's remedy
     against images that recognise each other by their statistics).
-    For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` takes
-    new labels from the banks' vote, `target_teaches=False` leaves the encoder to the other tasks: the target
-    clusters are then read from its features and do not shape them.
+    For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` trains
+    no classifier: labels and clusters are the banks' vote. `target_teaches=False` leaves the encoder to the other
+    tasks: the target clusters are then read from its features and do not shape them.
     Ours, off in the paper: `symmetric` takes queries from both views; until the part `warm_start` of the
     training only the instance task is trained (joint or not), then labels, banks and classifiers start from a partition
     of the features (`start.py`).
@@ -193,10 +193,13 @@ class SCL(Method):
                 loss = semantic_contrast(q, key, scores, labels, config.temperature)  # (n,)
                 weights = task.weights(index) if config.hard_weights else torch.full_like(loss, 1 / len(loss))
                 terms[f"{name}_contrast"] = config.contrast_weight * (weights * loss).sum()
-            log_p = task.classifier(q if config.cd_to_features and teaches else q.detach()).float().log_softmax(1)
-            terms[f"{name}_clusters"] = config.cluster_weight * soft_cross_entropy(log_p, scores.softmax(1))
+            found = scores.softmax(1)  # the banks' vote
+            if config.cluster_discrimination:
+                log_p = task.classifier(q if config.cd_to_features and teaches else q.detach()).float().log_softmax(1)
+                terms[f"{name}_clusters"] = config.cluster_weight * soft_cross_entropy(log_p, found)
+                found = log_p.exp()
             if name == "target":
-                observed = log_p.detach().exp()
+                observed = found.detach()
         return key, observed, terms
 
     def in_parts(self, network: nn.Module, x: Tensor, *, shuffled: bool = False) -> Tensor:
@@ -240,8 +243,7 @@ class SCL(Method):
             self.waiting = None
 
     def assign_features(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.target.classifier(self.project(h))
-        return logits.float().softmax(1)
+        return self.scores(self.target, self.project(h)).softmax(1)
 
     def embed_features(self, h: Tensor) -> Tensor:
         return self.project(h)
@@ -272,11 +274,15 @@ class SCL(Method):
         return f"clusters start from a partition of the features of {len(h):,} images"
 
     def classified(self, task: Task, q: Tensor) -> Tensor:
-        """The cluster of each image by the classifier, (n,), or by the vote of the banks in that ablation."""
-        if self.config.cluster_discrimination:
-            return torch.cat([task.classifier(part).argmax(1) for part in q.split(4096)])
-        parts = [bank_scores(part, task.banks.keys, self.config.temperature).argmax(1) for part in q.split(4096)]
-        return torch.cat(parts)
+        """The cluster of each image, (n,)."""
+        return torch.cat([self.scores(task, part).argmax(1) for part in q.split(4096)])
+
+    def scores(self, task: Task, q: Tensor) -> Tensor:
+        """The logits of each cluster, (n, clusters): of the classifier, or of the banks' vote in that ablation."""
+        if not self.config.cluster_discrimination:
+            return bank_scores(q, task.banks.keys, self.config.temperature)
+        logits: Tensor = task.classifier(q)
+        return logits.float()
 
 
 def read_started(method: SCL, _: object) -> None:

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ STUDY: dict[str, type | tuple[type, ...]] = {
     "rank": int, "seconds": (int, float), "cells": list, "conclusions": list, **TRAINING,
 }  # fmt: skip
 CELL: dict[str, type | tuple[type, ...]] = {
-    "name": str, "about": str, "published": str, "seconds": (int, float), **TRAINING,
+    "name": str, "about": str, "published": str, "seconds": (int, float), "as_many_as": str, "per_cluster": int,
+    **TRAINING,
 }  # fmt: skip
 CONCLUSION: dict[str, type | tuple[type, ...]] = {"claim": str, "order": str, "where": str}
 KNN = "knn5"
@@ -37,13 +38,19 @@ TOML_TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One line of a study's table. `training`: fields of a `Job`; `published`: the line of the published table."""
+    """One line of a study's table. `training`: fields of a `Job`; `published`: the line of the published table.
+
+    `as_many_as`: the cell whose number of images this one takes where `images` was meant for the digits alone.
+    `per_cluster`: a batch has that many images a cluster.
+    """
 
     name: str
     about: str
     training: Mapping[str, Any]
     seconds: float
     published: str | None = None
+    as_many_as: str | None = None
+    per_cluster: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,8 @@ class Study:
     """A question, the trainings that answer it, and what was published about it.
 
     `why`: of the base settings. `score`: what conclusions are judged by. `published`: the ref of the table. `seconds`
-    of a cell: one training on scikit-learn's digits, on one thread. `rank`: its place in a list.
+    of a cell: one training on scikit-learn's digits, on one thread. `rank`: its place in a list. `file`: of a person's
+    own study, as it was given. `picked`: the cells, where only some were asked for. `whole`: all its cells by name.
     """
 
     name: str
@@ -78,6 +86,9 @@ class Study:
     score: str
     cells: tuple[Cell, ...]
     conclusions: tuple[Conclusion, ...]
+    file: str = ""
+    picked: tuple[str, ...] = ()
+    whole: Mapping[str, Cell] = field(default_factory=dict)
 
     def cell(self, name: str) -> Cell:
         return next(cell for cell in self.cells if cell.name == name)
@@ -92,7 +103,8 @@ class Study:
                 )
         cells = tuple(cell for cell in self.cells if cell.name in names)
         kept = tuple(one for one in self.conclusions if set(one.order) <= set(names))
-        return Study(**{**vars(self), "cells": cells, "conclusions": kept})
+        picked = () if len(cells) == len(self.cells) else tuple(cell.name for cell in cells)
+        return replace(self, cells=cells, conclusions=kept, picked=picked)
 
     def printed(self, cell: Cell) -> dict[str, dict[str, float]]:
         """The published figures of a cell, by data set."""
@@ -116,7 +128,7 @@ def studies() -> dict[str, Study]:
 def find_study(name: str) -> Study:
     """A study by its name, or of a file. Raises ValueError with the nearest name, or what is wrong in the file."""
     if name.endswith(".toml"):
-        return read_study(Path(name).expanduser())
+        return replace(read_study(Path(name).expanduser()), file=name)
     if name not in studies():
         raise ValueError(
             f"There is no study '{name}'.{nearest(name, studies())} Known: {', '.join(studies())}; or give a file of"
@@ -143,6 +155,10 @@ def read_study(file: Path, *, check: bool = True) -> Study:
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{where}: two cells are called '{twice[0]}'. Give each its own name.")
+    for cell in cells:
+        if cell.as_many_as is not None and cell.as_many_as not in names:
+            raise ValueError(f"{where}, cell '{cell.name}': as_many_as names the cell '{cell.as_many_as}'."
+                             f"{nearest(cell.as_many_as, names)} Known: {', '.join(names)}.")  # fmt: skip
     if "published" in said:
         check_published(said["published"], cells, where)
     conclusions = tuple(
@@ -151,7 +167,7 @@ def read_study(file: Path, *, check: bool = True) -> Study:
     texts = {key: said.get(key, "") for key in ("title", "question", "paper", "why", "table")}
     return Study(
         name=file.stem, rank=said.get("rank", 99), published=said.get("published"), score=score, cells=cells,
-        conclusions=conclusions, **texts,
+        conclusions=conclusions, whole={cell.name: cell for cell in cells}, **texts,
     )  # fmt: skip
 
 
@@ -165,7 +181,7 @@ def read_cell(one: dict[str, Any], base: dict[str, Any], said: dict[str, Any], w
     seconds = float(one.get("seconds", said.get("seconds", 30)))
     return Cell(
         name=one["name"], about=one.get("about", ""), training=training, seconds=seconds,
-        published=one.get("published"),
+        published=one.get("published"), as_many_as=one.get("as_many_as"), per_cluster=one.get("per_cluster"),
     )  # fmt: skip
 
 
@@ -206,6 +222,9 @@ def check_training(training: Mapping[str, Any], place: str) -> None:
     """Raises ValueError where no training could be like that; what the images decide is left open."""
     from ilk.grid import Job
 
+    if not training.get("imbalance", 1) >= 1:
+        raise ValueError(f"{place}: imbalance is the largest class to the smallest, at least 1; got"
+                         f" {training['imbalance']}.")  # fmt: skip
     try:
         job_of(Job, training).request(10).resolved_preset()
     except ValueError as error:
@@ -262,6 +281,12 @@ def wanted(names: str, cells: str | None = None) -> list[Study]:
     """The studies of a command line: "all", or names or files with commas; of a single one perhaps some cells only."""
     asked = [name.strip() for name in names.split(",") if name.strip()]
     chosen = [find_study(name) for name in (studies() if asked == ["all"] else dict.fromkeys(asked))]
+    known = [study.name for study in chosen]
+    if twice := [study for study in chosen if known.count(study.name) > 1]:
+        raise ValueError(
+            f"Two of these studies are called '{twice[0].name}', and their pages would be too. Rename one file, or run"
+            " them one after the other with an --out each."
+        )
     if cells is None:
         return chosen
     if len(chosen) != 1:

@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ilk import published
 from ilk.files import replacing, write_text
-from ilk.study.definition import COLUMNS, KNN, PRINTED_AS, SCORES, Cell, Conclusion, Study, studies
+from ilk.study.definition import COLUMNS, KNN, PRINTED_AS, SCORES, Cell, Conclusion, Study
 from ilk.study.judge import FAILS, HOLDS, OPEN, RULE, differences, verdict
+from ilk.study.setting import Setting, seeds_on
 from ilk.tables import TITLES, latex, markdown, spread, summary, write_rows
 from ilk.watch import Watch
 
-ALL = "STUDIES.md"
 EXPECTED = "expected, not quoted"
 HEADERS = {**TITLES, KNN: "5-NN"}
+PROBES = {"linear": "linear probe"}
+READ = {
+    "last": "the last", "min_loss": "that of the least loss", "oracle_acc": "that of the best accuracy by labels",
+}  # fmt: skip
 OURS, PRINTED = "#0072B2", "#D55E00"  # told apart by the colour-blind
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is the same for all cells: the source, what T stands for, the seeds, and what was changed of the study."""
-
-    source: str
-    domain: str
-    seeds: int
-    changed: Mapping[str, Any]
-    labels: str | None = None
-
-    @property
-    def options(self) -> str:
-        """The options of the command line."""
-        words = [] if self.source == "digits" else [f"--source {self.source}"]
-        words += [f"--seeds {self.seeds}", *(f"--{name} {value}" for name, value in self.changed.items())]
-        return " ".join([*words, *([f"--labels {self.labels}"] if self.labels else [])])
 
 
 def write_study(
     study: Study, rows: Sequence[Mapping[str, Any]], folder: Path, setting: Setting, watch: Watch | None = None
 ) -> None:
-    """Writes NAME.md, NAME.tex, NAME.parquet and, with matplotlib, NAME.png into `folder`."""
+    """Writes NAME.md, NAME.tex, NAME.parquet and, with matplotlib, NAME.png into `folder`; see `Setting.stem`.
+
+    Pages that are there with more seeds stay until as many are done again.
+    """
+    name = setting.stem(study)
+    if seeds_on(folder / f"{name}.parquet") > done(rows):
+        return
     header, lines = table_of(study, rows)
-    drawn = plot(study, rows, folder / f"{study.name}.png", setting)
+    drawn = plot(study, rows, folder / f"{name}.png", setting)
     if not drawn and watch is not None:
         watch.warn("the plots need matplotlib, which is not installed. Install it with: pip install 'ilk[figures]'")
-    write_rows(folder / f"{study.name}.parquet", rows)
+    write_rows(folder / f"{name}.parquet", rows)
     caption = f"{study.title}. {setting.source}, {done(rows)} seeds, mean and standard deviation."
-    write_text(folder / f"{study.name}.tex", latex(header, lines, caption=caption, label=f"tab:{study.name}", left=2))
-    write_text(folder / f"{study.name}.md", page(study, rows, setting, drawn=drawn, level=1))
+    write_text(folder / f"{name}.tex", latex(header, lines, caption=caption, label=f"tab:{name}", left=2))
+    write_text(folder / f"{name}.md", page(study, rows, setting, drawn=drawn, level=1))
 
 
 def table_of(
@@ -99,11 +90,20 @@ def by_seed(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[i
 
 def printed_order(study: Study, conclusion: Conclusion) -> str:
     """What the paper's own figures say of an order: `CIFAR-10 .790 > .690`, a set each; "no digits" without any."""
-    column = PRINTED_AS[study.score]
     cells = [study.printed(study.cell(name)) for name in conclusion.order]
-    sets = [name for name in cells[0] if all(column in cell.get(name, {}) for cell in cells)]
-    texts = [f"{published.DATASETS[one]}: " + ", ".join(f"{cell[one][column]:.3f}" for cell in cells) for one in sets]
-    return "; ".join(texts) or "no digits"
+    for column in printed_columns(study):
+        sets = [name for name in cells[0] if all(column in cell.get(name, {}) for cell in cells)]
+        other = "" if column == PRINTED_AS[study.score] else f" ({PROBES[column]})"
+        texts = [published.DATASETS[one] + other + ": " + ", ".join(f"{cell[one][column]:.3f}" for cell in cells)
+                 for one in sets]  # fmt: skip
+        if texts:
+            return "; ".join(texts)
+    return "no digits"
+
+
+def printed_columns(study: Study) -> list[str]:
+    """The published columns that say of an order what the study's score does, the likest first."""
+    return [PRINTED_AS[study.score], *(["linear"] if study.score == KNN else [])]
 
 
 def conclusions_of(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -115,7 +115,7 @@ def conclusions_of(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[dict
         claim = f"{one.claim} ({one.where or EXPECTED})"
         by = ", ".join(pair.text for pair in pairs)
         told = {"claim": claim, "order": one.text, "printed": printed_order(study, one)}
-        found.append({**told, "verdict": verdict(pairs), "by": by})
+        found.append({**told, "verdict": verdict(pairs), "by": by, "where": one.where})
     return found
 
 
@@ -132,7 +132,7 @@ def page(
     parts += [study.why] if study.why else []
     parts += [markdown(header, lines)]
     if drawn:
-        parts.append(f"![{SCORES[study.score]} of each cell, a dot a seed]({study.name}.png)")
+        parts.append(f"![{SCORES[study.score]} of each cell, a dot a seed]({setting.stem(study)}.png)")
     if found := conclusions_of(study, rows):
         told = [[one["claim"], one["order"], one["printed"], f"**{one['verdict']}**", one["by"]] for one in found]
         score = f"difference in {SCORES[study.score]}"
@@ -142,7 +142,7 @@ def page(
     parts.append(protocol(study))
     if failed := [row for row in rows if row.get("error")]:
         parts.append("Failed: " + "; ".join(f"{row['cell']}, seed {row['seed']}: {row['error']}" for row in failed))
-    parts.append(f"Run it again: `ilk study {study.name} {setting.options}`")
+    parts.append(f"Run it again: `{setting.command([study])}`")
     return "\n\n".join(parts) + "\n"
 
 
@@ -156,10 +156,15 @@ def here(rows: Sequence[Mapping[str, Any]], setting: Setting) -> str:
         return " or ".join(str(value) for value in dict.fromkeys(row.get(name) for row in well))
 
     machine = f"{words('threads')} thread of {words('machine')}" if words("machine") else ""
+    read = list(dict.fromkeys(row.get("select") or "last" for row in well))
+    by_labels = list(dict.fromkeys(row["cell"] for row in well if row.get("select") == "oracle_acc"))
+    labels = f"Labels score, and chose the epoch of {', '.join(by_labels)}: scores that nobody gets without labels."
     return (
         f"Here: {setting.source}, {words('n_images')} images at {words('image_size')} pixels, backbone"
-        f" {words('backbone')}, T is the views '{setting.domain}', epochs {words('epochs')}, read at the last,"
-        f" {done(rows)} {'seed' if done(rows) == 1 else 'seeds'}, {machine}. Labels score and choose nothing."
+        f" {words('backbone')}, T is the views '{setting.domain}', epochs {words('epochs')}, read at"
+        f" {' or '.join(READ.get(one, one) for one in read)},"
+        f" {done(rows)} {'seed' if done(rows) == 1 else 'seeds'}, {machine}."
+        f" {labels if by_labels else 'Labels score and choose nothing.'}"
     )
 
 
@@ -177,27 +182,44 @@ def protocol(study: Study) -> str:
 def write_all(
     chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, setting: Setting
 ) -> None:
-    """Writes STUDIES.md: what holds and what does not in one table, then every study."""
-    told = [(study, one) for study in chosen for one in conclusions_of(study, found[study.name])]
+    """Writes STUDIES.md: what holds of what the papers conclude, what of what we expected, then every study so far.
+
+    A page that is there with more studies stays until as many are done again.
+    """
+    file = folder / f"{setting.stem_of_all(chosen)}.md"
+    ready = [study for study in chosen if study.name in found]
+    if len(ready) < len(chosen) and file.is_file() and file.read_text(encoding="utf-8").count("\n## ") > len(ready):
+        return
+    told = [(study, one) for study in ready for one in conclusions_of(study, found[study.name])]
+    parts = [
+        "# Studies: what the papers conclude, tried here",
+        f"Written by `{setting.command(chosen)}`; `docs/studies.md` says what each study asks, and how to write one.",
+        RULE,
+        *tally("What the papers conclude", [pair for pair in told if pair[1]["where"]], setting),
+        *tally("What we expected, and no paper says", [pair for pair in told if not pair[1]["where"]], setting),
+    ]
+    parts += [
+        page(
+            study, found[study.name], setting, drawn=(folder / f"{setting.stem(study)}.png").is_file(), level=2,
+            rule=False,
+        )
+        for study in ready
+    ]  # fmt: skip
+    write_text(file, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def tally(title: str, told: Sequence[tuple[Study, Mapping[str, str]]], setting: Setting) -> list[str]:
+    """How many conclusions hold, and each in a table; nothing where there are none."""
+    if not told:
+        return []
     counts = [sum(one["verdict"] == each for _, one in told) for each in (HOLDS, FAILS, OPEN)]
     rows = [
         [f"[{study.name}](#{anchor(study.title)})", one["claim"], one["order"], f"**{one['verdict']}**", one["by"]]
         for study, one in told
     ]
-    names = "all" if len(chosen) == len(studies()) else ",".join(study.name for study in chosen)
-    parts = [
-        "# Studies: what the papers conclude, tried here",
-        f"Of {len(told)} conclusions {counts[0]} hold on {setting.source}, {counts[1]} do not, and {counts[2]} cannot"
-        f" be told. Written by `ilk study {names} {setting.options}`; `docs/studies.md` says what each study asks, and"
-        " how to write one.",
-        RULE,
-        markdown(["study", "conclusion", "order of the cells", "here", "difference"], rows),
-    ]
-    parts += [
-        page(study, found[study.name], setting, drawn=(folder / f"{study.name}.png").is_file(), level=2, rule=False)
-        for study in chosen
-    ]
-    write_text(folder / ALL, "\n\n".join(part.strip() for part in parts) + "\n")
+    said = f"of {len(told)}, {counts[0]} hold on {setting.source}, {counts[1]} do not, {counts[2]} cannot be told."
+    head = ["study", "conclusion", "order of the cells", "here", "difference"]
+    return [f"**{title}**: {said}", markdown(head, rows)]
 
 
 def anchor(title: str) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ilk.grid import Job, run_jobs
+from ilk.grid.run import chosen as chosen_of
 from ilk.images import Images
-from ilk.labelled import open_labelled
+from ilk.labelled import Labelled, open_labelled
 from ilk.results import read_embeddings, read_table
-from ilk.study.definition import KNN, Study, cost_line, job_of
-from ilk.study.pages import Setting, write_all, write_study
+from ilk.study.definition import KNN, Cell, Study, cost_line, job_of
+from ilk.study.pages import write_all, write_study
+from ilk.study.setting import DIGITS, Setting
 from ilk.watch import Watch
 
 
@@ -23,7 +25,7 @@ from ilk.watch import Watch
 class Options:
     """What a person may change of every study. `epochs`, `images`: in the place of what the study says."""
 
-    source: str = "digits"
+    source: str = DIGITS
     seeds: int = 3
     epochs: int | None = None
     images: int | None = None
@@ -41,6 +43,9 @@ class Options:
         asked = {"epochs": self.epochs, "images": self.images}
         return {name: value for name, value in asked.items() if value is not None}
 
+    def setting(self, folder: Path, domain: str = "") -> Setting:
+        return Setting(self.source, domain, self.seeds, self.changed, self.labels, folder)
+
 
 def run_study(study: Study, folder: Path, options: Options, watch: Watch | None = None) -> list[dict[str, Any]]:
     """Trains what is missing and writes the study's pages after each seed; one row a cell and seed.
@@ -53,28 +58,44 @@ def run_study(study: Study, folder: Path, options: Options, watch: Watch | None 
 def run_studies(
     chosen: Sequence[Study], folder: Path, options: Options, watch: Watch | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each study, one after the other; STUDIES.md is written anew after each where there are several."""
+    """The rows of each study, one after the other; where there are several, their page is written after each."""
     watch = watch or Watch()
     folder.mkdir(parents=True, exist_ok=True)
     labelled = open_labelled(options.source, labels=options.labels, cache_dir=options.cache_dir, watch=watch)
     domain = domain_of(labelled.images)
-    setting = Setting(options.source, domain, options.seeds, options.changed, options.labels)
+    setting = options.setting(folder, domain)
     found: dict[str, list[dict[str, Any]]] = {}
     for number, study in enumerate(chosen, 1):
         watch.say(f"study {number} of {len(chosen)}: {study.name}, {cost_line(study, options.seeds)}")
         found[study.name] = []
         for seed in range(options.seeds):
-            jobs = [
-                job_of(Job, cell.training, options.source, domain, seed=seed, **options.changed) for cell in study.cells
-            ]
+            jobs = [job_for(study, cell, seed, options, labelled, domain) for cell in study.cells]
             rows = run_jobs(jobs, folder, labels=options.labels, cache_dir=options.cache_dir, watch=watch)
             found[study.name] += [
                 row_of(study, cell.name, row, folder) for cell, row in zip(study.cells, rows, strict=True)
             ]
             write_study(study, found[study.name], folder, setting, watch)
         if len(chosen) > 1:
-            write_all([one for one in chosen if one.name in found], found, folder, setting)
+            write_all(chosen, found, folder, setting)
     return found
+
+
+def job_for(study: Study, cell: Cell, seed: int, options: Options, labelled: Labelled, domain: str) -> Job:
+    """The training of a cell, with the sizes that depend on how many images and classes there are."""
+
+    def asked(one: Cell, **more: Any) -> Job:
+        job: Job = job_of(Job, one.training, options.source, domain, seed=seed, **{**options.changed, **more})
+        return job
+
+    job = asked(cell)
+    more: dict[str, Any] = {}
+    if cell.as_many_as is not None and (options.source != DIGITS or options.images is not None):
+        rows, _ = chosen_of(asked(study.whole[cell.as_many_as]), labelled)
+        more["images"] = len(rows)
+    if cell.per_cluster is not None:
+        _, k = chosen_of(job, labelled)
+        more["settings"] = {**cell.training["settings"], "batch_size": cell.per_cluster * k}
+    return asked(cell, **more) if more else job
 
 
 def domain_of(images: Images) -> str:

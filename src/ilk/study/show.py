@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ilk.study.definition import Study, seconds_of, studies
-from ilk.study.pages import ALL, conclusions_of, table_of
+from ilk.study.pages import conclusions_of, table_of
+from ilk.study.setting import Setting
 from ilk.watch import spell
 
 
@@ -31,8 +31,9 @@ def show_studies(seeds: int) -> None:
     )
 
 
-def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> None:
-    """Prints the table of each study, and what its conclusions came to."""
+def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], setting: Setting) -> None:
+    """Prints the table of each study, what its conclusions came to, and where the pages are."""
+    folder = setting.folder
     console = Console(highlight=False, markup=False)
     for study in chosen:
         header, lines = table_of(study, found[study.name], short=True)
@@ -47,7 +48,8 @@ def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[s
             print(f"  {one['verdict']}: {one['claim']} [{one['order']}: {one['by']}]")
     print()
     if len(chosen) > 1:
-        print(f"Look:   {folder / ALL}; and for each study .md, .tex, .parquet and .png beside it")
+        page = folder / f"{setting.stem_of_all(chosen)}.md"
+        print(f"Look:   {page}; and for each study .md, .tex, .parquet and .png beside it")
         return
-    files = [folder / f"{chosen[0].name}{ending}" for ending in (".png", ".md", ".tex", ".parquet")]
+    files = [folder / f"{setting.stem(chosen[0])}{ending}" for ending in (".png", ".md", ".tex", ".parquet")]
     print(f"Tables: {', '.join(str(file) for file in files if file.is_file())}")
