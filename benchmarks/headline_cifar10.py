@@ -41,7 +41,7 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from ilk import load_images
-from ilk.distributed import make_fabric
+from ilk.distributed import OutOfMemory, make_fabric
 from ilk.files import read_json, read_json_lines, write_json, write_text
 from ilk.images import Images
 from ilk.metrics import effective_clusters, score
@@ -51,7 +51,7 @@ from ilk.prepare import reopen
 from ilk.request import Request, device_and_precision
 from ilk.runs import Run
 from ilk.snapshots import Moments
-from ilk.train import train
+from ilk.train import TrainingDiverged, train
 from ilk.watch import Watch, epoch_line
 from ilk.workflow import circumstances, finish, start
 
@@ -145,11 +145,30 @@ def opened(
     if run.exists and not resume:
         raise FileExistsError(f"'{run}' holds a run already. Add --resume to go on with it, or choose another --out.")
     if run.exists:
+        refuse_changed(run, make_plan(request, images, fabric))
         return reopen(request, images, run, None, fabric, None, None, Watch())
     run.refuse_used()
     plan = make_plan(request, images, fabric)
     start(plan, images, run, circumstances(images, str(fabric.device), precision, sys.argv), Watch())
     return images, plan
+
+
+def refuse_changed(run: Run, asked: Plan) -> None:
+    """Raises ValueError where a run would go on with other settings than it began with."""
+    began = run.open().config
+    for part in ("train", "method_config"):
+        for name, value in asked.config[part].items():
+            if value != began[part].get(name):
+                raise ValueError(
+                    f"'{run}' began with {name} {began[part].get(name)}, now it is {value}. Give the settings that it"
+                    " began with, or choose another --out."
+                )
+    for name, before, now in (
+        ("the backbone", began["backbone"], asked.config["backbone"]),
+        ("the views", began["views"]["name"], asked.config["views"]["name"]),
+    ):
+        if before != now:
+            raise ValueError(f"'{run}' began with {name} {before}, now it is {now}. Choose another --out.")
 
 
 def epochs_of(run: Run, plan: Plan, images: Images, fabric: Fabric, curve: Curve) -> Iterator[dict[str, Any]]:
@@ -173,7 +192,7 @@ def train_one(
     request: Request, images: Images, run: Run, curve: Curve, *, resume: bool, every: int, began: float,
     out_of_time: Callable[[float], bool],
 ) -> bool:  # fmt: skip
-    """Trains one seed until it is done (True) or there is no time for another epoch (False)."""
+    """Trains one seed until it is done (True) or there is no time for another epoch, or for the results (False)."""
     device, precision = device_and_precision(request)
     fabric = make_fabric(device, precision)
     with run.working():
@@ -191,14 +210,23 @@ def train_one(
                     clock.save()
                     now = time.monotonic()
                     longest, before = max(longest, now - before), now
-                    if not last and out_of_time(longest):
+                    if out_of_time(3 * longest if last else longest):  # after the last come assigning and a report
                         return False
         finally:
             clock.save()
+        add_last(curve, run, plan, images, fabric, clock)
         run.save_model(plan.method)
         finish(run, plan, images, fabric, Watch(), warned=False)
         clock.save()
     return True
+
+
+def add_last(curve: Curve, run: Run, plan: Plan, images: Images, fabric: Fabric, clock: Clock) -> None:
+    """Adds the point of the last epoch where a kill came between its checkpoint and that."""
+    record = run.log()[-1]
+    if not any((line["seed"], line["epoch"]) == (plan.train.seed, record["epoch"]) for line in curve.lines()):
+        curve.append(line := line_of(record, plan, images, fabric, clock))
+        print(json.dumps(line), flush=True)
 
 
 def summary(lines: list[dict[str, Any]], seeds: Sequence[int], epochs: int) -> str:
@@ -273,7 +301,7 @@ def main(words: Sequence[str] | None = None) -> int:
         code = 0 if piece(arguments) else 3
     except KeyboardInterrupt:
         code = 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TrainingDiverged, OutOfMemory) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     if code:

@@ -7,6 +7,7 @@ import json
 import mmap
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 import ilk.cli.bench  # noqa: F401  # registers the command
 from command import Command
 from ilk.bench import measure as measuring
-from ilk.bench import memory, peers, record, run, training
+from ilk.bench import memory, peers, predicting, record, run, training
 from ilk.bench.goals import Judged, judge
 from ilk.bench.measure import Case, Line, Setting, measure
 from ilk.bench.photos import photo_like, write_folder
@@ -239,6 +240,53 @@ def test_peaks_of_memory_are_seen_while_they_last() -> None:
             block[start] = 1
         peak.over.wait(0.05)
     assert peak.bytes > before + 35e6
+
+
+def test_the_memory_on_the_device_is_of_a_pass_of_ilks_own_before_the_plain_loop_is_there(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds 7 bytes at the peak of ilk's pass, and 1,000 from when the plain loop is there."""
+    told: list[str] = []
+    held = [7]
+
+    def plain(*_: Any, **__: Any) -> Any:
+        told.append("plain")
+        held[0] = 1000
+        raise peers.Missing("not installed")
+
+    real = training.one_pass
+    monkeypatch.setattr(training, "one_pass", lambda *given: (told.append("pass"), real(*given)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(f"wait {device}"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: told.append(f"reset {device}"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held[0])
+    monkeypatch.setattr(peers, "PlainTraining", plain)
+    shape = training.Shape("cc", "small", 16, 3, 32)
+    found = training.cases(
+        replace(setting, device="cuda:1"), shape, True, make_fabric("cpu", "float32"), "GPU", cores=1
+    )
+    assert told == ["pass", "wait cuda:1", "reset cuda:1", "pass", "wait cuda:1", "plain"]
+    assert found[0].after is not None and found[0].after()["device_bytes"] == 7
+
+
+def test_another_gpu_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Model {device[-1]}")
+    assert record.machine("cpu")["gpu"] is None
+    one, two = ({"device": "cuda", "machine": record.machine(f"cuda:{number}")} for number in (1, 2))
+    assert record.differences(one, two) == ["the earlier measurement had gpu Model 2, this one has Model 1"]
+
+
+def test_images_are_assigned_in_the_precision_that_was_asked_for(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def plan(request: Any, *_: Any) -> Any:
+        raise Seen(request.precision)
+
+    monkeypatch.setattr(predicting, "make_plan", plan)
+    with pytest.raises(Seen, match="bf16"):
+        next(predicting.groups(replace(setting, precision="bf16")))
 
 
 def test_absent_libraries_are_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_a_run_cut_into_pieces_ends_as_an_uncut_one(
     codes = [headline.main(words)]
     while codes[-1] == 3 and len(codes) < 9:
         codes.append(headline.main([*words, "--resume"]))
-    assert codes == [3, 3, 3, 0]
+    assert codes == [3, 3, 3, 3, 0]  # the last piece has the results left to write
     ours, theirs = (load_file(out / "seed-0" / "model.safetensors") for out in (cut, whole))
     assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
     assert timeless(curve_of(cut)) == timeless(curve_of(whole))
@@ -124,6 +125,50 @@ def test_seeds_have_runs_of_their_own_and_a_mean(headline: Any) -> None:
     assert headline.summary(lines, [0, 1], 9) == (
         "accuracy 0.750 +- 0.071 (60,000 images, 2 seeds, last epoch, scored with labels), 10.5 minutes a seed"
     )
+
+
+def test_a_kill_between_the_last_checkpoint_and_its_point_loses_no_point(
+    headline: Any, file: Path, tmp_path: Path, safe: None, timeless: Timeless, whole: Path
+) -> None:
+    words = [str(file), "--out", str(tmp_path), *TINY, "--stop-after", "0.00001"]
+    codes = [headline.main(words)] + [headline.main([*words, "--resume"]) for _ in range(3)]
+    assert codes == [3, 3, 3, 3]
+    lines = (tmp_path / "curve.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "curve.jsonl").write_text("".join(lines[:-1]))
+    assert headline.main([*words, "--resume"]) == 0
+    assert timeless(curve_of(tmp_path)) == timeless(curve_of(whole))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--epochs", "5"], "began with epochs 4, now it is 5"),
+        (["--set", "learning_rate=0.5"], "began with learning_rate 0.001, now it is 0.5"),
+        (["--set", "cluster_temperature=0.9"], "began with cluster_temperature 1.0, now it is 0.9"),
+        (["--views", "photo"], "began with the views cc, now it is photo"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings(
+    headline: Any, file: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str],
+    said: str,
+) -> None:  # fmt: skip
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out" / "seed-0" / "assignments.parquet").unlink()
+    capsys.readouterr()
+    assert headline.main([str(file), "--out", str(tmp_path / "out"), *TINY, *more, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["TrainingDiverged", "OutOfMemory"])
+def test_a_training_that_cannot_go_on_is_one_sentence(
+    headline: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def fails(_: object) -> bool:
+        raise getattr(headline, kind)("It cannot go on.")
+
+    monkeypatch.setattr(headline, "piece", fails)
+    assert headline.main(["FILE"]) == 2 and capsys.readouterr().err == "Error: It cannot go on.\n"
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def timed(case: Case, calls: int, setting: Setting) -> float:
 def finish(setting: Setting) -> None:
     """Waits until the device has done what it was given."""
     if setting.on_gpu:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(setting.device)
     elif setting.device == "mps":
         torch.mps.synchronize()
 

@@ -25,7 +25,9 @@ def groups(setting: Setting) -> Iterator[list[Case]]:
     images = load_images(pixels, image_size=size)
     # Untrained: the speed does not depend on the weights.
     settings = {"warm_start": 0.0, "batch_size": 32}
-    request = Request(n_clusters=4, epochs=1, views="cc", device=setting.device, settings=settings)
+    request = Request(
+        n_clusters=4, epochs=1, views="cc", device=setting.device, precision=setting.precision, settings=settings
+    )
     method = make_plan(request, images, fabric).method
     cores = 1 if setting.on_gpu else setting.cores
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -18,15 +19,16 @@ from ilk.files import read_json
 
 FORMAT = 1
 WIDE = 160  # columns in a file or a pipe
-SAME = ("processor", "cores", "device", "precision", "quick", "seed", "pictures")  # or the comparison limps
+SAME = ("processor", "cores", "gpu", "device", "precision", "quick", "seed", "pictures")  # or the comparison limps
 
 
-def machine() -> dict[str, Any]:
-    """What ran the measurements, and how busy it was before."""
+def machine(device: str) -> dict[str, Any]:
+    """What ran the measurements, and how busy it was before. `gpu`: the name of the device, where it is one."""
     return {
         "system": platform.system(),
         "processor": processor(),
         "cores": usable_cores(),
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

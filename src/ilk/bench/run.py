@@ -77,7 +77,7 @@ def run_bench(
     kind = choose_precision(precision, place)
     found = found if found is not None else Found({})
     found.about |= {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": machine(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": machine(place),
         "versions": versions(), "device": place, "precision": kind, "quick": quick, "repeats": repeats, "seed": seed,
         "pictures": "drawn" if images is None else str(images),
     }  # fmt: skip
