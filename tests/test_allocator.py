@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +43,32 @@ def test_memory_is_not_mapped_anew_in_every_step_unless_someone_has_set_the_allo
     (done, few), (left_alone, many) = faults(), faults(MALLOC_ARENA_MAX="8")
     assert (done, left_alone) == ("True", "False")
     assert 5 * few < many
+
+
+@pytest.mark.parametrize(
+    ("most", "done", "asked"),
+    [
+        (1 << 40, True, [(-3, 1 << 30), (-1, 1 << 30), (-2, 64 << 20)]),
+        (32 << 20, True, [(-3, 1 << 30), (-3, 32 << 20), (-1, 1 << 30), (-2, 64 << 20)]),
+        (0, False, [(-3, 1 << 30), (-3, 32 << 20)]),
+    ],
+)
+def test_a_c_library_that_refuses_the_threshold_for_mapping_is_asked_for_less_and_then_left_alone(
+    monkeypatch: pytest.MonkeyPatch, most: int, done: bool, asked: list[tuple[int, int]]
+) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def mallopt(what: int, size: int) -> int:
+        calls.append((what, size))
+        return int(what != -3 or size <= most)
+
+    for name in [name for name in os.environ if name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    keep_freed_memory.cache_clear()
+    assert keep_freed_memory() is done and calls == asked
+    keep_freed_memory.cache_clear()
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import ilk.compare as ilk_compare
 from ilk import published
 from ilk.cli import main
 from ilk.compare import HEADER, PUBLISHED, differences, planned, protocol, table, triple, write_results
 from ilk.files import read_json_lines
+from ilk.lock import InUse, held
 
 QUICK = ["--epochs", "1", "--backbone", "small", "--views", "object", "--set", "batch_size=32", "--set", "warm_start=0"]
 
@@ -63,7 +65,8 @@ def test_a_long_tail_that_differs_by_seed_is_clustered_for_each() -> None:
     assert [(job.seed, job.imbalance) for job in jobs] == [(0, 10), (1, 10), (2, 10)]
 
 
-def test_baselines_run_on_each_representation_and_trainings_on_pixels() -> None:
+def test_baselines_run_on_each_representation_and_trainings_on_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ilk_compare.Run, "open", lambda self: self)
     jobs = planned(["digits"], ["cc", "kmeans"], 1, on=["pixels", "runs/a"])
     assert [(job.method, job.on) for job in jobs] == [("cc", "pixels"), ("kmeans", "pixels"), ("kmeans", "runs/a")]
 
@@ -104,7 +107,7 @@ def test_the_difference_to_a_published_protocol_is_named_field_by_field() -> Non
     (figure,) = published.figures("cc", "cifar10")
     text = differences(figure, protocol(rows[0], rows))
     for part in ("resolution 224 (here 32)", "backbone ResNet-34 (here small)", "epochs 1000 (here 20)",
-                 "trials 1 (here 2)"):  # fmt: skip
+                 "trials unknown (here 2)"):  # fmt: skip
         assert part in text
     assert "selection" not in text  # last in both
     same = dict(zip(published.PROTOCOL, ("x",) * 6, strict=True))
@@ -131,6 +134,46 @@ def test_a_comparison_of_failures_alone_still_writes_its_page(tmp_path: Path) ->
     text = (tmp_path / "results.md").read_text()
     assert "- cc on cifar10, seed 0: the loss is no number" in text and "| 0 (1 failed) |" in text
     assert not (tmp_path / "results.png").exists()
+
+
+def test_rows_that_differ_in_preset_settings_or_balance_are_never_averaged() -> None:
+    rows = [row("cc", seed, 0.5, preset="default", settings={}, balance=None) for seed in (0, 1)]
+    rows += [row("cc", 0, 0.9, preset="paper", settings={}, balance=None)]
+    rows += [row("cc", 0, 0.7, preset="default", settings={"batch_size": 8}, balance="off")]
+    found = [(line[1], line[5]) for line in table(rows)[1]]
+    assert found == [
+        ("cc [preset default, no settings, balance as preset]", "2"),
+        ("cc [preset paper, no settings, balance as preset]", "1"),
+        ("cc [preset default, batch_size=8, balance off]", "1"),
+    ]
+    assert [line[1] for line in table(rows[:2])[1]] == ["cc"]
+
+
+def test_a_picture_of_an_earlier_command_does_not_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "results.png").write_bytes(b"of an earlier one")
+    write_results(tmp_path, [row("cc", 0, 0.5)])
+    assert not (tmp_path / "results.png").exists()
+
+
+def test_a_path_that_is_no_unicode_is_written_in_escapes(tmp_path: Path) -> None:
+    write_results(tmp_path, [row("kmeans", 0, 0.5, source="caf\udce9.npz", on="runs/\udcff")], "ilk compare caf\udce9")
+    assert pq.read_table(tmp_path / "results.parquet").to_pylist()[0]["source"] == "caf\\udce9.npz"
+    assert "caf\\udce9" in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+def test_the_results_are_written_while_the_folder_is_still_held(
+    tmp_path: Path, npz: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, *_: Any) -> None:
+        with pytest.raises(InUse), held(folder):
+            pass
+        seen.append(folder)
+
+    seen: list[Path] = []
+    monkeypatch.setattr(ilk_compare, "write_results", write)
+    ilk_compare.compare(planned([npz], ["kmeans"], 1), tmp_path / "out")
+    assert seen == [tmp_path / "out"]
 
 
 # the command
@@ -179,6 +222,10 @@ def test_without_matplotlib_all_but_the_picture_is_written(
         (["digits", "--epochs", "2", "--minutes", "1"], "Give epochs or minutes, not both"),
         (["digits", "--set", "nothing"], "--set takes NAME=VALUE"),
         (["digits", "--select", "best"], "select must be one of"),
+        (["digits", "--clusters", "0"], "n_clusters must be at least 2"),
+        (["digits", "--methods", "kmeans", "--set", "nonsense=1"], "have no use for --set"),
+        (["digits", "--methods", "kmeans", "--backbone", "nope"], "have no use for --backbone"),
+        (["digits", "--methods", "kmeans", "--on", ""], "Say what baselines cluster with --on"),
         (["no-such-folder"], "does not exist"),
         (["digits", "--labels", "none"], "--labels none leaves nothing to do"),
     ],
@@ -217,3 +264,19 @@ def test_ctrl_c_says_the_command_to_go_on_with(tmp_path: Path) -> None:
     assert child.returncode == 130 and "Traceback" not in said
     assert "Go on with the same command:\n  ilk compare digits --methods kmeans,cc" in said
     assert [one["method"] for one in read_json_lines(out / "rows.jsonl")] == ["kmeans"]
+
+
+def test_labels_none_of_fit_and_predict_means_none_and_without_it_the_source_is_asked(
+    tmp_path: Path, npz: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def has_labels(folder: Path) -> bool:
+        return any(text is not None for text in pq.read_table(folder / "assignments.parquet")["label"].to_pylist())
+
+    words = ["fit", npz, "-k", "2", *QUICK, "--no-report"]
+    refused = [*words, "--labels", "none", "--select", "oracle_acc", "--out", str(tmp_path / "c")]
+    assert ilk(monkeypatch, *refused) == 2 and "there are none" in capsys.readouterr().err
+    for name, more in (("a", []), ("b", ["--labels", "none"])):
+        run = tmp_path / name
+        assert ilk(monkeypatch, *words, *more, "--out", str(run)) == 0
+        assert ilk(monkeypatch, "predict", str(run), npz, *more, "--out", str(run / "new"), "--no-report") == 0
+        assert has_labels(run) == has_labels(run / "new") == (not more)

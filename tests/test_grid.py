@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from sklearn.cluster import KMeans
 import ilk.grid.job
 import ilk.grid.run
 from ilk.evaluate import long_tailed
-from ilk.files import read_json_lines
-from ilk.grid import ROWS, Job, Rows, run_jobs
-from ilk.grid.run import chosen
+from ilk.files import read_json, read_json_lines
+from ilk.grid import ROWS, Job, Rows, run_jobs, task_of
+from ilk.grid.task import chosen
 from ilk.grid.watch import GridWatch
 from ilk.labelled import Labelled, folder_split, open_labelled, short_name
 from ilk.lock import InUse, held
@@ -120,6 +121,50 @@ def test_a_job_that_makes_no_sense_is_refused_in_a_sentence(wrong: dict[str, Any
         Job(source="digits", method="cc", **wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"n_clusters": 0}, {"n_clusters": 1}, {"imbalance": 0.5}, {"on": ""}])
+def test_numbers_that_mean_nothing_do_not_stand_for_the_number_of_classes(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        Job(source="digits", method="kmeans", **wrong)
+
+
+def test_numbers_and_paths_that_are_written_otherwise_do_not_change_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = tiny("a/kinds.npz", settings={"learning_rate": 0.001}, imbalance=10)
+    for alike in ({"settings": {"learning_rate": "1e-3"}}, {"source": "./a/kinds.npz"}, {"imbalance": 10.0},
+                  {"source": str(tmp_path / "a" / "kinds.npz")}):  # fmt: skip
+        assert dataclasses.replace(job, **alike).key == job.key
+    on = Job(source="digits", method="kmeans", on="runs/a")
+    assert dataclasses.replace(on, on="./runs/a").key == on.key
+
+
+def test_new_contents_of_a_run_or_of_weights_that_are_built_on_change_the_key(tmp_path: Path) -> None:
+    weights, run = tmp_path / "net.safetensors", tmp_path / "run"
+    run.mkdir()
+    jobs = [
+        Job(source="digits", method="kmeans", on=str(run)), tiny("x.npz", backbone=f"run:{run}"),
+        tiny("x.npz", backbone=f"weights:{weights}:small@32"), tiny("x.npz", backbone=f"weights:{weights}"),
+    ]  # fmt: skip
+    keys = []
+    for text in ("first", "second one"):
+        for file in (weights, run / "model.safetensors", run / "embeddings.npy"):
+            file.write_text(text)
+        keys.append([job.key for job in jobs])
+    assert all(before != after for before, after in zip(*keys, strict=True)) and len(set(keys[0])) == 4
+
+
+def test_a_version_with_another_recipe_behind_the_name_of_views_has_another_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ilk.views import DOMAINS
+
+    before = tiny("kinds.npz").key
+    object_ = DOMAINS["object"]
+    monkeypatch.setitem(DOMAINS, "object", object_._replace(recipe=DOMAINS["drawing"].recipe))
+    assert tiny("kinds.npz").key != before
+
+
 # sources
 
 
@@ -161,6 +206,34 @@ def test_a_folder_with_train_and_test_has_a_split_and_its_classes_below(
 def test_only_train_and_test_with_classes_in_them_are_a_split(ids: list[str], is_test: list[bool] | None) -> None:
     found = folder_split(ids)
     assert (None if found is None else found.tolist()) == is_test
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "val"), ("train", "val", "test"), ("Train", "Test"), ("TRAIN", "Valid"), ("train", "test", "")]
+)
+def test_folders_named_as_splits_are_never_taken_for_classes(
+    tmp_path: Path, photo_folder: Callable[..., Path], names: tuple[str, ...]
+) -> None:
+    for number, name in enumerate(names):
+        if name:
+            photo_folder(tmp_path / "set" / name, n=4, start=4 * number)
+        else:
+            Image.new("RGB", (8, 8)).save(tmp_path / "set" / "stray.png")
+    with pytest.raises(ValueError, match=r"are splits, not classes.*--labels FILE"):
+        open_labelled(str(tmp_path / "set"))
+
+
+def test_a_damaged_split_of_an_npz_is_a_sentence(tmp_path: Path, pictures: Callable[..., Any]) -> None:
+    x, y = pictures(4)
+    np.savez(tmp_path / "a.npz", x=x, y=y, split=np.arange(4) % 2)
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.npz") as packed:
+        start = packed.getinfo("split.npy").header_offset
+    end = data.index(b"PK\x01\x02", start)
+    data[end - 4] ^= 1
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged"):
+        open_labelled(str(tmp_path / "a.npz"))
 
 
 def test_the_split_of_an_npz_is_read_in_every_form(tmp_path: Path, pictures: Callable[..., Any]) -> None:
@@ -278,7 +351,6 @@ def test_a_row_holds_the_scores_of_its_run_and_is_not_made_twice(
         raise AssertionError("a finished job was done again")
 
     monkeypatch.setattr(ilk.grid.run, "attempt", never)
-    monkeypatch.setattr(ilk.grid.run, "open_labelled", never)
     assert run_jobs(jobs, tmp_path / "out") == rows
 
 
@@ -333,7 +405,7 @@ def test_a_whole_line_that_lacks_only_its_end_is_kept(tmp_path: Path, npz: str) 
     file = tmp_path / ROWS
     file.write_bytes(file.read_bytes().rstrip(b"\n"))
     rows = Rows(file)
-    assert rows.has(job, None) and file.read_bytes().endswith(b"}\n")
+    assert rows.has(task_of(job, open_labelled(npz))) and file.read_bytes().endswith(b"}\n")
 
 
 def test_two_commands_do_not_work_in_one_folder_at_once(tmp_path: Path, npz: str) -> None:
@@ -354,6 +426,74 @@ def test_other_labels_are_another_row(tmp_path: Path, npz: str) -> None:
     own, other = (run_jobs([job], tmp_path / "out", labels=labels)[0] for labels in (None, str(table)))
     assert own["accuracy"] > 0.9 > 0.6 > other["accuracy"] and other["labels"] == str(table)
     assert run_jobs([job], tmp_path / "out")[0] == own
+
+
+def test_corrected_labels_in_the_same_file_are_scored_anew_from_the_same_run(tmp_path: Path, npz: str) -> None:
+    table, rows = tmp_path / "labels.csv", []
+    for change in (0, 7):
+        table.write_text("id,label\n" + "".join(f"{i:06},{(i + (i < change)) % 2}\n" for i in range(60)))
+        rows.append(run_jobs([tiny(npz, epochs=1)], tmp_path / "out", labels=str(table))[0])
+    before, after = rows
+    assert before["run"] == after["run"] and before["scored"] != after["scored"]
+    assert before["accuracy"] != after["accuracy"]
+
+
+def test_labels_that_shape_a_training_make_a_run_of_their_own(tmp_path: Path, npz: str) -> None:
+    sets = []
+    for name, period in (("two", 2), ("other", 2), ("four", 4)):
+        file = tmp_path / f"{name}.csv"
+        file.write_text("id,label\n" + "".join(f"{i:06},{(i + (name == 'other')) % period}\n" for i in range(60)))
+        sets.append(open_labelled(npz, labels=str(file)))
+    two, other, four = sets
+
+    def keys(*labelled: Labelled, **asked: Any) -> set[str]:
+        return {task_of(tiny(npz, **asked), one).key for one in labelled}
+
+    assert len(keys(two, four)) == 2  # other numbers of clusters
+    assert len(keys(two, other)) == 1  # for scores alone
+    assert len(keys(two, other, select="oracle_acc")) == 2 and len(keys(two, other, imbalance=2)) == 2
+    assert len(keys(two, four, n_clusters=5)) == 1
+
+
+def test_changed_images_under_the_same_name_are_trained_on_anew(tmp_path: Path, pictures: Callable[..., Any]) -> None:
+    x, y = pictures(30)
+    found = []
+    for shift in (0, 40):
+        np.savez(tmp_path / "a.npz", x=np.roll(x, shift), y=y)
+        found.append(task_of(tiny(str(tmp_path / "a.npz")), open_labelled(str(tmp_path / "a.npz"))).key)
+    assert found[0] != found[1]
+
+
+def test_a_run_of_as_many_other_images_is_not_taken_for_the_source(
+    tmp_path: Path, npz: str, pictures: Callable[..., Any]
+) -> None:
+    run = tmp_path / "out" / run_jobs([tiny(npz, epochs=1)], tmp_path / "out")[0]["run"]
+    np.savez(tmp_path / "turned.npz", x=pictures(60)[0][::-1], y=(np.arange(60) % 3).astype(int))
+    (row,) = run_jobs([Job(source=str(tmp_path / "turned.npz"), method="kmeans", on=str(run))], tmp_path / "b")
+    assert "are not those of" in row["error"]
+    table = tmp_path / "labels.csv"
+    table.write_text("id,label\n" + "".join(f"{i:06},{i % 3}\n" for i in range(60)))
+    (row,) = run_jobs([Job(source=npz, method="kmeans", on=str(run))], tmp_path / "c", labels=str(table))
+    assert row["error"] is None  # the same images with other labels
+
+
+def test_rows_that_are_none_are_left_aside_with_a_warning(tmp_path: Path, npz: str) -> None:
+    job, told = Job(source=npz, method="kmeans"), Told()
+    (first,) = run_jobs([job], tmp_path / "out")
+    odd = ['{"key": [1]}', '{"key": "a", "read_out": {}}', "{}", json.dumps({**first, "accuracy": None})]
+    (tmp_path / "out" / ROWS).write_text("".join(line + "\n" for line in odd))
+    (again,) = run_jobs([job], tmp_path / "out", watch=told)
+    assert again["accuracy"] == first["accuracy"] and told.warned[0].startswith("4 rows of ")
+
+
+def test_a_tail_that_the_images_do_not_allow_is_recorded_and_said(tmp_path: Path, pictures: Callable[..., Any]) -> None:
+    x, y = pictures(40)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    told = Told()
+    jobs = [Job(source=str(tmp_path / "a.npz"), method="kmeans", imbalance=ratio) for ratio in (5, 1000)]
+    whole, short = run_jobs(jobs, tmp_path / "out", watch=told)
+    assert whole["imbalance_reached"] == 5 and short["imbalance_reached"] == 20
+    assert [text for text in told.warned if "20 times" in text and "not 1000" in text] == told.warned
 
 
 def test_one_bar_runs_over_all_jobs_and_the_time_left_is_that_of_like_jobs(npz: str) -> None:
@@ -429,7 +569,9 @@ def test_folders_and_archives_are_trained_on_in_whole_and_in_part(tmp_path: Path
 def test_a_selection_by_labels_is_handed_on_and_is_another_run(tmp_path: Path, npz: str) -> None:
     last, oracle = run_jobs([tiny(npz, select=how) for how in ("last", "oracle_acc")], tmp_path)
     assert last["run"] != oracle["run"] and oracle["select"] == "oracle_acc" and oracle["error"] is None
-    assert oracle["accuracy"] >= last["accuracy"]
+    assert oracle["accuracy"] >= last["accuracy"] and not (tmp_path / last["run"] / "selection.json").exists()
+    said = read_json(tmp_path / oracle["run"] / "selection.json")
+    assert (said["by"], said["used_labels"], said["epochs"]) == ("oracle_acc", True, 2) and said["epoch"] in (1, 2)
 
 
 def test_the_published_split_of_real_images_is_the_one_that_is_trained_on(tmp_path: Path) -> None:

@@ -71,6 +71,32 @@ def test_epochs_without_clusters_or_of_fewer_terms_do_not_win(tmp_path: Path) ->
     assert kept == 4.0
 
 
+def test_where_terms_alternate_the_best_of_those_of_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    turns = [epoch(1, 5.0, terms="a"), epoch(2, 0.2, terms="b"), epoch(3, 4.0, terms="a"), epoch(4, 0.1, terms="b"),
+             epoch(5, 6.0, terms="a")]  # fmt: skip
+    assert chosen(tmp_path / "a", turns)[0] == 3.0
+    assert chosen(tmp_path / "b", [*turns, epoch(6, 0.3, terms="b")])[0] == 4.0
+
+
+def test_a_run_killed_after_its_last_epoch_keeps_the_best_of_that_epochs_terms(tmp_path: Path) -> None:
+    records = [epoch(1, 5.0, terms="a"), epoch(2, 0.2, terms="b"), epoch(3, 6.0, terms="a")]
+    chosen(tmp_path, records)
+    for record in records:
+        Run(tmp_path).append_log(record)
+    method, images = Weight(), load_images(np.zeros((4, 8, 8), np.uint8))
+    Selection("min_loss", Run(tmp_path), method, images, images, make_fabric("cpu", "float32")).restore(3, Watch())  # type: ignore[arg-type]
+    assert method.weight.item() == 1.0
+
+
+def test_a_damaged_selection_is_a_sentence_that_says_how_to_go_on(tmp_path: Path) -> None:
+    chosen(tmp_path, [epoch(1, 3.0)])
+    whole = (tmp_path / SELECTED).read_bytes()
+    for data in (b"", b"nonsense", whole[:-3], whole.replace(b"best", b"bost")):
+        (tmp_path / SELECTED).write_bytes(data)
+        with pytest.raises(ValueError, match="is damaged .* Delete it to go on"):
+            chosen(tmp_path, [epoch(2, 2.0)])
+
+
 def test_a_selection_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     chosen(tmp_path, [epoch(1, 3.0), epoch(2, 1.0)])
     method, images = Weight(), load_images(np.zeros((4, 8, 8), np.uint8))
@@ -100,15 +126,29 @@ def trained(digits: Images, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return train
 
 
-def test_labels_choose_only_where_that_was_asked_and_it_is_marked(trained: Callable[..., Run], digits: Images) -> None:
+def test_labels_choose_the_epoch_of_most_accuracy_only_where_that_was_asked_and_it_is_marked(
+    trained: Callable[..., Run], digits: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each: list[float] = []  # accuracies of the epochs that have clusters
+
+    def measured(self: Selection) -> float:
+        each.append(original(self))
+        return each[-1]
+
+    original = Selection.accuracy
+    monkeypatch.setattr(Selection, "accuracy", measured)
     run = trained("oracle_acc")
+    having = [one["epoch"] for one in run.log() if one["effective_clusters"] is not None]
+    assert len(each) == len(having) > 2 and len(set(each)) > 1
     said = json.loads((run / "selection.json").read_text())
     assert said["used_labels"] is True and said["by"] == "oracle_acc"
     assert json.loads((run / "scores.json").read_text())["selection"] == said
     assert run.config["select"] == "oracle_acc"
     found = read_table(run / "assignments.parquet")["cluster"].to_numpy()
     last = read_table(trained("last") / "assignments.parquet")["cluster"].to_numpy()
-    assert accuracy(digits.labels, found) >= accuracy(digits.labels, last)
+    assert said["epoch"] == having[int(np.argmax(each))]
+    assert accuracy(digits.labels, found) == pytest.approx(max(each))
+    assert max(each) >= accuracy(digits.labels, last)
     assert not (run / SELECTED).exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from ilk.files import replacing, write_text
 from ilk.grid import PIXELS, Job, refuse_unknown, run_jobs
 from ilk.labelled import short_name
 from ilk.report.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
+from ilk.results import printable
 from ilk.runs import Run
 from ilk.tables import SCORES, TITLES, latex, markdown, spread, summary, write_rows
 from ilk.watch import Watch, spell
@@ -21,7 +24,9 @@ SHOWN = tuple(name for name in SCORES if name != "nmi_geometric")
 HEADER = ("set", "method", *(TITLES[name] for name in SHOWN), "seeds", "collapsed", "time each")
 PUBLISHED = "published ACC / NMI / ARI"
 WIDE = 200  # letters a line of a table takes at most in a file or a pipe
-BY = ("source", "method", "on", "read_out", "select")
+BY = ("source", "method", "on", "read_out", "select", "preset", "settings", "balance")
+OF_TRAININGS = ("preset", "settings", "views", "backbone", "balance", "epochs", "minutes", "select")
+DEFAULTS = {"preset": "default", "select": "last"}
 ORACLE = "labels chose the epoch"
 
 
@@ -39,6 +44,9 @@ def planned(
         raise ValueError("Name at least one method or baseline with --methods.")
     for method in methods:
         refuse_unknown(method)
+    if not on:
+        raise ValueError("Say what baselines cluster with --on: pixels, or run folders; or leave --on out.")
+    refuse_idle(methods, on, asked)
     for where in on:
         if where != PIXELS:
             Run(where).open()  # a sentence if that is no run
@@ -60,6 +68,19 @@ def planned(
             ]
     refuse_hopeless(jobs)
     return jobs
+
+
+def refuse_idle(methods: Sequence[str], on: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """Raises ValueError for options that none of the methods uses."""
+    if all(method in BASELINES for method in methods):
+        idle = [name for name in OF_TRAININGS if asked.get(name) not in (None, {}, DEFAULTS.get(name))]
+        names = ", ".join("--set" if name == "settings" else f"--{name}" for name in idle)
+        if idle:
+            raise ValueError(f"Only baselines are asked for, and they have no use for {names}. Leave that out.")
+    if not any(method in BASELINES for method in methods) and any(where != PIXELS for where in on):
+        raise ValueError(
+            "--on says what baselines cluster, and none is asked for. Add one to --methods, such as kmeans."
+        )
 
 
 def refuse_hopeless(jobs: Sequence[Job]) -> None:
@@ -85,11 +106,12 @@ def compare(
     command: str = "",
     report: bool = False,
 ) -> list[dict[str, Any]]:
-    """Runs what `folder` has no row of yet, and writes results.parquet, .md, .tex and .png there; the rows."""
+    """Runs what `folder` has no row of yet, and writes results.parquet, .md, .tex, .png of `jobs` there; the rows."""
     watch = watch or Watch()
-    rows = run_jobs(jobs, folder, labels=labels, cache_dir=cache_dir, watch=watch, report=report)
-    write_results(Path(folder), rows, command, watch)
-    return rows
+    return run_jobs(
+        jobs, folder, labels=labels, cache_dir=cache_dir, watch=watch, report=report,
+        then=lambda rows: write_results(Path(folder), rows, command, watch),
+    )  # fmt: skip
 
 
 def write_results(
@@ -98,12 +120,12 @@ def write_results(
     """Writes one row a job as Parquet, and the means as Markdown, LaTeX and, with matplotlib, a picture."""
     header, cells = table(rows)
     write_rows(folder / "results.parquet", rows)
-    write_text(folder / "results.md", page(rows, header, cells, command))
+    write_text(folder / "results.md", printable(page(rows, header, cells, command)))
     caption = f"Mean and standard deviation (n - 1) over seeds. {explained(rows)}"
-    write_text(
-        folder / "results.tex",
-        latex(header, cells, caption=caption, label="tab:ilk-compare", left=2, notes=[text for text, _ in notes(rows)]),
-    )
+    small = [text for text, _ in notes(rows)]
+    text = latex(header, cells, caption=caption, label="tab:ilk-compare", left=2, notes=small)
+    write_text(folder / "results.tex", printable(text))
+    (folder / "results.png").unlink(missing_ok=True)  # of another command, if it is not drawn anew
     try:
         draw(folder / "results.png", rows)
     except ImportError:
@@ -120,19 +142,22 @@ def print_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     for name in header:
         shown.add_column(name, no_wrap=name not in ("method", PUBLISHED))
     for line in cells:
-        shown.add_row(*line)
+        shown.add_row(*map(printable, line))
     console = Console(highlight=False, markup=False)
     Console(highlight=False, markup=False, width=None if console.is_terminal else WIDE).print(shown)
     print(f"mean +- standard deviation (n - 1) over seeds. {explained(rows)}")
     for text, _ in notes(rows):
-        print(f"  {text}")
+        print(printable(f"  {text}"))
     files = [folder / f"results.{ending}" for ending in ("md", "tex", "parquet", "png")]
-    print(f"Written: {', '.join(str(file) for file in files if file.is_file())}")
+    print(printable(f"Written: {', '.join(str(file) for file in files if file.is_file())}"))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: one row a source and method, with published figures where any of them has some."""
-    groups = summary(rows, BY)
+    """Header and cells: one row a source and method, with published figures where any of them has some.
+
+    Presets, settings and balance make rows of their own, and are named where a method has several.
+    """
+    groups = grouped(rows)
     known = [published(group) for group in groups]
     header = [*HEADER, *([PUBLISHED] if any(known) else [])]
     cells = []
@@ -140,9 +165,22 @@ def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
         scores = [spread(group[name], group[f"{name}_sd"]) for name in SHOWN]
         seeds = str(group["seeds"]) + (f" ({group['failed']} failed)" if group["failed"] else "")
         spent = time_of(group["training_seconds"])
-        line = [short_name(group["source"]), name_of(group), *scores, seeds, str(group["collapsed"]), spent]
+        line = [
+            short_name(group["source"]),
+            name_of(group) + variant(group, groups),
+            *scores,
+            seeds,
+            str(group["collapsed"]),
+            spent,
+        ]
         cells.append([*line, *(["; ".join(map(triple, figures)) or "-"] if any(known) else [])])
     return header, cells
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds, and of how many clusters: papers' figures are for a set with that many classes."""
+    asked = {row["source"]: row["n_clusters"] for row in rows if row.get("n_clusters")}
+    return [{**group, "n_clusters": asked.get(group["source"])} for group in summary(rows, BY)]
 
 
 def time_of(seconds: float | None) -> str:
@@ -161,13 +199,30 @@ def name_of(group: Mapping[str, Any]) -> str:
     return f"{name} ({group['select']}{': ' + ORACLE if group['select'] == 'oracle_acc' else ''})"
 
 
+def variant(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a group from others of its method by preset, settings or balance."""
+    if group["method"] in BASELINES:
+        return ""
+    alike = [one for one in groups if all(one[name] == group[name] for name in ("source", "method"))]
+    parts = []
+    for name in ("preset", "settings", "balance"):
+        if len({json.dumps(one[name], sort_keys=True, default=str) for one in alike}) == 1:
+            continue
+        value = group[name]
+        if name == "settings":
+            parts += [f"{key}={one}" for key, one in sorted((value or {}).items())] or ["no settings"]
+        else:
+            parts.append(f"{name} {value or 'as preset'}")
+    return f" [{', '.join(parts)}]" if parts else ""
+
+
 def published(group: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What papers report of the method on a set of that name."""
     from ilk.published import figures
 
     if group["on"] != PIXELS or group["read_out"] != "heads":
         return []
-    return figures(group["method"], short_name(group["source"]))
+    return figures(group["method"], short_name(group["source"]), group["n_clusters"])
 
 
 def triple(figure: Mapping[str, Any]) -> str:
@@ -176,7 +231,7 @@ def triple(figure: Mapping[str, Any]) -> str:
 
 def protocol(group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """How the rows of a group came about, by the names that `ilk.published` uses."""
-    mine = [row for row in rows if all(row.get(name) == group[name] for name in BY) and not row.get("error")]
+    mine = [row for row in rows if all(row.get(name) == group.get(name) for name in BY) and not row.get("error")]
 
     def all_of(name: str) -> str:
         return " or ".join(dict.fromkeys(str(row.get(name)) for row in mine if row.get(name) is not None)) or "none"
@@ -214,7 +269,7 @@ def differences(figure: Mapping[str, Any], ours: Mapping[str, str]) -> str:
 def notes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """For each published figure in the table: how it differs from ours, and what else is to be known of it."""
     found = []
-    for group in summary(rows, BY):
+    for group in grouped(rows):
         ours = protocol(group, rows)
         for one in published(group) if group["seeds"] else []:
             what = f"{group['method']} on {short_name(group['source'])}, published {triple(one)} ({one['source']})"
@@ -238,6 +293,12 @@ def page(rows: Sequence[Mapping[str, Any]], header: Sequence[str], cells: Sequen
     parts += [f"Mean +- standard deviation (n - 1) over seeds. {explained(rows)} Time: of one training or clustering."]
     known = [f"- {text}" + (f" {more}" if more else "") for text, more in notes(rows)]
     parts += ["Published figures (ACC / NMI / ARI):\n\n" + "\n".join(known)] if known else []
+    short = dict.fromkeys(
+        f"- {short_name(row['source'])}, seed {row['seed']}: {row['imbalance_reached']:.4g} in the place of"
+        f" {row['imbalance']:.4g}, for want of images" for row in rows
+        if row.get("imbalance") and (row.get("imbalance_reached") or math.inf) < 0.95 * row["imbalance"]
+    )  # fmt: skip
+    parts += ["Tails shorter than was asked for:\n\n" + "\n".join(short)] if short else []
     failed = [f"- {row['method']} on {short_name(row['source'])}, seed {row['seed']}: {row['error']}" for row in rows
               if row["error"]]  # fmt: skip
     parts += ["Failed:\n\n" + "\n".join(failed)] if failed else []
@@ -256,7 +317,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     import matplotlib
 
-    groups = [group for group in summary(rows, BY) if group["seeds"]]
+    groups = [group for group in grouped(rows) if group["seeds"]]
     sources = list(dict.fromkeys(group["source"] for group in groups))
     if not groups:
         return
@@ -270,7 +331,10 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 draw_scores(ax, members, name)
                 ax.set_xlim(min(0.0, *(value - 0.02 for group in groups for value in group[f"{name}_each"])), 1)
                 ax.set_title(f"{short_name(source)}: {TITLES[name]}", loc="left", fontsize=9)
-                ax.set_yticks(range(len(members)), [name_of(one) for one in members] if name == SHOWN[0] else [])
+                ax.set_yticks(
+                    range(len(members)),
+                    [printable(name_of(one) + variant(one, members)) for one in members] if name == SHOWN[0] else [],
+                )
         said = "dot: one seed, bar: their mean"
         said += "; cross: published, under another protocol" if any(map(published, groups)) else ""
         plot.supxlabel(said, fontsize=8)

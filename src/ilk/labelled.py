@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ilk.watch import Watch
 SPLITS = ("train+test", "train", "test")
 DIGITS = "digits"  # scikit-learn's, which need no file
 FINEST = 256  # pixels kept of the images of an archive of which a part is used
+NAMES_OF_SPLITS = {"train", "test", "val", "valid", "validation"}
 PROGRAM = re.compile(r"^(?P<file>.+\.py):(?P<name>[^:/\\]+)$")
 
 
@@ -119,6 +122,7 @@ def open_labelled(
                 f"'{source}' has no labels to score with. Give a folder with one sub-folder a class, an .npz with x and"
                 " y, or --labels FILE (a CSV or Parquet table with columns id and label)."
             ) from None
+        refuse_splits(source, images)
     if not (images.labels is not None and (images.labels >= 0).any()):
         raise ValueError(f"None of the images of '{source}' has a label. Give them with --labels FILE.")
     if images.bad:
@@ -158,10 +162,14 @@ def from_program(file: Path, name: str) -> tuple[np.ndarray, Any, Any]:
 
 def from_npz(path: Path, n: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The pictures and the split of an .npz that `load_images` has read without complaint."""
-    with np.load(path, allow_pickle=False) as stored:
-        array = np.asarray(stored["x" if "x" in stored.files else "images"])
-        key = next((name for name in ("is_test", "split") if name in stored.files), None)
-        return array, None if key is None else checked_split(stored[key], n, str(path))
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            array = np.asarray(stored["x" if "x" in stored.files else "images"])
+            key = next((name for name in ("is_test", "split") if name in stored.files), None)
+            split = None if key is None else np.asarray(stored[key])
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"'{path}' is damaged ({in_short(error)}). Make or fetch it again.") from error
+    return array, None if split is None else checked_split(split, n, str(path))
 
 
 def checked_split(values: Any, n: int, source: str) -> np.ndarray:
@@ -174,6 +182,18 @@ def checked_split(values: Any, n: int, source: str) -> np.ndarray:
     if found.dtype.kind in "biu" and set(np.unique(found).tolist()) <= {0, 1}:
         return found.astype(bool)
     raise ValueError(f"The split of '{source}' must be true where an image is for testing, or 'train' and 'test'.")
+
+
+def refuse_splits(source: str, images: Images) -> None:
+    """Raises ValueError where the names of folders that were taken for labels are those of splits."""
+    assert images.labels is not None  # taken from folders just now
+    found = {images.label_names[code].lower() for code in np.unique(images.labels) if code >= 0}
+    if found and found <= NAMES_OF_SPLITS and any(name.count("/") > 1 for name in images.ids):
+        raise ValueError(
+            f"The top-level folders of '{source}' ({', '.join(sorted(found))}) are splits, not classes. Only train/ and"
+            " test/ are known as a split, with every image in a class folder below them; give one of these folders as"
+            " the source, or --labels FILE."
+        )
 
 
 def folder_split(ids: list[str]) -> np.ndarray | None:

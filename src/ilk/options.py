@@ -37,12 +37,6 @@ Embeddings = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Labels = Annotated[
-    str,
-    typer.Option(
-        help="Labels, for scores only: none, folders (sub-folder names), or a CSV or Parquet FILE (id, label)."
-    ),
-]
 CacheDir = Annotated[
     Path | None,
     typer.Option(

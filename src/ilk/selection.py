@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ilk.distributed import several
@@ -18,7 +20,7 @@ from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.metrics import accuracy
 from ilk.predict import assign
-from ilk.runs import SELECTION, Run
+from ilk.runs import SELECTION, Run, in_short
 from ilk.watch import Watch
 from ilk.weights import put_state
 
@@ -32,39 +34,75 @@ class Selection:
     labels of `images`, as CC, DCDC and other papers report; a score of that kind is no score of a method that
     works without labels, and is marked wherever it is shown.
     Losses are compared among epochs of the same terms only: a term that sets in later (clusters that
-    start from a partition, say) adds to the sum, so that the epochs before it would always win. Epochs
-    in which there are no clusters yet never count.
+    start from a partition, say) adds to the sum, so that the epochs before it would always win, and a method
+    may train its terms by turns. So the best of each set of terms is kept, and in the end the one whose
+    terms are those of the last epoch wins. Epochs in which there are no clusters yet never count.
     """
 
     def __init__(self, by: str, run: Run, method: Method, data: Images | Features, images: Images, fabric: Fabric):
         self.by, self.run, self.method, self.data, self.fabric = by, run, method, data, fabric
         self.codes = images.labels
-        self.terms: tuple[str, ...] = ()
-        self.best, self.epoch = math.inf, 0
+        self.terms: tuple[str, ...] | None = None  # of the last epoch that counts
+        self.best: dict[tuple[str, ...], tuple[float, int]] = {}  # by terms: the least value and its epoch
+        self.models: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}
         if by == "oracle_acc":
             refuse_without_labels(images)
         if by != "last" and self.file.is_file():
-            with safe_open(self.file, "pt") as stored:
-                said = json.loads((stored.metadata() or {})["ilk"])
-            self.best, self.epoch, self.terms = said["best"], said["epoch"], tuple(said["terms"])
+            self.go_on()
 
     @property
     def file(self) -> Any:
         return self.run / SELECTED
 
+    def go_on(self) -> None:
+        """Takes up what a killed run has kept. Raises ValueError, a sentence, where that is damaged."""
+        try:
+            with safe_open(self.file, "pt") as stored:
+                said = json.loads((stored.metadata() or {})["ilk"])
+            tensors = load_file(self.file)
+            for number, one in enumerate(said):
+                terms, start = tuple(map(str, one["terms"])), f"{number}/"
+                self.best[terms] = float(one["best"]), int(one["epoch"])
+                self.models[terms] = {
+                    name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+                }
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"'{self.file}' is damaged ({in_short(error)}). Delete it to go on; the epoch is then chosen among"
+                " those that follow."
+            ) from error
+
+    def counted(self, record: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The terms among whose epochs the one of `record` is compared; None where it does not count."""
+        if record["effective_clusters"] is None or record["loss"] is None or not math.isfinite(record["loss"]):
+            return None
+        if self.by == "oracle_acc":
+            return ()
+        return tuple(sorted(name for name in record["terms"] if not name.startswith("extra_")))
+
     def see(self, record: dict[str, Any]) -> None:
         """Looks at the model after an epoch and keeps it if it is the best so far."""
-        if self.by == "last" or record["effective_clusters"] is None or not math.isfinite(record["loss"]):
+        terms = None if self.by == "last" else self.counted(record)
+        if terms is None:
             return
-        terms = tuple(sorted(name for name in record["terms"] if not name.startswith("extra_")))
+        self.terms = terms
         value = record["loss"] if self.by == "min_loss" else -self.accuracy()
-        if value >= self.best and (self.by != "min_loss" or terms == self.terms):
+        if terms in self.best and value >= self.best[terms][0]:
             return
-        self.best, self.epoch, self.terms = value, record["epoch"], terms
-        said = json.dumps({"best": value, "epoch": self.epoch, "terms": terms})
-        tensors = {name: tensor.contiguous() for name, tensor in self.method.state_dict().items()}
+        self.best[terms] = value, record["epoch"]
+        state = self.method.state_dict()
+        self.models[terms] = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+        self.write()
+
+    def write(self) -> None:
+        said = [{"best": best, "epoch": epoch, "terms": terms} for terms, (best, epoch) in self.best.items()]
+        tensors = {
+            f"{number}/{name}": tensor.contiguous()
+            for number, terms in enumerate(self.best)
+            for name, tensor in self.models[terms].items()
+        }
         with replacing(self.file) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt", "ilk": said})
+            save_file(tensors, temporary, metadata={"format": "pt", "ilk": json.dumps(said)})
 
     def accuracy(self) -> float:
         assert self.codes is not None  # refused in the beginning
@@ -79,13 +117,18 @@ class Selection:
         if self.by == "last":
             return
         labels = self.by == "oracle_acc"
-        if self.file.is_file():
-            put_state(self.method, load_file(self.file))
-        else:  # clusters came in no epoch
-            self.epoch = epochs
-        what = f"accuracy {-self.best:.3f} against the LABELS" if labels else f"loss {self.best:.4f}"
-        watch.say(f"the model of epoch {self.epoch} of {epochs} is kept, that of the best {what} (select={self.by})")
-        write_json(self.run / SELECTION, {"by": self.by, "epoch": self.epoch, "epochs": epochs, "used_labels": labels})
+        if self.terms is None:  # a run that was killed after its last epoch
+            counted = [terms for terms in map(self.counted, self.run.log()) if terms is not None]
+            self.terms = counted[-1] if counted else None
+        if self.terms in self.best:
+            put_state(self.method, self.models[self.terms])
+            best, chosen = self.best[self.terms]
+            what = f"accuracy {-best:.3f} against the LABELS" if labels else f"loss {best:.4f}"
+            watch.say(f"the model of epoch {chosen} of {epochs} is kept, that of the best {what} (select={self.by})")
+        else:
+            chosen = epochs
+            watch.say(f"the model of the last epoch is kept: there was none with clusters to choose (select={self.by})")
+        write_json(self.run / SELECTION, {"by": self.by, "epoch": chosen, "epochs": epochs, "used_labels": labels})
 
 
 def refuse_without_labels(images: Images) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.results import write_parquet
+from ilk.results import printable, write_parquet
 from ilk.watch import collapse_warning
 
 SCORES = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
@@ -127,4 +127,4 @@ def column(values: Sequence[Any]) -> Any:
         return pa.array(plain, pa.int64())
     if kinds <= {int, float} and kinds:
         return pa.array([None if value is None else float(value) for value in plain], pa.float64())
-    return pa.array([None if value is None else str(value) for value in plain], pa.string())
+    return pa.array([None if value is None else printable(str(value)) for value in plain], pa.string())

@@ -11,8 +11,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ilk.cli.app import app
-from ilk.options import CacheDir, Device, Embeddings, Labels, MaybeSource, NoReport, Quiet
+from ilk.options import CacheDir, Device, Embeddings, MaybeSource, NoReport, Quiet
 from ilk.ranks import rank, world
+
+SourceLabels = Annotated[
+    str,
+    typer.Option(
+        help="Labels, for scores only: auto (those that an .npz or a table brings), none, folders (sub-folder names),"
+        " or a CSV or Parquet FILE (id, label)."
+    ),
+]
 
 
 @app.command()
@@ -62,7 +70,7 @@ def fit(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Replace one setting of the preset; may be repeated."),
     ] = None,
-    labels: Labels = "none",
+    labels: SourceLabels = "auto",
     known_labels: Annotated[
         Path | None,
         typer.Option(
@@ -114,7 +122,7 @@ def fit(
     with Display(quiet=quiet or rank() > 0) as display:
         try:
             run_fit(
-                request, source, run, extra=extra, labels=None if labels == "none" else labels, resume=resume,
+                request, source, run, extra=extra, labels=None if labels == "auto" else labels, resume=resume,
                 cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], report=not no_report, watch=display,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.options import CacheDir, Device, Embeddings, Labels, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.cli.fit import SourceLabels
+from ilk.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source
 from ilk.ranks import rank
 
 
@@ -22,7 +23,7 @@ def predict(
         Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
     ] = None,
     embeddings: Embeddings = None,
-    labels: Labels = "none",
+    labels: SourceLabels = "auto",
     device: Device = "auto",
     cache_dir: CacheDir = None,
     no_report: NoReport = False,
@@ -38,7 +39,7 @@ def predict(
     target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images", but=begun)
     with Display(quiet=quiet or rank() > 0) as display:
         run_predict(
-            opened, source, target, device=device, labels=None if labels == "none" else labels, cache_dir=cache_dir,
+            opened, source, target, device=device, labels=None if labels == "auto" else labels, cache_dir=cache_dir,
             embeddings=embeddings, report=not no_report, watch=display,
         )  # fmt: skip
     if rank() > 0:

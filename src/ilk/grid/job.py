@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -13,6 +14,8 @@ from ilk.baselines import BASELINES
 from ilk.labelled import SPLITS, short_name
 from ilk.methods import METHODS
 from ilk.request import Request
+
+from .contents import embeddings_of, network_of, place, recipes_of
 
 READ_OUTS = ("heads", "kmeans")
 PIXELS = "pixels"
@@ -57,6 +60,12 @@ class Job:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
         if self.images is not None and self.images < 2:
             raise ValueError(f"images must be at least 2; got {self.images}.")
+        if self.n_clusters is not None and self.n_clusters < 2:
+            raise ValueError(f"n_clusters must be at least 2; got {self.n_clusters}.")
+        if self.imbalance is not None and not 1 <= self.imbalance < math.inf:
+            raise ValueError(f"imbalance must be a number of at least 1; got {self.imbalance}.")
+        if not self.on:
+            raise ValueError(f"on must be '{PIXELS}' or a run folder; it is empty.")
 
     @property
     def is_baseline(self) -> bool:
@@ -64,27 +73,34 @@ class Job:
 
     @property
     def key(self) -> str:
-        """A hash of everything that changes the training, and so not of `read_out`.
+        """A hash of everything asked that changes the training, and so not of `read_out`; see also `Task`.
 
-        The settings behind the preset's name are in it: where a version of ilk changes them, both runs are kept.
+        What names stand for is in it: the settings behind a preset, the recipes behind views, the weights of a run
+        or a file. Where those change, both runs are kept; how numbers and paths are written does not matter.
         """
         asked = {name: value for name, value in asdict(self).items() if name != "read_out"}
         asked["settings"] = {name: str(value) for name, value in sorted(self.settings.items())}
+        asked["source"] = place(self.source)
+        asked["on"] = PIXELS if self.on == PIXELS else embeddings_of(self.on)
+        for name in ("minutes", "imbalance"):
+            asked[name] = None if asked[name] is None else float(asked[name])
         if self.is_baseline:
             asked = {name: asked[name] for name in OF_BASELINES}
         else:
+            asked["backbone"] = None if self.backbone is None else network_of(self.backbone)
             try:
                 preset = self.request(2).resolved_preset()
                 asked["preset_means"] = [asdict(preset.config), asdict(preset.recipe)]
+                asked["settings"] = sorted(self.settings)  # which were asked matters: defaults may give way
+                asked["views_mean"] = None if self.views is None else recipes_of(self.views)
             except (ValueError, TypeError):  # it will be refused, which is told then
                 pass
         text = json.dumps(asked, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
-    @property
-    def folder(self) -> str:
-        """The name of its run folder."""
-        return f"{short_name(self.source)}-{self.method}-s{self.seed}-{self.key}"
+    def folder_of(self, key: str) -> str:
+        """The name of its run folder, `key` being that of its `Task`."""
+        return f"{short_name(self.source)}-{self.method}-s{self.seed}-{key}"
 
     @property
     def title(self) -> str:
@@ -98,19 +114,6 @@ class Job:
             settings=self.settings, views=self.views, backbone=self.backbone, image_size=self.image_size,
             balance=self.balance, epochs=self.epochs, minutes=self.minutes, select=self.select,
         )  # fmt: skip
-
-
-class Identified:
-    """A job that is equal to another where training and read-out are the same."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.identity = job, (job.key, job.read_out)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identified) and self.identity == other.identity
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
 
 
 def refuse_unknown(method: str) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from ilk.files import read_json_lines, room_for
 
-from .job import Job
+from .task import Task
 
 ROWS = "rows.jsonl"
+TEXTS = ("key", "read_out", "scored", "source", "method", "on", "select", "split")  # that each row has
+NUMBERS = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari", "n_clusters", "n_images", "seconds")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -54,14 +56,17 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found = {identity(row): row for row in read_rows(path)}
+        there = read_rows(path)
+        sound = [row for row in there if sound_row(row)]
+        self.unusable = len(there) - len(sound)
+        self.found = {identity(row): row for row in sound}
 
-    def has(self, job: Job, labels: str | None) -> bool:
-        row = self.found.get((job.key, job.read_out, labels))
-        return row is not None and not row.get("error")
+    def has(self, task: Task) -> bool:
+        row = self.found.get((task.key, task.read_out, task.scored))
+        return row is not None and not row["error"]
 
-    def of(self, job: Job, labels: str | None) -> dict[str, Any]:
-        return self.found[job.key, job.read_out, labels]
+    def of(self, task: Task) -> dict[str, Any]:
+        return self.found[task.key, task.read_out, task.scored]
 
     def append(self, row: dict[str, Any]) -> None:
         append_row(self.path, row)
@@ -69,4 +74,13 @@ class Rows:
 
 
 def identity(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row.get("key"), row.get("read_out"), row.get("labels")
+    return row["key"], row["read_out"], row["scored"]
+
+
+def sound_row(row: dict[str, Any]) -> bool:
+    """Whether a row has what tables are made of; not so what someone else, or a much older ilk, has written."""
+    if not all(isinstance(row.get(name), str) for name in TEXTS) or not isinstance(row.get("versions"), dict):
+        return False
+    if not {"error", "run", "seed", "images", "imbalance", "machine", "threads"} <= row.keys():
+        return False
+    return bool(row["error"]) or all(type(row.get(name)) in (int, float) for name in NUMBERS)

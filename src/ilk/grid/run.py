@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from ilk.baselines import clusters_of, get_baseline, kmeans, refuse_large
-from ilk.evaluate import long_tailed
+from ilk.evaluate.imbalance import ratio_reached
 from ilk.files import DiskFull, sweep
 from ilk.images import load_images
-from ilk.labelled import Labelled, open_labelled
+from ilk.labelled import open_labelled
 from ilk.lock import held
 from ilk.methods import get_method
 from ilk.metrics import effective_clusters, score
@@ -28,8 +28,10 @@ from ilk.runs import Run, in_short, versions
 from ilk.watch import Watch
 from ilk.workflow import fit
 
-from .job import PIXELS, Identified, Job
+from .embedded import embeddings_for
+from .job import PIXELS, Job
 from .rows import ROWS, Rows
+from .task import Task, chosen, task_of
 from .watch import GridWatch
 
 
@@ -41,11 +43,14 @@ def run_jobs(
     cache_dir: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
     report: bool = False,
+    then: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a job, in order; those that `folder` has a row of are not repeated, those that failed are tried again.
 
-    `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. A job that fails has a row with
-    `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative to `folder`.
+    `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. `then` is called with the
+    rows while the folder is still held. A row counts as long as the images and their labels are the same. A job
+    that fails has a row with `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative
+    to `folder`.
     Raises ValueError or FileNotFoundError before anything is trained where a source cannot be used.
     """
     folder, watch = Path(folder), watch or Watch()
@@ -54,18 +59,23 @@ def run_jobs(
     with held(folder):
         sweep(folder)
         rows = Rows(folder / ROWS)
-        waiting = [job for job in dict.fromkeys(map(Identified, jobs)) if not rows.has(job.job, labels)]
+        if rows.unusable:
+            watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack what is needed of a row and are left aside")
         sources = {
             name: open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
-            for name in dict.fromkeys(one.job.source for one in waiting)
+            for name in dict.fromkeys(job.source for job in jobs)
         }
-        told = GridWatch(watch, [one.job for one in waiting])
-        for one in waiting:
-            told.begin(one.job)
-            row = attempt(one.job, sources[one.job.source], folder, labels, cache_dir, told, report)
+        tasks = [task_of(job, sources[job.source]) for job in jobs]
+        waiting = [task for task in dict.fromkeys(tasks) if not rows.has(task)]
+        told = GridWatch(watch, [task.job for task in waiting])
+        for task in waiting:
+            told.begin(task.job)
+            row = attempt(task, folder, labels, cache_dir, told, report)
             rows.append(row)
-            told.end(one.job, row)
-        found = [rows.of(job, labels) for job in jobs]
+            told.end(task.job, row)
+        found = [rows.of(task) for task in tasks]
+        if then is not None:
+            then(found)
     failed = {row["key"]: job.title for job, row in zip(jobs, found, strict=True) if row["error"]}
     for key, title in failed.items():
         error = next(row["error"] for row in found if row["key"] == key and row["error"])
@@ -76,18 +86,17 @@ def run_jobs(
     return found
 
 
-def attempt(
-    job: Job, labelled: Labelled, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool
-) -> dict[str, Any]:
-    """The row of a job, done or failed."""
-    row = {**asdict(job), "key": job.key, "labels": labels, "error": None, "run": None}
+def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
+    """The row of a task, done or failed."""
+    job = task.job
+    row = {**asdict(job), "key": task.key, "scored": task.scored, "labels": labels, "error": None, "run": None}
     began = time.monotonic()
     try:
         if not job.is_baseline:
             get_method(job.method)
-            row["run"] = f"runs/{job.folder}"
+            row["run"] = f"runs/{task.folder}"
         done = baseline_row if job.is_baseline else trained_row
-        row |= done(job, labelled, folder, cache_dir, watch, report)
+        row |= done(task, folder, cache_dir, watch, report)
     except DiskFull:
         raise  # the next would meet it too
     except Exception as error:  # a loss that is no number, a setting that cannot be, memory: others may still do well
@@ -100,17 +109,6 @@ def attempt(
         **row, "seconds": round(time.monotonic() - began, 2), "threads": torch.get_num_threads(),
         "machine": now["machine"], "versions": now,
     }  # fmt: skip
-
-
-def chosen(job: Job, labelled: Labelled) -> tuple[np.ndarray, int]:
-    """The rows of the images of a job, in order, and how many clusters it asks for."""
-    rows = labelled.rows(job.split)
-    if job.images is not None and job.images < len(rows):
-        rows = np.sort(rows[np.random.default_rng(0).permutation(len(rows))[: job.images]])
-    if job.imbalance is not None:
-        rows = rows[long_tailed(labelled.codes[rows], job.imbalance, job.seed)]
-    codes = labelled.codes[rows]
-    return rows, job.n_clusters or len(np.unique(codes[codes >= 0]))
 
 
 def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]:
@@ -128,18 +126,29 @@ def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]
     return {name: found[name] for name in names} | used
 
 
-def trained_row(
-    job: Job, labelled: Labelled, folder: Path, cache_dir: Any, watch: Watch, report: bool
-) -> dict[str, Any]:
+def tail_of(task: Task, rows: np.ndarray, watch: Watch) -> dict[str, Any]:
+    """How long the tail is that was cut, which is said where it is shorter than was asked for."""
+    asked = task.job.imbalance
+    if asked is None:
+        return {"imbalance_reached": None}
+    reached = ratio_reached(task.labelled.codes[rows])
+    if reached < 0.95 * asked:
+        watch.warn(f"the largest class has {reached:.4g} times the images of the smallest, not {asked:.4g}, for want"
+                   " of images")  # fmt: skip
+    return {"imbalance_reached": round(reached, 3)}
+
+
+def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
     """Trains, or goes on, or finds the run that another read-out has made, and scores it."""
+    job, labelled = task.job, task.labelled
     if job.on != PIXELS:
         raise ValueError(f"{job.method} is trained on images; only baselines are run on the embeddings of a run.")
     rows, k = chosen(job, labelled)
-    run, (source, names) = Run(folder / "runs" / job.folder), labelled.given(rows)
+    run, (source, names) = Run(folder / "runs" / task.folder), labelled.given(rows)
     resumed = run.exists
     fit(
         job.request(k), source, run, labels=names, resume=True, cache_dir=cache_dir, report=report, watch=watch,
-        command=["ilk.grid", job.folder],
+        command=["ilk.grid", task.folder],
     )  # fmt: skip
     config, last = run.config, run.log()[-1]
     clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
@@ -149,7 +158,7 @@ def trained_row(
         clusters = kmeans(np.asarray(embeddings, dtype=np.float32), k, job.seed)
     loss = last.get("loss")
     return {
-        **scores_of(labelled.codes[rows], clusters, k),
+        **scores_of(labelled.codes[rows], clusters, k), **tail_of(task, rows, watch),
         "training_seconds": last["seconds"], "epochs": config["train"]["epochs"], "resumed": resumed,
         "loss": loss if loss is not None and math.isfinite(loss) else None, "backbone": config["backbone"],
         "views": config["views"]["name"], "image_size": config["images"]["size"],
@@ -157,10 +166,9 @@ def trained_row(
     }  # fmt: skip
 
 
-def baseline_row(
-    job: Job, labelled: Labelled, folder: Path, cache_dir: Any, watch: Watch, report: bool
-) -> dict[str, Any]:
+def baseline_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
     """Clusters pixels in [0, 1], or the embeddings of a run, and scores that."""
+    job, labelled = task.job, task.labelled
     get_baseline(job.method)
     rows, k = chosen(job, labelled)
     codes, size = labelled.codes[rows], None
@@ -173,35 +181,15 @@ def baseline_row(
         refuse_large(job.method, len(images), math.prod(images.shape))
         x, size = images[:].flatten(1).numpy().astype(np.float32) / 255, images.shape[1]
     else:
-        x = embeddings_for(Run(job.on), labelled, rows)
+        x = embeddings_for(Run(job.on), labelled, rows, cache_dir)
     began = time.monotonic()
     clusters = clusters_of(job.method, x, k, job.seed)
     spent = round(time.monotonic() - began, 3)
     return {
         **scores_of(codes, clusters, k),
+        **tail_of(task, rows, watch),
         "training_seconds": spent,
         "image_size": size,
         "epochs": None,
         "loss": None,
     }
-
-
-def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray) -> np.ndarray:
-    """The embeddings of those images in a run, float32. Raises ValueError where it was made of other images."""
-    table = read_table(run.open() / "assignments.parquet")
-    found = read_embeddings(run / "embeddings.npy", len(table))
-    ids = table["id"].to_pylist()
-    if len(ids) != len(rows):
-        at = {name: row for row, name in enumerate(ids)}
-        wanted = [labelled.images.ids[row] for row in rows]
-        if len(ids) != len(labelled.images) or not all(name in at for name in wanted):
-            raise ValueError(
-                f"'{run}' has {len(ids):,} images and {len(rows):,} of '{labelled.source}' are asked for. Give the"
-                " source, --split and --images that the run was made with."
-            )
-        return np.asarray(found[[at[name] for name in wanted]], dtype=np.float32)
-    texts, given = table["label"].to_pylist(), labelled.codes[rows]
-    own = [labelled.names[code] if code >= 0 else None for code in given]
-    if any(text is not None for text in texts) and texts != own:
-        raise ValueError(f"The labels of '{run}' are not those of '{labelled.source}': it was made of other images.")
-    return np.asarray(found, dtype=np.float32)
