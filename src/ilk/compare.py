@@ -17,13 +17,12 @@ from ilk.labelled import short_name
 from ilk.report.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
 from ilk.results import printable
 from ilk.runs import Run
-from ilk.tables import SCORES, TITLES, latex, markdown, spread, summary, write_rows
+from ilk.tables import SCORES, TITLES, console, latex, markdown, spread, summary, write_rows
 from ilk.watch import Watch, spell
 
 SHOWN = tuple(name for name in SCORES if name != "nmi_geometric")
 HEADER = ("set", "method", *(TITLES[name] for name in SHOWN), "seeds", "collapsed", "time each")
 PUBLISHED = "published ACC / NMI / ARI"
-WIDE = 200  # letters a line of a table takes at most in a file or a pipe
 BY = ("source", "method", "on", "read_out", "select", "preset", "settings", "balance")
 OF_TRAININGS = ("preset", "settings", "views", "backbone", "balance", "epochs", "minutes", "select")
 DEFAULTS = {"preset": "default", "select": "last"}
@@ -134,7 +133,6 @@ def write_results(
 
 def print_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Prints the table and where it is written."""
-    from rich.console import Console
     from rich.table import Table
 
     header, cells = table(rows)
@@ -143,8 +141,7 @@ def print_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         shown.add_column(name, no_wrap=name not in ("method", PUBLISHED))
     for line in cells:
         shown.add_row(*map(printable, line))
-    console = Console(highlight=False, markup=False)
-    Console(highlight=False, markup=False, width=None if console.is_terminal else WIDE).print(shown)
+    console().print(shown)
     print(f"mean +- standard deviation (n - 1) over seeds. {explained(rows)}")
     for text, _ in notes(rows):
         print(printable(f"  {text}"))

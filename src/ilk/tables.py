@@ -128,3 +128,14 @@ def column(values: Sequence[Any]) -> Any:
     if kinds <= {int, float} and kinds:
         return pa.array([None if value is None else float(value) for value in plain], pa.float64())
     return pa.array([None if value is None else printable(str(value)) for value in plain], pa.string())
+
+
+WIDE = 200  # letters a line of a table takes at most in a file or a pipe
+
+
+def console() -> Any:
+    """A rich console for tables, which squeezes none of them where there is no terminal to fit."""
+    from rich.console import Console
+
+    found = Console(highlight=False, markup=False)
+    return found if found.is_terminal else Console(highlight=False, markup=False, width=WIDE)

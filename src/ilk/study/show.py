@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ilk.study.definition import Study, seconds_of, studies
 from ilk.study.pages import conclusions_of, table_of
 from ilk.study.setting import Setting
+from ilk.tables import console
 from ilk.watch import spell
 
 
@@ -22,7 +22,7 @@ def show_studies(seeds: int) -> None:
     for study in studies().values():
         _, seconds = seconds_of([study], seeds)
         table.add_row(study.name, str(len(study.cells)), spell(seconds), study.question)
-    Console(highlight=False, markup=False).print(table)
+    console().print(table)
     trainings, seconds = seconds_of(list(studies().values()), seeds)
     print(
         f"\nall: {trainings} trainings with {seeds} seeds, about {spell(seconds)}. Times are for scikit-learn's digits"
@@ -34,7 +34,7 @@ def show_studies(seeds: int) -> None:
 def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], setting: Setting) -> None:
     """Prints the table of each study, what its conclusions came to, and where the pages are."""
     folder = setting.folder
-    console = Console(highlight=False, markup=False)
+    shown = console()
     for study in chosen:
         header, lines = table_of(study, found[study.name], short=True)
         table = Table(title=study.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -42,8 +42,8 @@ def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[s
             table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number != 1)
         for line in lines:
             table.add_row(*line)
-        console.print()
-        console.print(table)
+        shown.print()
+        shown.print(table)
         for one in conclusions_of(study, found[study.name]):
             print(f"  {one['verdict']}: {one['claim']} [{one['order']}: {one['by']}]")
     print()
