@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed, since every training step asks for the same memory again."""
+"""This machine's memory, and the C library's allocator, told to keep what is freed for the next training step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import sys
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # the numbers of glibc's malloc.h
 KEPT = 1 << 30  # bytes that may lie free at the end of the heap before they go back to the system
 OLD_MOST = 32 << 20  # the largest threshold for mapping that older versions of glibc take
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; no limit where the system does not say."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return float("inf")
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 @functools.cache

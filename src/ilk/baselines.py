@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
+
+from ilk.allocator import memory
 
 PCA_PARTS = 50
 NEIGHBOURS = 10  # of each image in the graph of spectral clustering
@@ -118,13 +119,6 @@ def refuse_large(name: str, n: int, d: int) -> None:
             f"{name} would take about {needed / 1e9:.1f} GB for {n:,} images of {d:,} features; this machine has"
             f" {memory() / 1e9:.1f} GB. Take fewer (--images) or smaller images (--image-size)."
         )
-
-
-def memory() -> float:
-    """Bytes of memory that this machine has; no limit where the system does not say."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return float("inf")
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def clusters_of(name: str, x: np.ndarray, k: int, seed: int) -> np.ndarray:

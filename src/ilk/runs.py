@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ilk.allocator import memory
 from ilk.backbones import build_backbone
 from ilk.features import FeatureBackbone
 from ilk.files import TEMPORARY, read_json, read_json_lines, replacing, room_for, sweep, write_json, write_text
@@ -230,14 +231,11 @@ def outline_of(kind: type[Method], backbone: nn.Module, k: int, n: int, settings
 
 def refuse_huge(outline: Method) -> None:
     """Raises ValueError if the method would take more than half of this machine's memory."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return
     needed = sum(tensor.numel() * tensor.element_size() for tensor in outline.state_dict().values())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory / 2:
+    if needed > memory() / 2:
         raise ValueError(
             f"With these settings ({outline.n_clusters:,} clusters, {outline.n_images:,} images) the method takes"
-            f" {needed / 1e9:,.0f} GB; this machine has {memory / 1e9:,.0f} GB. Is the run's config.json damaged?"
+            f" {needed / 1e9:,.0f} GB; this machine has {memory() / 1e9:,.0f} GB. Is the run's config.json damaged?"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ilk.baselines import clusters_of, get_baseline, kmeans, refuse_large
 from ilk.evaluate.imbalance import ratio_reached
 from ilk.files import DiskFull, sweep
 from ilk.images import load_images
-from ilk.labelled import open_labelled
+from ilk.labelled import Labelled, open_labelled
 from ilk.lock import held
 from ilk.methods import get_method
 from ilk.metrics import effective_clusters, score
@@ -44,13 +44,14 @@ def run_jobs(
     watch: Watch | None = None,
     report: bool = False,
     then: Callable[[list[dict[str, Any]]], None] | None = None,
+    opened: Mapping[str, Labelled] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a job, in order; those that `folder` has a row of are not repeated, those that failed are tried again.
 
     `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. `then` is called with the
     rows while the folder is still held. A row counts as long as the images and their labels are the same. A job
     that fails has a row with `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative
-    to `folder`.
+    to `folder`. `opened`: sources, by name, that the caller has opened already, with the same `labels`.
     Raises ValueError or FileNotFoundError before anything is trained where a source cannot be used.
     """
     folder, watch = Path(folder), watch or Watch()
@@ -62,7 +63,7 @@ def run_jobs(
         if rows.unusable:
             watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack what is needed of a row and are left aside")
         sources = {
-            name: open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
+            name: (opened or {}).get(name) or open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
             for name in dict.fromkeys(job.source for job in jobs)
         }
         tasks = [task_of(job, sources[job.source]) for job in jobs]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ilk.grid import Job, run_jobs
-from ilk.grid.run import chosen as chosen_of
+from ilk.grid.task import chosen as chosen_of
 from ilk.images import Images
 from ilk.labelled import Labelled, open_labelled
 from ilk.results import read_embeddings, read_table
@@ -70,7 +70,10 @@ def run_studies(
         found[study.name] = []
         for seed in range(options.seeds):
             jobs = [job_for(study, cell, seed, options, labelled, domain) for cell in study.cells]
-            rows = run_jobs(jobs, folder, labels=options.labels, cache_dir=options.cache_dir, watch=watch)
+            rows = run_jobs(
+                jobs, folder, labels=options.labels, cache_dir=options.cache_dir, watch=watch,
+                opened={options.source: labelled},
+            )  # fmt: skip
             found[study.name] += [
                 row_of(study, cell.name, row, folder) for cell, row in zip(study.cells, rows, strict=True)
             ]
