@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ilk.evaluate.probe import vote
 from ilk.grid import Job, run_jobs
 from ilk.grid.task import chosen as chosen_of
 from ilk.images import Images
 from ilk.labelled import Labelled, open_labelled
+from ilk.neighbours import nearest_rows
 from ilk.results import read_embeddings, read_table
 from ilk.study.definition import KNN, Cell, Study, cost_line, job_of
 from ilk.study.pages import write_all, write_study
@@ -119,14 +121,10 @@ def row_of(study: Study, cell: str, row: dict[str, Any], folder: Path) -> dict[s
 
 def nearest_neighbours(run: Path, k: int = 5) -> float:
     """The share of labelled images whose label most of their `k` nearest others have, by a run's embeddings."""
-    from sklearn.neighbors import NearestNeighbors
-
     table = read_table(run / "assignments.parquet")
     texts = np.array([text or "" for text in table["label"].to_pylist()])
     rows = texts != ""
-    x = np.asarray(read_embeddings(run / "embeddings.npy", len(table))[rows], dtype=np.float32)
+    x = read_embeddings(run / "embeddings.npy", len(table))[rows]
     _, codes = np.unique(texts[rows], return_inverse=True)
-    near = NearestNeighbors(n_neighbors=min(k, len(x) - 1)).fit(x).kneighbors(return_distance=False)  # without itself
-    votes = np.zeros((len(x), codes.max() + 1))
-    np.add.at(votes, (np.arange(len(x))[:, None], codes[near]), 1)
-    return float((votes.argmax(1) == codes).mean())
+    near, cosine = nearest_rows(x, x, min(k, len(x) - 1), own=np.arange(len(x)))
+    return float((vote(near, cosine, codes, codes.max() + 1, weighted=False) == codes).mean())
