@@ -189,11 +189,13 @@ def test_no_step_waits_for_a_number_from_the_device(method: str) -> None:
     assert training.waits(loop).get("_local_scalar_dense", 0) == 0
 
 
-def test_a_step_that_waits_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = load_images(photo_like(96, 16), image_size=16)
+@pytest.mark.parametrize("n", [32, 96])
+def test_a_step_that_waits_is_seen_and_no_end_of_a_pass(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(photo_like(n, 16), image_size=16)
     _, loop = training.begin(training.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
     training.one_pass(loop, 1)
     before = training.waits(loop)
+    assert "_local_scalar_dense" not in before
     step = loop.method.after_step
     monkeypatch.setattr(loop.method, "after_step", lambda: (loop.method.observed.sum().item(), step()))
     assert training.waits(loop) == {**before, "_local_scalar_dense": 1.0}

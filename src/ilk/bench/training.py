@@ -219,16 +219,17 @@ class Waits(TorchDispatchMode):
 
 def waits(loop: Loop) -> dict[str, float]:
     """How many such operations a step has, by name; what a pass does once at its end is not counted."""
-
     states = loop.optimizer.state.values()
     those = {state["step"].data_ptr() for state in states if isinstance(state.get("step"), torch.Tensor)}
-
-    def counted(steps: int) -> Counter[str]:
+    after: list[Counter[str]] = [Counter()]  # so many until the end of each step
+    kept = loop.on_step
+    try:
         with Waits(those) as seen:
-            one_pass(loop, steps)
-        return seen.counts
-
-    steps = steps_of(loop.n, loop.config.batch_size)
-    more, fewer = (counted(steps), counted(1)) if steps > 1 else (counted(1), Counter[str]())
-    per = max(1, steps - 1)
-    return {name: (more[name] - fewer[name]) / per for name in sorted({*more, *fewer}) if more[name] != fewer[name]}
+            loop.on_step = lambda step, total: after.append(Counter(seen.counts))
+            one_pass(loop, steps_of(loop.n, loop.config.batch_size))
+    finally:
+        loop.on_step = kept
+    if len(after) > 2:
+        del after[0]  # what a pass does once at its beginning
+    first, last = after[0], after[-1]
+    return {name: (last[name] - first[name]) / (len(after) - 1) for name in sorted(last) if last[name] != first[name]}
