@@ -15,10 +15,11 @@ import torch
 import ilk.train
 from ilk import Clusterer, load_images
 from ilk.batches import batches, seeded
+from ilk.pace import seconds_per_step
 from ilk.plan import make_plan
 from ilk.request import Request
 from ilk.runs import Run
-from ilk.train import seconds_per_step, train
+from ilk.train import train
 from ilk.watch import Watch
 from ilk.workflow import fit
 

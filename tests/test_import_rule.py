@@ -13,12 +13,12 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    "losses metrics files schema watch options lock ranks allocator",
-    "images views backbones heads kmeans memory distributed batches features weights pretrained",
+    "losses metrics files schema watch options lock ranks allocator convolution",
+    "images views backbones heads kmeans memory distributed batches features weights pretrained parts",
     "methods hierarchy duplicates neighbours",
-    "runs results snapshots",
+    "runs results snapshots checkpoints",
     "train predict evaluate initial known export onnx_export sheet report encode calibrate baselines tables published",
-    "request encoders cc_import given",
+    "request encoders cc_import given pace",
     "plan labelled",
     "frozen",
     "prepare confidence selection",

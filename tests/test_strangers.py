@@ -387,8 +387,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 
 
 def test_the_settings_of_the_optimizer_are_those_of_the_run_and_not_of_its_checkpoint(run: Run) -> None:
+    from ilk.checkpoints import load_checkpoint
     from ilk.runs import method_of
-    from ilk.train import TrainConfig, load_checkpoint, make_optimizer
+    from ilk.train import TrainConfig, make_optimizer
 
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     state["optimizer"]["param_groups"][0] |= {"weight_decay": 1e9, "betas": (0.0, 0.0)}
@@ -578,8 +579,9 @@ def opened(run: Run) -> None:
 
 
 def resumed(run: Run) -> None:
+    from ilk.checkpoints import load_checkpoint
     from ilk.runs import method_of
-    from ilk.train import TrainConfig, load_checkpoint, make_optimizer
+    from ilk.train import TrainConfig, make_optimizer
 
     method = method_of(run.config)
     load_checkpoint(

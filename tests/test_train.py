@@ -15,10 +15,12 @@ import torch
 
 import ilk.train
 from ilk import load_images
+from ilk.checkpoints import save_checkpoint
 from ilk.distributed import make_fabric
 from ilk.methods import METHODS
+from ilk.pace import seconds_per_step
 from ilk.predict import assign
-from ilk.train import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, seconds_per_step, train
+from ilk.train import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, train
 
 BATCH = {"batch_size": 16}  # 60 images: three steps an epoch, twelve images left over
 CONFIG = TrainConfig(
@@ -492,5 +494,5 @@ def test_ctrl_c_while_a_checkpoint_is_written_is_ctrl_c(
 
     monkeypatch.setattr(torch, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        ilk.train.save_checkpoint(tmp_path / "checkpoint.pt", Interrupted(), Interrupted(), 1, 0.0)  # type: ignore[arg-type]
+        save_checkpoint(tmp_path / "checkpoint.pt", Interrupted(), Interrupted(), 1, 0.0)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

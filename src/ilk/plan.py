@@ -19,9 +19,10 @@ from ilk.initial import find_initial, refuse_other, start_from
 from ilk.known import Known, find_known
 from ilk.methods import get_method
 from ilk.methods.base import Method, Recipe
+from ilk.pace import epochs_with_extra, seconds_per_step
 from ilk.pretrained import Encoder
 from ilk.request import Request
-from ilk.train import TrainConfig, epochs_with_extra, seconds_per_step
+from ilk.train import TrainConfig
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
 from ilk.weights import seeded_weights
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.batches import EXTRA, batches, seeded, spaced, steps_of
+from ilk.checkpoints import load_checkpoint, save_checkpoint
 from ilk.distributed import OutOfMemory, agree, fitting, mean_of_ranks, place, several, share_statistics
 from ilk.features import Features, FeatureViews
-from ilk.files import replacing
 from ilk.images import Images
 from ilk.methods.base import Encode, Method
 from ilk.snapshots import Moments, pair_similarity
 from ilk.views import Views, channels_last, plain
-from ilk.weights import Misfit, put_state
 
 Record = dict[str, Any]
 CHECKPOINT_EVERY = 5.0  # seconds; a kill loses at most this and the epoch under way
@@ -302,97 +300,3 @@ def refuse_nonfinite(record: Record, *, kept: bool) -> None:
             f"{'The last good checkpoint is kept. ' if kept else ''}Try a lower learning rate (--set learning_rate=...)"
             " or --precision float32."
         )
-
-
-def epochs_with_extra(method: Method, epochs: int) -> float:
-    """The part of the epochs that take extra images."""
-    return sum(method.takes_extra(epoch, epochs) for epoch in range(epochs)) / epochs
-
-
-def seconds_per_step(
-    method: Method,
-    images: Images | Features,
-    views: Views | FeatureViews,
-    config: TrainConfig,
-    fabric: Fabric,
-    extra: Images | None = None,
-) -> float:
-    """The mean time of a training step: a few as in the first epoch and a few as in the last.
-
-    Steps of `extra` images count by their share. All are done on a copy; `method` itself stays as it is.
-    """
-    trial = copy.deepcopy(method).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    share_statistics(trial, fabric.device)
-    model, optimizer = fabric.setup(trial, make_optimizer(trial, config))
-    loop = Loop(model, trial, optimizer, views, config, fabric, images, extra)
-    encode = encoder(trial, loop.source, loop.n, views, fabric)
-
-    def sampled(m: int, draws: torch.Generator | None = None) -> Tensor:
-        return encode(m if m == loop.n else min(m, 1000), draws)  # some methods need all images, none needs many
-
-    def fastest(one_pass: Callable[[Loop, int, int], Pass], epoch: int, most: int) -> float:
-        times = []
-        for steps in (1, 3, 3):
-            began = time.monotonic()
-            one_pass(loop, epoch, steps)
-            times.append((time.monotonic() - began) / min(steps, most))
-        return min(times[1:])
-
-    ahead = loop.extra_steps * epochs_with_extra(trial, config.epochs)  # steps an epoch
-    means, extra_mean = [], 0.0
-    for epoch in (0, config.epochs - 1):
-        trial.start_epoch(epoch, config.epochs, sampled, config.seed)
-        trial.train()
-        if epoch == 0 and ahead:
-            extra_mean = fastest(extra_pass, epoch, loop.extra_steps)
-        means.append(fastest(main_pass, epoch, loop.steps))
-    return (loop.steps * sum(means) / 2 + ahead * extra_mean) / (loop.steps + ahead)
-
-
-def save_checkpoint(path: Path, method: Method, optimizer: Any, epoch: int, seconds: float) -> None:
-    """Writes the state after `epoch` epochs to a temporary name, then renames it."""
-    state = {
-        "format": 1,
-        "epoch": epoch,
-        "seconds": seconds,
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with replacing(path) as temporary, open(temporary, "wb") as file:  # a path hides why writing failed
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, KeyboardInterrupt):  # which torch's writer hides behind its own error
-                raise KeyboardInterrupt from None
-            raise
-
-
-def load_checkpoint(path: Path, method: Method, optimizer: Any, device: torch.device) -> tuple[int, float]:
-    """Puts the saved state into `method` and `optimizer`; returns the epochs and seconds already done."""
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        put_state(method, state["method"])
-        load_optimizer(optimizer, state["optimizer"])
-        epoch, seconds = int(state["epoch"]), float(state["seconds"])
-        if epoch < 0 or not 0 <= seconds < math.inf:
-            raise Misfit("it says that less than nothing was done.")
-    except Exception as error:  # torch raises several kinds for a damaged or foreign file
-        said = f"{error}" if isinstance(error, Misfit) else type(error).__name__
-        raise ValueError(
-            f"'{path}' is damaged or belongs to another run ({said.rstrip('.')}). Delete it to begin again."
-        ) from None
-    return epoch, seconds
-
-
-def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
-    """Takes the saved averages; the settings stay those of this run. Raises Misfit for averages that do not fit."""
-    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
-        for parameter in group["params"]:
-            for name, value in optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                    raise Misfit(f"the optimizer's {name} has another shape than its parameter.")
-                if isinstance(value, Tensor) and not torch.isfinite(value).all():
-                    raise Misfit(f"the optimizer's {name} holds numbers that are not finite.")
