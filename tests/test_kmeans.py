@@ -120,6 +120,22 @@ def test_more_steps_are_never_worse() -> None:
     assert inertias[-1] < 0.8 * inertias[0]
 
 
+def test_with_a_tolerance_it_ends_earlier_at_nearly_the_same_partition() -> None:
+    x = digits()
+    exact = kmeans(x, 10, generator=seeded(), restarts=1)[0]
+    settled = kmeans(x, 10, generator=seeded(), restarts=1, tolerance=0.02)[0]
+    assert exact.inertia < settled.inertia < 1.03 * exact.inertia
+    assert 0 < int((settled.labels != exact.labels).sum()) < 0.1 * len(x)
+    moved = (lloyd(x, settled.centres, 1).labels != settled.labels).float().mean()
+    assert moved <= 0.02
+
+
+def test_rows_far_from_the_origin_are_told_apart() -> None:
+    x, _ = blobs()
+    near, far = (kmeans(rows, 3, generator=seeded(), restarts=1)[0] for rows in (x, x + 10_000))
+    assert torch.equal(near.labels, far.labels) and far.inertia == pytest.approx(near.inertia, rel=0.02)
+
+
 def test_plus_plus_picks_distinct_rows_of_the_data() -> None:
     x, _ = blobs()
     for seed in range(20):

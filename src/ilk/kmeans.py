@@ -14,10 +14,13 @@ class Partition(NamedTuple):
     inertia: float  # sum of squared distances to the own centre
 
 
-def kmeans(x: Tensor, k: int, *, generator: torch.Generator, restarts: int = 10, steps: int = 100) -> list[Partition]:
+def kmeans(
+    x: Tensor, k: int, *, generator: torch.Generator, restarts: int = 10, steps: int = 100, tolerance: float = 0.0
+) -> list[Partition]:
     """One `Partition` a restart, each from its own k-means++ start, best (lowest inertia) first.
 
-    `x`: (n, d) finite floats, n >= k; half precision is widened. scikit-learn's k-means sums its threads in
+    `x`: (n, d) finite floats, n >= k; half precision is widened. A restart ends after `steps`, or when at most
+    the part `tolerance` of the rows changes its cluster. scikit-learn's k-means sums its threads in
     the order they finish, so its last digits change from run to run; this one repeats itself, which resuming
     a training needs.
     Source: Arthur and Vassilvitskii 2007 for the start, Lloyd for the rest.
@@ -27,40 +30,63 @@ def kmeans(x: Tensor, k: int, *, generator: torch.Generator, restarts: int = 10,
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     if not torch.isfinite(x).all():
         raise ValueError("k-means was given numbers that are not finite.")
-    found = [lloyd(x, plus_plus(x, k, generator), steps) for _ in range(restarts)]
+    found = [lloyd(x, plus_plus(x, k, generator), steps, tolerance) for _ in range(restarts)]
     return sorted(found, key=lambda partition: partition.inertia)
+
+
+class Rows(NamedTuple):
+    """Rows seen from their mean: far from the origin their squares would eat all digits of a distance."""
+
+    x: Tensor  # (n, d)
+    square: Tensor  # (n,)
+    origin: Tensor  # (d,)
+
+    def nearest(self, centres: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared distance to the nearest of `centres`, seen from the same origin, and which it is; both (n,)."""
+        score, which = torch.addmm(centres.square().sum(1), self.x, centres.T, alpha=-2).min(1)
+        return (score + self.square).clamp_min(0), which
+
+
+def seen_from_mean(x: Tensor) -> Rows:
+    origin = x.mean(0)
+    x = x - origin
+    return Rows(x, x.square().sum(1), origin)
 
 
 def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """k rows of `x` as first centres, each drawn by its squared distance to those before it, (k, d)."""
-    rows = [int(torch.randint(len(x), (1,), generator=generator, device=generator.device))]
-    distance = squared_distance(x, x[rows])[:, 0]
+    rows = seen_from_mean(x)
+    chosen = [int(torch.randint(len(x), (1,), generator=generator, device=generator.device))]
+    distance = rows.nearest(rows.x[chosen])[0]
     for _ in range(k - 1):
         weight = distance.double()
         weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))  # all rows are equal
         spot = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64) * weight.sum()
-        rows.append(min(int(torch.searchsorted(weight.cumsum(0), spot)), len(x) - 1))
-        distance = torch.minimum(distance, squared_distance(x, x[rows[-1:]])[:, 0])
-    return x[rows].clone()
+        chosen.append(min(int(torch.searchsorted(weight.cumsum(0), spot)), len(x) - 1))
+        distance = torch.minimum(distance, rows.nearest(rows.x[chosen[-1:]])[0])
+    return x[chosen].clone()
 
 
-def lloyd(x: Tensor, centres: Tensor, steps: int) -> Partition:
-    """Alternates nearest centres and means until nothing moves; an empty cluster takes the worst-served row."""
+def lloyd(x: Tensor, centres: Tensor, steps: int, tolerance: float = 0.0) -> Partition:
+    """Alternates nearest centres and means until hardly any row moves; an empty cluster takes the worst-served row."""
+    rows = seen_from_mean(x)
+    centres = centres - rows.origin
     labels = torch.full((len(x),), -1, device=x.device)
     empty = labels[:0]
     for _ in range(steps):
-        distance, nearest = squared_distance(x, centres).min(1)
-        if torch.equal(nearest, labels) and not len(empty):  # the row just taken may have been alone
+        distance, nearest = rows.nearest(centres)
+        moved = int((nearest != labels).sum())
+        if moved <= tolerance * len(x) and not len(empty):  # the row just taken may have been alone
             break
         labels = nearest
         member = torch.nn.functional.one_hot(labels, len(centres)).to(x.dtype)  # (n, k)
         count = member.sum(0)
-        centres = member.T @ x / count.clamp_min(1)[:, None]
+        centres = member.T @ rows.x / count.clamp_min(1)[:, None]
         empty = (count == 0).nonzero()[:, 0]
         if len(empty):
-            centres[empty] = x[distance.topk(len(empty)).indices]
-    distance, labels = squared_distance(x, centres).min(1)
-    return Partition(labels, centres, float(distance.double().sum()))
+            centres[empty] = rows.x[distance.topk(len(empty)).indices]
+    distance, labels = rows.nearest(centres)
+    return Partition(labels, centres + rows.origin, float(distance.double().sum()))
 
 
 def squared_distance(x: Tensor, centres: Tensor) -> Tensor:
