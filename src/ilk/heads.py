@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# activations without settings of their own
+ELEMENTWISE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {nn.ReLU: F.relu, nn.SiLU: F.silu, nn.Tanh: torch.tanh}
 
 
 def mlp(in_features: int, hidden: int, out_features: int, *, batch_norm: bool = False) -> nn.Sequential:
@@ -21,3 +29,44 @@ def kaiming(network: nn.Sequential) -> nn.Sequential:
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     return network
+
+
+def side_by_side(heads: nn.ModuleList, x: Tensor) -> Tensor:
+    """What each head makes of the same rows, (heads, n, k). `x`: (n, d).
+
+    Equal to calling them one by one, to rounding. Heads of one shape that are made of linear layers and
+    elementwise activations are computed together: ten heads one by one are hundreds of operations too small
+    to keep a processor busy. Others, those with BatchNorm for example, are called in turn.
+    """
+    layers = [list(head) if isinstance(head, nn.Sequential) else [head] for head in heads]
+    even = len(layers) > 1 and len({len(head) for head in layers}) == 1
+    if not (even and all(alike(level) for level in zip(*layers, strict=True))):
+        return torch.stack([head(x) for head in heads])
+    x = x.T  # (d, n): products with the rows as columns are the faster ones here
+    for level in zip(*layers, strict=True):
+        activation = ELEMENTWISE.get(type(level[0]))
+        x = activation(x) if activation else together(cast(Sequence[nn.Linear], level), x)
+    return x.mT if x.dim() == 3 else x.T.expand(len(layers), -1, -1)
+
+
+def alike(level: Sequence[nn.Module]) -> bool:
+    """Whether one layer of every head is the same elementwise activation, or is linear of the same shape."""
+    if len({type(layer) for layer in level}) > 1:
+        return False
+    if type(level[0]) is not nn.Linear:
+        return type(level[0]) in ELEMENTWISE
+    return len({(layer.weight.shape, layer.bias is None) for layer in cast(Sequence[nn.Linear], level)}) == 1
+
+
+def together(level: Sequence[nn.Linear], x: Tensor) -> Tensor:
+    """Linear layers side by side, (heads, k, n). `x`: (d, n), the same for all, or (heads, d, n)."""
+    weight = torch.stack([layer.weight for layer in level])  # (heads, k, d)
+    heads, k, _ = weight.shape
+    if x.dim() == 2:  # one product for all heads
+        weight = weight.flatten(0, 1)
+    if level[0].bias is None:
+        found = weight @ x
+    else:
+        bias = torch.stack([layer.bias for layer in level])[..., None]  # (heads, k, 1)
+        found = torch.baddbmm(bias, weight, x) if x.dim() == 3 else torch.addmm(bias.flatten(0, 1), weight, x)
+    return found.view(heads, k, -1)

@@ -127,12 +127,12 @@ def test_the_terms_are_the_published_ones(make: Callable[..., C2BIN], views: Bat
 
 def test_perfect_clusters_have_the_known_values(make: Callable[..., C2BIN]) -> None:
     """k = 10, temperature 1: log 9 - 1 without the positive in the denominator, log(e + 9) - 1 with it."""
-    logits = 1000 * F.one_hot(torch.arange(40) % 10).float()
+    log_y = (1000 * F.one_hot(torch.arange(40) % 10).float()).log_softmax(1).repeat(2, 1)  # both views
     for included, value in ((False, 1.197), (True, 1.461)):
-        found, entropy = make(include_positive=included).cluster_terms(logits, logits).tolist()
+        found, entropy = make(include_positive=included).cluster_terms(log_y).tolist()
         assert found == pytest.approx(value, abs=1e-3) and entropy == pytest.approx(0, abs=1e-5)
-    same = 1000 * F.one_hot(torch.zeros(40, dtype=torch.int64), 10).float()
-    assert make().cluster_terms(same, same)[1].item() == pytest.approx(math.log(10), abs=1e-4)
+    same = (1000 * F.one_hot(torch.zeros(80, dtype=torch.int64), 10).float()).log_softmax(1)
+    assert make().cluster_terms(same)[1].item() == pytest.approx(math.log(10), abs=1e-4)
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -149,7 +149,7 @@ def test_readings_of_the_formula_raw_or_by_cosine_with_or_without_the_positive(
 def test_raw_columns_of_a_collapsed_batch_overflow_nothing(make: Callable[..., C2BIN]) -> None:
     """256 sure images in one cluster: e^256 is beyond float32."""
     logits = (1000 * F.one_hot(torch.zeros(256, dtype=torch.int64), 10).float()).requires_grad_()
-    term = make(normalize=False).cluster_terms(logits, logits)
+    term = make(normalize=False).cluster_terms(logits.log_softmax(1).repeat(2, 1))
     term.sum().backward()
     assert term.isfinite().all() and logits.grad.isfinite().all()
 

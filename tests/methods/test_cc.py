@@ -115,7 +115,7 @@ def test_each_view_has_its_own_batch_statistics() -> None:
         together(torch.cat([a, b]))
     found = dict(method.backbone.named_buffers())
     for name, expected in apart.named_buffers():
-        assert torch.equal(found[name], expected), name
+        assert torch.allclose(found[name], expected, rtol=1e-4, atol=1e-6), name
     assert not torch.allclose(found["stem.1.running_mean"], together.get_buffer("stem.1.running_mean"))
     assert found["stem.1.num_batches_tracked"] == 2
 

@@ -355,7 +355,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     seen: list[Tensor] = []
 
     def spy(log_q: Tensor, own: Tensor, negatives: Tensor, critic: str, smoothing: float) -> Tensor:
-        seen.append(negatives[:, 0].clone())
+        seen.append(negatives[0, :, 0].clone())
         return bank_contrast(log_q, own.clamp_min(0.1), negatives.clamp_min(0.1), critic, smoothing)
 
     monkeypatch.setattr(ilk.methods.crlc, "bank_contrast", spy)

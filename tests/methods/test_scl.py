@@ -103,8 +103,8 @@ def test_all_starts_at_random_but_the_twin_which_is_a_copy(make: Callable[..., S
         assert task.labels.unique().tolist() == list(range(task.clusters)) and (task.moves == 0).all()
         assert not torch.equal(task.labels, other.tasks[name].labels)
         assert not torch.equal(task.banks.keys, other.tasks[name].banks.keys)
-    ours, theirs = method.eval().encoder()(views[0]), method.twin(views[0])
-    assert torch.equal(ours, theirs)
+    twin = method.twin.network.state_dict()
+    assert all(torch.equal(value, twin[name]) for name, value in method.encoder().state_dict().items())
 
 
 @pytest.mark.parametrize(("k", "under"), [(2, None), (3, None), (4, 2), (5, 2), (15, 7), (10, 5)])

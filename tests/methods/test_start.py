@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ilk.methods import start
+from ilk.methods.start import draws as draws_of
 from ilk.methods.start import due, information, likeness, merged, partitions
 
 KIND = torch.tensor([0] * 600 + [1] * 200 + [2] * 200)
@@ -69,6 +71,24 @@ def test_as_many_partitions_come_as_were_asked_for_even_when_there_is_only_one()
     _, found = partitions(three_points, 3, 5, generator())
     assert len(found) == 5
     assert all(likeness(one.labels, torch.arange(3).repeat(10), 3) == pytest.approx(1) for one in found)
+
+
+def test_partitions_fitted_to_some_images_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds stand one after the other: the images that are fitted to must come from all of them."""
+    monkeypatch.setattr(start, "FITTED", 60)
+    few = partitions(encode, 3, 10, generator())[1]
+    assert all(one.labels.shape == (1000,) for one in few)
+    assert max(likeness(one.labels, KIND, 3) for one in few) > 0.9
+    for one in few:
+        distance = torch.cdist(torch.nn.functional.normalize(encode(1000)), one.centres)
+        assert torch.equal(one.labels, distance.argmin(1))
+        assert one.inertia == pytest.approx(float(distance.min(1).values.square().sum()), rel=1e-3)
+
+
+@pytest.mark.parametrize(("m", "epochs", "expected"), [(20_000, 10, 1), (9_298, 6, 1), (9_298, 25, 3), (1_797, 55, 8),
+                                                       (1_797, 500, 12), (1_000, 1, 1)])  # fmt: skip
+def test_short_trainings_judge_partitions_by_fewer_views(m: int, epochs: int, expected: int) -> None:
+    assert draws_of(m, epochs) == expected
 
 
 @pytest.mark.parametrize("n", [4, 5, 12])

@@ -60,7 +60,7 @@ def test_logits_are_those_of_each_head_in_float32() -> None:
     found = heads.logits(h)
     assert found.shape == (3, 5, K)
     for number, head in enumerate(heads.heads):
-        assert torch.equal(found[number], head(h))
+        assert torch.allclose(found[number], head(h), atol=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
         assert heads.logits(h).dtype == heads.assign(h).dtype == torch.float32
 

@@ -107,33 +107,35 @@ class C2BIN(Method):
         if config.symmetric:
             align = (align + alignment(self.predictor(self.projector(h_b)), self.follower(view_a))) / 2
         terms = {"align": config.align_weight * align}
-        h_a, h_b = gather(h_a), gather(h_b)
-        scales = [self.cluster_terms(head(h_a), head(h_b)) for head in self.scale_heads]
+        h = torch.cat([gather(h_a), gather(h_b)])  # (2n, d)
+        scales = [self.cluster_terms(head(h).float().log_softmax(1)) for head in self.scale_heads]
         self.observed = None
         if self.cluster_heads.active:
-            own = (h_a, h_b) if config.target_teaches else (h_a.detach(), h_b.detach())
-            logits = self.cluster_heads.logits(own[0]), self.cluster_heads.logits(own[1])  # (heads, n, k)
-            logs = [view.float().log_softmax(2) for view in logits]
-            uneven = torch.stack([self.cluster_heads.imbalance(view) for view in logs]).mean(0)  # (heads,)
-            heads = torch.stack([self.cluster_terms(*one) for one in zip(*logits, uneven, strict=True)])  # (heads, 2)
+            log_y = self.cluster_heads.logits(h if config.target_teaches else h.detach()).log_softmax(2)
+            log_a, log_b = log_y.chunk(2, 1)  # (heads, n, k)
+            uneven = (self.cluster_heads.imbalance(log_a) + self.cluster_heads.imbalance(log_b)) / 2  # (heads,)
+            heads = self.cluster_terms(log_y, uneven)  # (heads, 2)
             self.cluster_heads.follow(heads.sum(1).detach())
-            self.observed = self.cluster_heads.observe(logs[0])
+            self.observed = self.cluster_heads.observe(log_a)
             scales.append(heads.mean(0))
         if scales:
             terms["cluster"], terms["entropy"] = torch.stack(scales).sum(0)
         return terms
 
-    def cluster_terms(self, logits_a: Tensor, logits_b: Tensor, entropy: Tensor | None = None) -> Tensor:
-        """Batch-wise contrast of assignment vectors and marginal entropy of one predictor, weighted, (2,)."""
+    def cluster_terms(self, log_y: Tensor, entropy: Tensor | None = None) -> Tensor:
+        """Batch-wise contrast of assignment vectors and marginal entropy of predictors, weighted, (..., 2).
+
+        `log_y`: (..., 2n, k), logarithms of the assignments of one view, then of the other. `entropy`: (...,).
+        """
         config = self.config
-        log_a, log_b = logits_a.float().log_softmax(1), logits_b.float().log_softmax(1)
+        log_a, log_b = log_y.chunk(2, -2)
         vectors = cluster_contrast(
             log_a.exp(), log_b.exp(), config.temperature, negatives="other_view", symmetric=config.symmetric,
             include_positive=config.include_positive, normalize=config.normalize,
         )  # fmt: skip
         if entropy is None:
             entropy = (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
-        return config.cluster_weight * torch.stack([vectors, config.entropy_weight * entropy])
+        return config.cluster_weight * torch.stack([vectors, config.entropy_weight * entropy], -1)
 
     def runner(self) -> nn.Sequential:
         """Encoder and projector, which the follower follows."""

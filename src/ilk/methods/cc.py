@@ -76,12 +76,11 @@ class CC(Method):
         if self.extra or not self.cluster_heads.active:
             self.observed = None
             return terms
-        log_a = self.cluster_heads.logits(gather(h_a)).log_softmax(2)  # (heads, n, k)
-        log_b = self.cluster_heads.logits(gather(h_b)).log_softmax(2)
-        pairs = list(zip(log_a, log_b, strict=True))
-        contrast = [cluster_contrast(a.exp(), b.exp(), self.config.cluster_temperature) for a, b in pairs]
+        logits = self.cluster_heads.logits(torch.cat([gather(h_a), gather(h_b)]))
+        log_a, log_b = logits.log_softmax(2).chunk(2, 1)  # (heads, n, k)
+        contrast = cluster_contrast(log_a.exp(), log_b.exp(), self.config.cluster_temperature)  # (heads,)
         entropy = self.cluster_heads.imbalance(log_a) + self.cluster_heads.imbalance(log_b)  # (heads,)
-        cluster = self.config.cluster_weight * torch.stack(contrast)  # (heads,)
+        cluster = self.config.cluster_weight * contrast
         balance = self.config.entropy_weight * entropy
         self.cluster_heads.follow((cluster + balance).detach())
         self.observed = self.cluster_heads.observe(log_a)

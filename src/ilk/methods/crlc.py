@@ -108,8 +108,8 @@ class CRLC(Method):
         self.observed = None
         if not heads.active:
             return terms
-        logits_a, logits_b = heads.logits(gather(h_a)), heads.logits(gather(h_b))  # (heads, n, k)
-        log_a, log_b = logits_a.log_softmax(2), logits_b.log_softmax(2)
+        logits = heads.logits(torch.cat([gather(h_a), gather(h_b)]))  # (heads, 2n, k)
+        log_a, log_b = logits.log_softmax(2).chunk(2, 1)  # (heads, n, k)
         index = gather(index)
         cluster = config.cluster_weight * self.probability_term(log_a, log_b, index)  # (heads,)
         entropy = config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2
@@ -117,14 +117,12 @@ class CRLC(Method):
         if config.consistency_weight:
             choosing["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean(1)
         if config.column_weight:
-            columns = over_heads(lambda a, b: cluster_contrast(a.exp(), b.exp(), 1.0), log_a, log_b)
-            choosing["column"] = config.column_weight * columns
+            choosing["column"] = config.column_weight * cluster_contrast(log_a.exp(), log_b.exp(), 1.0)
         heads.follow(torch.stack(list(choosing.values())).sum(0).detach())
         self.observed = heads.observe(log_a)
         terms |= {name: term.mean() for name, term in choosing.items()}
         if config.clamp_weight:
-            pull = over_heads(lambda a, b: logit_clamp(torch.cat([a, b]), config.clamp_bound), logits_a, logits_b)
-            terms["clamp"] = config.clamp_weight * pull.mean()
+            terms["clamp"] = config.clamp_weight * logit_clamp(logits, config.clamp_bound).mean()
         if self.semi_supervised:
             terms["known"] = config.supervised_weight * self.known_term(log_a, log_b, self.known[index])
         return terms
@@ -137,18 +135,16 @@ class CRLC(Method):
         """
         config = self.config
         if config.framework == "in_batch":
-            return over_heads(lambda a, b: probability_contrast(a, b, config.critic, config.smoothing), log_a, log_b)
+            return probability_contrast(log_a, log_b, config.critic, config.smoothing)
         generator = torch.Generator().manual_seed(self.step)
         drawn = torch.randint(self.n_images, (config.bank_negatives,), generator=generator).to(index.device)
-        terms = [
-            bank_contrast(torch.cat([a, b]), rows[index].repeat(2, 1), rows[drawn], config.critic, config.smoothing)
-            for a, b, rows in zip(log_a, log_b, self.bank.rows.clone(), strict=True)
-        ]
+        own, negatives = self.bank.rows[:, index].repeat(1, 2, 1), self.bank.rows[:, drawn]
+        loss = bank_contrast(torch.cat([log_a, log_b], 1), own, negatives, config.critic, config.smoothing)
         if self.training:
             self.bank.move(index, (log_a.detach().exp() + log_b.detach().exp()) / 2)
             self.step += 1
             self.steps += 1
-        return torch.stack(terms)
+        return loss
 
     def known_term(self, log_a: Tensor, log_b: Tensor, codes: Tensor) -> Tensor:
         """Cross entropy with the known clusters over both views and all heads; 0 where the batch has none."""
@@ -187,11 +183,6 @@ class CRLC(Method):
             seed=seed,
             known=known,
         )
-
-
-def over_heads(loss, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-    """`loss(a, b)` head by head, (heads,). `a`, `b`: (heads, n, k)."""
-    return torch.stack([loss(*pair) for pair in zip(a, b, strict=True)])
 
 
 def read_state(method: CRLC, _: object) -> None:

@@ -6,6 +6,7 @@ Source: Dang, Deng, Yang, Huang. Doubly Contrastive Deep Clustering. arXiv 2103.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,23 +98,20 @@ class DCDC(Method):
     def terms(self, heads: SubHeads, h_a: Tensor, h_b: Tensor) -> dict[str, Tensor]:
         """The losses of each head, (heads,): sample view, class view, entropy of the original views."""
         config, n = self.config, len(h_a)
-        log_a = heads.logits(h_a).log_softmax(2)  # (heads, n, k)
-        a, b = log_a.exp().repeat(1, self.repeats, 1), heads.logits(h_b).softmax(2)  # (heads, r n, k)
+        log_a, log_b = heads.logits(torch.cat([h_a, h_b])).log_softmax(2).tensor_split([n], 1)  # (heads, n and r n, k)
+        a, b = log_a.exp().repeat(1, self.repeats, 1), log_b.exp()  # (heads, r n, k)
         same = None
         if config.mask_same_image and self.repeats > 1:
             image = torch.arange(n, device=h_a.device).repeat(self.repeats)
             same = image[:, None] == image[None, :]
-        terms: dict[str, list[Tensor]] = {"sample": [], "class": []}
-        for y_a, y_b in zip(a, b, strict=True):
-            terms["sample"].append(
-                contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric, ignore=same)
-            )
-            terms["class"].append(
-                cluster_contrast(y_a, y_b, config.temperature, negatives="other_view", symmetric=config.symmetric)
-            )
-        weights = {"sample": config.sample_weight, "class": config.class_weight, "entropy": config.entropy_weight}
-        losses = {name: torch.stack(values) for name, values in terms.items()} | {"entropy": heads.imbalance(log_a)}
-        found = {name: weights[name] * loss for name, loss in losses.items() if weights[name]}
+        kind: dict[str, Any] = {"negatives": "other_view", "symmetric": config.symmetric}
+        found: dict[str, Tensor] = {}
+        if config.sample_weight:
+            found["sample"] = config.sample_weight * contrast(a, b, config.temperature, ignore=same, **kind)
+        if config.class_weight:
+            found["class"] = config.class_weight * cluster_contrast(a, b, config.temperature, **kind)
+        if config.entropy_weight:
+            found["entropy"] = config.entropy_weight * heads.imbalance(log_a)
         if heads is self.cluster_heads:
             heads.follow(torch.stack(list(found.values())).sum(0).detach())
             self.observed = heads.observe(log_a)

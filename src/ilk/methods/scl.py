@@ -19,6 +19,7 @@ from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
 from ilk.memory import KeyBanks, Twin
 from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due, fit_heads, partitions
+from ilk.parts import in_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ class SCL(Method):
             key = gather(F.normalize(self.in_parts(self.twin, other, shuffled=True).float(), dim=1))
         terms: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
-            scores = bank_scores(q, task.banks.keys.clone(), config.temperature)  # (n, clusters), of the old banks
+            scores = bank_scores(q, task.banks.keys, config.temperature)  # (n, clusters), of the old banks
             if name == "target" and (config.instance_task or not self.clustering):
                 loss = semantic_contrast(q, key, scores, None, config.temperature)
                 terms["instance"] = config.contrast_weight * loss.mean()
@@ -205,13 +206,11 @@ class SCL(Method):
     def in_parts(self, network: nn.Module, x: Tensor, *, shuffled: bool = False) -> Tensor:
         """`network(x)`, in training by `batch_parts` parts (of at least 4 images), whose statistics are their own."""
         parts = min(self.config.batch_parts, len(x) // 4) if self.training else 1
-        if parts < 2:
-            found: Tensor = network(x)
-            return found
+        if parts < 2 or not shuffled:
+            return in_parts(network, x, parts)
         order = torch.arange(len(x), device=x.device)
-        if shuffled:  # a key has other company in its part than its query
-            order = torch.cat([order[start::parts] for start in range(parts)])
-        return torch.cat([network(part) for part in x[order].tensor_split(parts)])[order.argsort()]
+        order = torch.cat([order[start::parts] for start in range(parts)])
+        return in_parts(network, x[order], parts)[order.argsort()]  # a key has other company than its query
 
     def encoder(self) -> nn.Sequential:
         """Backbone and projection, which the twin follows."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ilk.batches import spaced
+from ilk.heads import side_by_side
 from ilk.losses import negative_marginal_entropy
 from ilk.methods.base import Encode
 from ilk.methods.start import due, fit_heads, partitions, renamed
@@ -46,7 +47,7 @@ class SubHeads(nn.Module):
 
     def logits(self, h: Tensor) -> Tensor:
         """(heads, n, k) float32. `h`: (n, feature_dim)."""
-        return torch.stack([head(h).float() for head in self.heads])
+        return side_by_side(self.heads, h).float()
 
     @torch.no_grad()
     def follow(self, losses: Tensor) -> None:
@@ -63,8 +64,7 @@ class SubHeads(nn.Module):
         """
         if self.balance == "off":
             return log_y.new_zeros(len(log_y))
-        priors = self.prior if self.balance == "estimated" else [None] * len(log_y)
-        return torch.stack([negative_marginal_entropy(y, prior) for y, prior in zip(log_y, priors, strict=True)])
+        return negative_marginal_entropy(log_y, self.prior if self.balance == "estimated" else None)
 
     def observe(self, log_y: Tensor) -> Tensor:
         """The assignments of the best head, (n, k), detached, from which sizes are learnt. `log_y`: (heads, n, k)."""
@@ -93,15 +93,18 @@ class SubHeads(nn.Module):
         """`start`, once, when the part `warm_start` of the training is over; returns what to say, if anything."""
         if self.active or not due(epoch, epochs, warm_start):
             return None
-        return self.start(encode, k, seed, epoch, known)
+        return self.start(encode, k, seed, epoch, known, epochs=epochs)
 
-    def start(self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None) -> str:
+    def start(
+        self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None, *, epochs: int = 1000
+    ) -> str:
         """Gives each head its own partition of the features to begin from; returns what to say.
 
+        `epochs`: of the whole training, see `partitions`.
         `known`: (n_images,) a cluster where it is known, else -1; the partitions are then renamed to fit.
         """
         generator = torch.Generator(self.loss.device).manual_seed(seed * 1_000_003 + epoch)
-        features, found = partitions(encode, k, len(self.heads), generator)
+        features, found = partitions(encode, k, len(self.heads), generator, epochs)
         labels = torch.stack([partition.labels for partition in found])  # (heads, n)
         if known is not None:
             seen = known[spaced(len(known), len(features)).to(known.device)]
