@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch import nn
 import ilk.plan
 from ilk import Clusterer, ViewRecipe, load_images
 from ilk.backbones import FrontEnd
-from ilk.methods import METHODS
-from ilk.plan import auto_epochs, make_plan, replan
+from ilk.methods import METHODS, get_preset
+from ilk.plan import auto_epochs, batch_size, make_plan, replan
 from ilk.request import Request, device_and_precision
 from ilk.runs import method_of
 
@@ -232,6 +233,18 @@ def test_the_size_that_is_asked_for_beats_that_of_the_preset() -> None:
     assert Request(n_clusters=2, preset="paper").wanted_size() == 224
     assert Request(n_clusters=2, preset="paper", image_size=32).wanted_size() == 32
     assert Request(n_clusters=2, settings={"image_size": "20"}).wanted_size() == 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 128), ("cuda", 256)])
+def test_the_default_batch_is_small_on_a_cpu(method: str, device: str, expected: int) -> None:
+    fabric = SimpleNamespace(world_size=1, device=torch.device(device))
+    recipe, notes = get_preset(method, "default").recipe, []
+    assert batch_size(recipe, 10_000, 10, fabric, notes) == expected and not notes
+    assert batch_size(recipe, 10_000, 100, fabric, notes) == 800  # eight images a cluster
+    assert notes == [f"batch of 800 instead of {expected}: 8 images a cluster"]
+    published = [preset.recipe for name, preset in METHODS[method].presets.items() if name != "default"]
+    assert all(recipe.batch_size is not None for recipe in published)
 
 
 def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:

@@ -130,7 +130,7 @@ def described(
     recipe = preset.recipe
     view_a, view_b = get_views(recipe.views)
     train = TrainConfig(
-        epochs=epoch or recipe.epochs or 1000, batch_size=recipe.batch_size, optimizer=recipe.optimizer,
+        epochs=epoch or recipe.epochs or 1000, batch_size=recipe.batch_size or 256, optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
         schedule=recipe.schedule, warmup=recipe.warmup, seed=0, decay_vectors=recipe.decay_vectors,
     )  # fmt: skip

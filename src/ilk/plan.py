@@ -71,7 +71,7 @@ def make_plan(
     recipe = preset.recipe
     notes: list[str] = []
     channels, size = images.shape[0], images.shape[2]
-    batch = batch_size(recipe, n, k, fabric.world_size, notes)
+    batch = batch_size(recipe, n, k, fabric, notes)
     name, recipe_a, recipe_b = frozen.views if frozen else resolve_views(request, recipe.views, images, notes)
     views = frozen.feature_views() if frozen else Views(recipe_a, recipe_b, size=size)
     trained: Images | Features = frozen.features if frozen else images
@@ -208,9 +208,13 @@ def check_extra(extra: Images, images: Images, method: Method, train: TrainConfi
         )
 
 
-def batch_size(recipe: Recipe, n: int, k: int, world: int, notes: list[str]) -> int:
-    """The recipe's batch, or what images and clusters ask for, divisible by the number of processes."""
-    wanted = max(recipe.batch_size, recipe.images_per_cluster * k)
+CPU_BATCH, GPU_BATCH = 128, 256  # images, where the recipe leaves it open; a GPU is not filled by fewer
+
+
+def batch_size(recipe: Recipe, n: int, k: int, fabric: Fabric, notes: list[str]) -> int:
+    """The recipe's batch, or what machine, images and clusters ask for, divisible by the number of processes."""
+    world, usual = fabric.world_size, recipe.batch_size or (CPU_BATCH if fabric.device.type == "cpu" else GPU_BATCH)
+    wanted = max(usual, recipe.images_per_cluster * k)
     batch = min(wanted, n) // world * world
     if batch < k:
         larger = f"use --set batch_size={2 * k}" if n >= 2 * k else "add images"
@@ -220,8 +224,8 @@ def batch_size(recipe: Recipe, n: int, k: int, world: int, notes: list[str]) -> 
         )
     if n < wanted:
         notes.append(f"batch of {batch} instead of {wanted}: there are only {n} images")
-    elif wanted > recipe.batch_size:
-        notes.append(f"batch of {batch} instead of {recipe.batch_size}: {recipe.images_per_cluster} images a cluster")
+    elif wanted > usual:
+        notes.append(f"batch of {batch} instead of {usual}: {recipe.images_per_cluster} images a cluster")
     if batch < 2 * k:
         notes.append(f"a batch of {batch} is small for {k} clusters: less than two images a cluster")
     return batch

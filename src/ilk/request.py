@@ -148,7 +148,7 @@ class Request:
         if instead is not None:
             known = {one.name for part in (preset.config, preset.recipe) for one in fields(part)}
             preset = override(preset, {name: value for name, value in instead.items() if name in known})
-        if "batch_size" in asked:  # a batch that was asked for does not grow with the clusters
+        if asked.get("batch_size") is not None:  # a batch that was asked for does not grow with the clusters
             asked.setdefault("images_per_cluster", 0)
         return override(preset, asked)
 

@@ -27,7 +27,8 @@ class Recipe:
     """How a method is trained; None and "auto" are decided when the images and the machine are known.
 
     `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`.
-    `images_per_cluster`: the batch grows beyond `batch_size` until it holds that many for each cluster.
+    `batch_size=None`: 128 images on a CPU, 256 on a GPU. `images_per_cluster`: the batch grows beyond that until it
+    holds so many for each cluster.
     `decay_vectors`: whether weight decay takes biases and normalisation weights too.
     `front_end`: what the backbone does first: "none", "normalize" (by the collection's mean and standard
     deviation), "sobel" (gray value, then its two edge images) or "normalize-sobel".
@@ -45,7 +46,7 @@ class Recipe:
     front_end: str = "none"
     schedule: str = "constant"
     warmup: int = 0
-    batch_size: int = 256
+    batch_size: int | None = None
     images_per_cluster: int = 0
     epochs: int | None = None
     steps: int = 3000
@@ -61,12 +62,11 @@ class Recipe:
         at_least("learning_rate", self.learning_rate, 0, strict=True)
         at_least("weight_decay", self.weight_decay, 0)
         at_least("warmup", self.warmup, 0)
-        at_least("batch_size", self.batch_size, 2)
         at_least("images_per_cluster", self.images_per_cluster, 0)
         at_least("steps", self.steps, 1)
-        for name in ("epochs", "image_size"):
+        for name, low in (("epochs", 1), ("image_size", 1), ("batch_size", 2)):
             if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
+                at_least(name, getattr(self, name), low)
 
 
 class Preset(NamedTuple):
@@ -238,3 +238,7 @@ def converted(name: str, value: Any, kind: str) -> Any:
 def describe(preset: Preset) -> dict[str, Any]:
     """Config and recipe of a preset as plain values, for JSON."""
     return {"config": asdict(preset.config), "recipe": asdict(preset.recipe)}
+
+
+# How the default presets train. The batch is small on a CPU because more steps there are worth more than better ones.
+DEFAULT = Recipe(learning_rate=3e-3, schedule="cosine", warmup=50, images_per_cluster=8, steps=5000)

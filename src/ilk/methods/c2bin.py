@@ -15,7 +15,7 @@ from ilk.distributed import gather
 from ilk.heads import mlp
 from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
 from ilk.memory import Twin
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.subheads import BALANCES, SubHeads
 
 
@@ -163,12 +163,12 @@ class C2BIN(Method):
 C2BIN.presets = {
     "default": Preset(
         C2BINConfig(cluster_heads=10, warm_start=0.5, twin_momentum=0.99, temperature=0.3),
-        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        DEFAULT,
         "best we found on small images and CPUs: several heads, started half-way from the features",
     ),
     "paper": Preset(
         C2BINConfig(),
-        Recipe(backbone="resnet34-pica", image_size=32, views="moco-v2", schedule="cosine", epochs=100),
+        Recipe(backbone="resnet34-pica", image_size=32, views="moco-v2", schedule="cosine", batch_size=256, epochs=100),
         "the published settings for CIFAR-10: ResNet-34, Adam 3e-4 to zero, 100 epochs",
     ),
 }

@@ -22,7 +22,7 @@ from ilk.losses import (
     probability_contrast,
 )
 from ilk.memory import RowBank
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.subheads import BALANCES, SubHeads
 
 
@@ -198,7 +198,7 @@ PAPER = Recipe(
 CRLC.presets = {
     "default": Preset(
         CRLCConfig(warm_start=0.5, clamp_weight=0.01),
-        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        DEFAULT,
         "best we found on small images and CPUs: heads, started half-way from the features",
     ),
     "paper": Preset(

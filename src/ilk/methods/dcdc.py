@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ilk.distributed import gather
 from ilk.losses import cluster_contrast, contrast
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due
 from ilk.methods.subheads import BALANCES, SubHeads
 
@@ -147,7 +147,7 @@ PAPER = Recipe(
 DCDC.presets = {
     "default": Preset(
         DCDCConfig(cluster_heads=10, warm_start=0.5, repeats=1, symmetric=True),
-        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        DEFAULT,
         "best we found on small images and CPUs: several heads, started half-way from the features",
     ),
     "paper": Preset(

@@ -17,7 +17,7 @@ from ilk.heads import mlp
 from ilk.kmeans import merge_and_split, squared_distance
 from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
 from ilk.memory import KeyBanks, Twin
-from ilk.methods.base import Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due, fit_heads, partitions
 from ilk.parts import in_parts
 
@@ -295,7 +295,7 @@ PAPER = Recipe(
 SCL.presets = {
     "default": Preset(
         SCLConfig(warm_start=0.5, twin_momentum=0.99, first_moves=1, symmetric=True, batch_parts=8),
-        Recipe(learning_rate=2e-3, schedule="cosine", warmup=50, images_per_cluster=8),
+        DEFAULT,
         "best we found on small images and CPUs: instance task first, clusters started half-way from their features",
     ),
     "paper": Preset(
