@@ -117,7 +117,7 @@ def test_a_start_from_partitions_takes_their_sizes() -> None:
 
     found = SubHeads(lambda: nn.Linear(4, 3), 1, wait=True, clusters=3, balance="estimated")
     assert "prior" in found.state_dict()
-    assert found.start(encode, 3, 0, 0)
+    assert found.start(encode, 3, 0, 0, 10)
     expected = [(1 - FLOOR) * share + FLOOR / 3 for share in (0.7, 0.2, 0.1)]
     assert sorted(found.prior[0].tolist(), reverse=True) == pytest.approx(expected, abs=1e-5)
 

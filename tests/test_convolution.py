@@ -220,6 +220,7 @@ def test_the_plain_way_for_one_image_without_a_batch_and_on_other_devices(taken:
     assert layer().to("meta")(torch.rand(16, 128, 2, 2, device="meta")).shape == (16, 128, 2, 2) and not taken
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript still has to see it
 def test_tracers_and_exporters_see_a_convolution(taken: list[tuple[int, ...]]) -> None:
     module, x = layer(), torch.rand(16, 128, 2, 2)
     exported = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("b", min=2)},))
@@ -244,6 +245,15 @@ def test_transforms_of_functions_see_a_convolution(taken: list[tuple[int, ...]])
     loss(weight, x[0]).backward()
     assert len(taken) == 1 and module.weight.grad is not None
     torch.testing.assert_close(each[0], module.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_forward_derivatives_see_a_convolution(taken: list[tuple[int, ...]]) -> None:
+    module, x = layer(), torch.rand(16, 128, 2, 2)
+    with torch.autograd.forward_ad.dual_level():
+        found = module(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)))
+        tangent = torch.autograd.forward_ad.unpack_dual(found).tangent
+    torch.testing.assert_close(tangent, F.conv2d(torch.ones_like(x), module.weight, padding=1))
+    assert not taken
 
 
 def test_a_copy_and_a_pickled_one_are_the_same() -> None:

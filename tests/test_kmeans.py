@@ -144,6 +144,14 @@ def test_plus_plus_picks_distinct_rows_of_the_data() -> None:
         assert all((x == centre).all(1).any() for centre in centres)
 
 
+def test_plus_plus_takes_no_row_twice_while_others_are_left() -> None:
+    """Two rows, repeated, and three a thousandth away: rounding must not make a repeated one look as far."""
+    ends = F.normalize(torch.randn(2, 128, generator=seeded()), dim=1)
+    x = torch.cat([ends.repeat(500, 1), ends[0] + 1e-3 * torch.randn(3, 128, generator=seeded(1)) / 128**0.5])
+    for seed in range(20):
+        assert len(plus_plus(x, 5, seeded(seed)).unique(dim=0)) == 5
+
+
 def test_plus_plus_prefers_far_rows() -> None:
     """From one blob the next two centres come nearly always from the other two."""
     x, kind = blobs()

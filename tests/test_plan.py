@@ -17,7 +17,7 @@ import ilk.plan
 from ilk import Clusterer, ViewRecipe, load_images
 from ilk.backbones import FrontEnd
 from ilk.methods import METHODS, get_preset
-from ilk.plan import auto_epochs, batch_size, make_plan, replan
+from ilk.plan import auto_epochs, batch_size, make_plan, replan, updates_of
 from ilk.request import Request, device_and_precision
 from ilk.runs import method_of
 
@@ -245,6 +245,21 @@ def test_the_default_batch_is_small_on_a_cpu(method: str, device: str, expected:
     assert notes == [f"batch of 800 instead of {expected}: 8 images a cluster"]
     published = [preset.recipe for name, preset in METHODS[method].presets.items() if name != "default"]
     assert all(recipe.batch_size is not None for recipe in published)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(800, 3000), (256, 3000), (128, 5045), (64, 8485)])
+def test_more_updates_of_smaller_batches_take_the_same_time(batch: int, expected: int) -> None:
+    assert updates_of(3000, batch) == expected
+
+
+def test_a_batch_that_is_left_open_in_words_grows_with_the_clusters() -> None:
+    for text in ("auto", "none", None):
+        recipe = Request(n_clusters=100, settings={"batch_size": text}).resolved_preset().recipe
+        assert recipe.batch_size is None and recipe.images_per_cluster == 8
+    asked = Request(n_clusters=100, settings={"batch_size": "64"}).resolved_preset().recipe
+    assert asked.batch_size == 64 and asked.images_per_cluster == 0
+    both = Request(n_clusters=100, settings={"batch_size": 64, "images_per_cluster": 2}).resolved_preset().recipe
+    assert both.images_per_cluster == 2
 
 
 def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:

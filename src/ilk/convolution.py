@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 # Where the products are quicker than oneDNN, measured for forward and both gradients in both memory formats on an
@@ -25,8 +26,8 @@ class Conv3x3(nn.Conv2d):
     """A convolution without bias, padded by one, with the parameters and the values of `nn.Conv2d`.
 
     It goes the quicker way where gradients of a float32 batch on a CPU are wanted and the map that comes out
-    is tiny: the same sums in another order. Anything else, and whatever traces, exports or transforms the
-    module, sees the plain convolution.
+    is tiny: the same sums in another order, whose gradients cannot be differentiated again or taken in batches.
+    Anything else, and whatever traces, exports or transforms the module, sees the plain convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -53,6 +54,7 @@ def learns_on_cpu(x: Tensor, weight: Tensor) -> bool:
         and not torch.jit.is_tracing()
         and not torch.onnx.is_in_onnx_export()
         and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0  # no forward derivatives are wanted
     )
 
 

@@ -51,7 +51,7 @@ def side_by_side(heads: nn.ModuleList, x: Tensor) -> Tensor:
 
 def alike(level: Sequence[nn.Module]) -> bool:
     """Whether one layer of every head is the same elementwise activation, or is linear of the same shape."""
-    if len({type(layer) for layer in level}) > 1:
+    if len({type(layer) for layer in level}) > 1 or any(one._forward_pre_hooks or one._forward_hooks for one in level):
         return False
     if type(level[0]) is not nn.Linear:
         return type(level[0]) in ELEMENTWISE

@@ -46,6 +46,10 @@ class Rows(NamedTuple):
         score, which = torch.addmm(centres.square().sum(1), self.x, centres.T, alpha=-2).min(1)
         return (score + self.square).clamp_min(0), which
 
+    def distance_to(self, row: int) -> Tensor:
+        """The squared distance to one of the rows, (n,); exactly 0 for rows that are equal to it."""
+        return (self.x - self.x[row]).square().sum(1)
+
 
 def seen_from_mean(x: Tensor) -> Rows:
     origin = x.mean(0)
@@ -57,13 +61,13 @@ def plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """k rows of `x` as first centres, each drawn by its squared distance to those before it, (k, d)."""
     rows = seen_from_mean(x)
     chosen = [int(torch.randint(len(x), (1,), generator=generator, device=generator.device))]
-    distance = rows.nearest(rows.x[chosen])[0]
+    distance = rows.distance_to(chosen[0])
     for _ in range(k - 1):
         weight = distance.double()
         weight = torch.where(weight.sum() > 0, weight, torch.ones_like(weight))  # all rows are equal
         spot = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64) * weight.sum()
         chosen.append(min(int(torch.searchsorted(weight.cumsum(0), spot)), len(x) - 1))
-        distance = torch.minimum(distance, rows.nearest(rows.x[chosen[-1:]])[0])
+        distance = torch.minimum(distance, rows.distance_to(chosen[-1]))
     return x[chosen].clone()
 
 

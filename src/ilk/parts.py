@@ -40,13 +40,16 @@ def by_rows(module: nn.Module) -> bool:
 def statistics_by_parts(network: nn.Module, parts: int) -> Iterator[None]:
     """Inside, each BatchNorm of `network` that is in training takes a batch as `parts` batches, in turn."""
     norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.training]
-    for norm in norms:
-        norm.forward = functools.partial(in_turn, norm.forward, parts)  # type: ignore[method-assign]
+    before = [vars(norm).get("forward") for norm in norms]  # None: the class's own
     try:
+        for norm in norms:
+            norm.forward = functools.partial(in_turn, norm.forward, parts)  # type: ignore[method-assign]
         yield
     finally:
-        for norm in norms:
-            del norm.forward  # the class's own is seen again
+        for norm, own in zip(norms, before, strict=True):
+            vars(norm).pop("forward", None)
+            if own is not None:
+                norm.forward = own  # type: ignore[method-assign]
 
 
 def in_turn(forward: Callable[[Tensor], Tensor], parts: int, x: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ def make_plan(
         method.know(torch.from_numpy(known.codes))
         notes.append(f"the labels of {len(known.rows):,} images ({len(known.names)} kinds) steer the training")
     steps = steps_of(n, batch)
-    epochs = request.epochs or recipe.epochs or auto_epochs(steps, recipe.steps, recipe.min_epochs, recipe.max_epochs)
+    updates = recipe.steps if recipe.batch_size else updates_of(recipe.steps, batch)
+    epochs = request.epochs or recipe.epochs or auto_epochs(steps, updates, recipe.min_epochs, recipe.max_epochs)
     train = TrainConfig(
         epochs=epochs, batch_size=batch, optimizer=recipe.optimizer, learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay, momentum=recipe.momentum, schedule=recipe.schedule, warmup=recipe.warmup,
@@ -274,6 +275,14 @@ def resolve_backbone(
         name, reason = choose_backbone(size, device)
         notes.append(f"backbone '{name}': {reason} (--backbone to choose)")
     return name, build_backbone(name, image_size=size, in_channels=images.shape[0], front_end=front)
+
+
+def updates_of(steps: int, batch: int) -> int:
+    """How many updates with `batch` images take about as long as `steps` with `GPU_BATCH`, at most that many images.
+
+    Half the batch takes 0.56 to 0.6 of the time on a CPU.
+    """
+    return round(steps * max(1.0, GPU_BATCH / batch) ** 0.75)
 
 
 def auto_epochs(steps_per_epoch: int, steps: int, low: int, high: int) -> int:

@@ -148,9 +148,10 @@ class Request:
         if instead is not None:
             known = {one.name for part in (preset.config, preset.recipe) for one in fields(part)}
             preset = override(preset, {name: value for name, value in instead.items() if name in known})
-        if asked.get("batch_size") is not None:  # a batch that was asked for does not grow with the clusters
-            asked.setdefault("images_per_cluster", 0)
-        return override(preset, asked)
+        found = override(preset, asked)
+        if "batch_size" in asked and found.recipe.batch_size is not None:  # that batch does not grow with the clusters
+            found = override(found, {"images_per_cluster": 0} | asked)
+        return found
 
     def wanted_size(self) -> int | None:
         """The side of the images in pixels, or None where the images decide."""

@@ -62,9 +62,19 @@ def test_only_heads_that_must_be_are_called_in_turn(name: str) -> None:
     called: list[int] = []
     heads = build((TOGETHER | IN_TURN)[name], 3)
     for number, head in enumerate(heads):
-        head.register_forward_hook(lambda *_, number=number: called.append(number))
+        own = head.forward
+        head.forward = lambda x, own=own, number=number: (called.append(number), own(x))[1]
     side_by_side(heads, torch.randn(N, D, dtype=torch.float64))
     assert called == ([] if name in TOGETHER else [0, 1, 2])
+
+
+def test_a_hook_on_a_layer_is_heeded() -> None:
+    heads = nn.ModuleList([mlp(D, 5, K), mlp(D, 5, K)])
+    x = torch.randn(N, D)
+    handle = heads[1][2].register_forward_hook(lambda *given: 2 * given[-1])
+    assert torch.equal(side_by_side(heads, x)[1], heads[1](x))
+    handle.remove()
+    assert torch.allclose(side_by_side(heads, x)[1], heads[1](x), atol=1e-6)
 
 
 def test_heads_of_several_shapes_are_called_in_turn() -> None:

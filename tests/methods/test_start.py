@@ -40,7 +40,7 @@ def test_the_first_partition_is_right_where_the_one_of_lowest_inertia_cuts_a_wid
     """Whenever the right one is among the candidates, which k-means with its taste for low inertia rarely finds."""
     first = []
     for seed in range(8):
-        features, found = partitions(encode, 3, 10, generator(seed))
+        features, found = partitions(encode, 3, 10, generator(seed), 1000)
         assert torch.equal(features, encode(1000))
         alike = [likeness(one.labels, KIND, 3) for one in found]
         lowest = min(found, key=lambda one: one.inertia)
@@ -51,13 +51,13 @@ def test_the_first_partition_is_right_where_the_one_of_lowest_inertia_cuts_a_wid
 
 
 def test_partitions_of_high_information_and_of_low_inertia_come_in_turn() -> None:
-    _, found = partitions(encode, 3, 10, generator())
+    _, found = partitions(encode, 3, 10, generator(), 1000)
     assert found[1].inertia == min(one.inertia for one in found)
 
 
 def test_partitions_differ_as_long_as_there_are_enough_and_are_a_function_of_the_generator() -> None:
-    _, found = partitions(encode, 3, 4, generator())
-    _, again = partitions(encode, 3, 4, generator())
+    _, found = partitions(encode, 3, 4, generator(), 1000)
+    _, again = partitions(encode, 3, 4, generator(), 1000)
     assert len(found) == 4
     assert all(torch.equal(a.labels, b.labels) for a, b in zip(found, again, strict=True))
     assert likeness(found[0].labels, found[1].labels, 3) < 0.97
@@ -68,7 +68,7 @@ def test_as_many_partitions_come_as_were_asked_for_even_when_there_is_only_one()
         h = torch.eye(3).repeat(10, 1)
         return h if draws is None else h.repeat(2, 1, 1)
 
-    _, found = partitions(three_points, 3, 5, generator())
+    _, found = partitions(three_points, 3, 5, generator(), 1000)
     assert len(found) == 5
     assert all(likeness(one.labels, torch.arange(3).repeat(10), 3) == pytest.approx(1) for one in found)
 
@@ -76,7 +76,7 @@ def test_as_many_partitions_come_as_were_asked_for_even_when_there_is_only_one()
 def test_partitions_fitted_to_some_images_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kinds stand one after the other: the images that are fitted to must come from all of them."""
     monkeypatch.setattr(start, "FITTED", 60)
-    few = partitions(encode, 3, 10, generator())[1]
+    few = partitions(encode, 3, 10, generator(), 1000)[1]
     assert all(one.labels.shape == (1000,) for one in few)
     assert max(likeness(one.labels, KIND, 3) for one in few) > 0.9
     for one in few:
@@ -85,8 +85,13 @@ def test_partitions_fitted_to_some_images_are_those_of_all(monkeypatch: pytest.M
         assert one.inertia == pytest.approx(float(distance.min(1).values.square().sum()), rel=1e-3)
 
 
-@pytest.mark.parametrize(("m", "epochs", "expected"), [(20_000, 10, 1), (9_298, 6, 1), (9_298, 25, 3), (1_797, 55, 8),
-                                                       (1_797, 500, 12), (1_000, 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("m", "epochs", "expected"),
+    [
+        (20_000, 10, 1), (9_298, 6, 1), (9_298, 25, 3), (1_797, 55, 8), (1_797, 500, 12), (1_797, 5, 2), (1_000, 1, 2),
+        (300, 6, 7), (20, 1, 12),
+    ],
+)  # fmt: skip
 def test_short_trainings_judge_partitions_by_fewer_views(m: int, epochs: int, expected: int) -> None:
     assert draws_of(m, epochs) == expected
 
@@ -97,7 +102,7 @@ def test_a_handful_of_images_can_be_partitioned(n: int) -> None:
         h = torch.randn(n, 6, generator=generator(3))
         return h if draws is None else h + 0.1 * torch.randn(2, n, 6, generator=draws)
 
-    _, found = partitions(few, 4, 3, generator())
+    _, found = partitions(few, 4, 3, generator(), 1000)
     assert all(one.labels.shape == (n,) and one.labels.max() < 4 for one in found)
 
 

@@ -101,7 +101,7 @@ def test_a_head_that_becomes_better_than_the_others_is_used_in_the_end() -> None
 def test_heads_that_wait_are_not_active_until_they_start(wait: bool, encode: Encode) -> None:
     heads = make(wait=wait)
     assert heads.active == bool(heads.started) == (not wait)
-    heads.start(encode, K, 0, 5)
+    heads.start(encode, K, 0, 5, 1000)
     assert heads.active and heads.started
 
 
@@ -113,21 +113,21 @@ def test_heads_that_wait_are_not_active_until_they_start(wait: bool, encode: Enc
     ],
 )
 def test_the_start_says_what_it_did(count: int, message: str, encode: Encode) -> None:
-    assert make(count, wait=True).start(encode, K, 0, 5) == message
+    assert make(count, wait=True).start(encode, K, 0, 5, 1000) == message
 
 
 @pytest.mark.parametrize("build", [lambda: nn.Linear(D, K), lambda: mlp(D, D, K)], ids=["linear", "mlp"])
 def test_after_the_start_every_head_knows_the_groups_of_the_features(build: Callable[[], Any], encode: Encode) -> None:
     torch.manual_seed(0)
     heads = SubHeads(build, 3, wait=True)
-    heads.start(encode, K, 0, 5)
+    heads.start(encode, K, 0, 5, 1000)
     for y in heads.logits(encode(60)).softmax(2):
         assert accuracy(KIND, y.argmax(1).numpy()) == 1 and y.amax(1).min() > 0.9
 
 
 def test_without_clear_groups_every_head_starts_from_its_own_partition() -> None:
     heads = make(4, wait=True)
-    heads.start(noise, K, 0, 5)
+    heads.start(noise, K, 0, 5, 1000)
     labels = heads.logits(noise(60)).argmax(2).numpy()
     agreement = [accuracy(labels[i], labels[j]) for i in range(4) for j in range(i)]
     assert max(agreement) < 0.95
@@ -137,7 +137,7 @@ def test_the_length_of_features_does_not_matter_to_the_start(encode: Encode) -> 
     """Partitions are of directions: a feature ten times as long is no group of its own."""
     scale = torch.where(torch.arange(60) % 2 == 0, 0.3, 3.0)[:, None]
     heads = make(1, wait=True)
-    heads.start(lambda m, draws=None: scale * encode(m, draws), K, 0, 5)
+    heads.start(lambda m, draws=None: scale * encode(m, draws), K, 0, 5, 1000)
     assert accuracy(KIND, heads.logits(scale * encode(60))[0].argmax(1).numpy()) == 1
 
 
@@ -146,7 +146,7 @@ def test_the_start_is_a_function_of_features_seed_and_epoch() -> None:
         heads = make(wait=True)
         torch.manual_seed(noise_seed)
         before = torch.get_rng_state()
-        heads.start(noise, K, seed, epoch)
+        heads.start(noise, K, seed, epoch, 1000)
         assert torch.equal(torch.get_rng_state(), before)
         return state(heads)
 
@@ -157,19 +157,19 @@ def test_the_start_is_a_function_of_features_seed_and_epoch() -> None:
 
 def test_a_start_leaves_the_running_losses_to_the_training(encode: Encode) -> None:
     heads = make(wait=True)
-    heads.start(encode, K, 0, 5)
+    heads.start(encode, K, 0, 5, 1000)
     assert heads.loss.tolist() == [0, 0, 0]
 
 
 def test_more_clusters_than_images_are_refused(encode: Encode) -> None:
     with pytest.raises(ValueError, match="61 clusters need at least 61 rows; there are 60"):
-        make(1, wait=True, k=61).start(encode, 61, 0, 5)
+        make(1, wait=True, k=61).start(encode, 61, 0, 5, 1000)
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_saved_state_says_whether_the_heads_have_started(first: bool, encode: Encode) -> None:
     saved, other = make(wait=True), make(wait=True, seed=1)
-    (saved if first else other).start(encode, K, 0, 5)
+    (saved if first else other).start(encode, K, 0, 5, 1000)
     saved.follow(torch.tensor([2.0, 1.0, 3.0]))
     other.load_state_dict(saved.state_dict())
     assert same(saved.state_dict(), other.state_dict())
@@ -219,12 +219,12 @@ def test_the_partition_that_two_views_agree_on_comes_first() -> None:
     """k-means gains more from cutting the wide kind than from telling the narrow ones apart."""
     by_inertia = kmeans(wide(300), 3, generator=torch.Generator().manual_seed(1))[0]
     assert accuracy(WIDE.numpy(), by_inertia.labels.numpy()) < 0.9
-    _, found = partitions(wide, 3, 5, torch.Generator().manual_seed(1))
+    _, found = partitions(wide, 3, 5, torch.Generator().manual_seed(1), 1000)
     assert accuracy(WIDE.numpy(), found[0].labels.numpy()) > 0.98
 
 
 def test_as_many_partitions_are_returned_as_asked_for_even_of_clear_groups(encode: Encode) -> None:
-    h, found = partitions(encode, K, 4, torch.Generator().manual_seed(0))
+    h, found = partitions(encode, K, 4, torch.Generator().manual_seed(0), 1000)
     assert torch.equal(h, encode(60)) and len(found) == 4
     assert accuracy(KIND, found[0].labels.numpy()) == 1
 
@@ -275,7 +275,7 @@ def test_heads_start_with_the_names_of_the_known_labels(names: list[int], encode
     known = torch.full((60,), -1)
     known[:6] = torch.tensor(names)[KIND[:6]]
     heads = make(2, wait=True)
-    heads.start(encode, K, 0, 5, known)
+    heads.start(encode, K, 0, 5, 1000, known)
     for logits in heads.logits(encode(60)):
         assert torch.equal(logits.argmax(1), torch.tensor(names)[KIND])
 
@@ -293,5 +293,5 @@ def test_known_labels_stay_with_their_images_when_only_some_are_encoded(
         return encode(60, draws)[..., rows, :]
 
     heads = make(1, wait=True)
-    heads.start(some, K, 0, 5, names[KIND])
+    heads.start(some, K, 0, 5, 1000, names[KIND])
     assert torch.equal(heads.logits(encode(60))[0].argmax(1), names[KIND])

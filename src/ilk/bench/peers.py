@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ilk.convolution import Conv3x3
 from ilk.methods.base import Method
 from ilk.views import ViewRecipe
 
@@ -105,7 +106,10 @@ def image_folder(folder: Any, size: int) -> Any:
 
 
 class PlainTraining:
-    """The same method trained as the published codes do: float32, contiguous, torchvision's views in a DataLoader."""
+    """The same method trained as the published codes do: float32, contiguous, torchvision's views in a DataLoader.
+
+    It has ilk's heads and losses, as many and as quick.
+    """
 
     def __init__(
         self, method: Method, pixels: np.ndarray, recipe: ViewRecipe, *, batch: int, workers: int, device: str
@@ -113,6 +117,9 @@ class PlainTraining:
         self.device, self.batch = torch.device(device), batch
         transform = torchvision_views(recipe, pixels.shape[1])
         self.method = copy.deepcopy(method).to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for layer in self.method.modules():
+            if isinstance(layer, Conv3x3):
+                layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]  # the same without ilk's way for tiny maps
         self.method.train()
         self.optimizer = torch.optim.Adam(self.method.parameters(), 1e-3)
         self.loader = loader(Pairs(pixels, transform), batch, workers, pin=self.device.type == "cuda")

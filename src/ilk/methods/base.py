@@ -26,7 +26,8 @@ class Encode(Protocol):
 class Recipe:
     """How a method is trained; None and "auto" are decided when the images and the machine are known.
 
-    `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`.
+    `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`; more where the batch
+    is left open and comes out small, so that about the same time passes.
     `batch_size=None`: 128 images on a CPU, 256 on a GPU. `images_per_cluster`: the batch grows beyond that until it
     holds so many for each cluster.
     `decay_vectors`: whether weight decay takes biases and normalisation weights too.
@@ -241,4 +242,4 @@ def describe(preset: Preset) -> dict[str, Any]:
 
 
 # How the default presets train. The batch is small on a CPU because more steps there are worth more than better ones.
-DEFAULT = Recipe(learning_rate=3e-3, schedule="cosine", warmup=50, images_per_cluster=8, steps=5000)
+DEFAULT = Recipe(learning_rate=3e-3, schedule="cosine", warmup=50, images_per_cluster=8)

@@ -17,6 +17,7 @@ SAMPLE = 20_000  # images that are looked at, and pairs of views that their part
 FITTED = 5_000  # images that partitions are fitted to (100 a cluster where that is more)
 SETTLED = 0.001  # k-means ends when no more than this part of the rows moves
 DRAWS = 12  # at most so many pairs of views an image
+PAIRS = 2_000  # at least so many in all, as far as DRAWS allows
 
 
 def due(epoch: int, epochs: int, warm_start: float) -> bool:
@@ -25,7 +26,7 @@ def due(epoch: int, epochs: int, warm_start: float) -> bool:
 
 
 def partitions(
-    encode: Encode, k: int, count: int, generator: torch.Generator, epochs: int = 1000
+    encode: Encode, k: int, count: int, generator: torch.Generator, epochs: int
 ) -> tuple[Tensor, list[Partition]]:
     """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, the most stable first.
 
@@ -54,11 +55,11 @@ def partitions(
 
 
 def draws(m: int, epochs: int) -> int:
-    """How many pairs of views of `m` images partitions are judged by: about 0.15 an epoch.
+    """How many pairs of views of each of `m` images partitions are judged by: about 0.15 an epoch.
 
     A pair costs two passes forward, an epoch two and their gradients an image, about six: a twentieth of the time.
     """
-    return max(1, min(round(0.15 * epochs), DRAWS, -(-SAMPLE // m)))
+    return min(max(round(0.15 * epochs), -(-PAIRS // m)), DRAWS, -(-SAMPLE // m))
 
 
 def ranked(found: list[Partition], encode: Encode, k: int, draws: int, generator: torch.Generator) -> list[Partition]:

@@ -93,11 +93,9 @@ class SubHeads(nn.Module):
         """`start`, once, when the part `warm_start` of the training is over; returns what to say, if anything."""
         if self.active or not due(epoch, epochs, warm_start):
             return None
-        return self.start(encode, k, seed, epoch, known, epochs=epochs)
+        return self.start(encode, k, seed, epoch, epochs, known)
 
-    def start(
-        self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None, *, epochs: int = 1000
-    ) -> str:
+    def start(self, encode: Encode, k: int, seed: int, epoch: int, epochs: int, known: Tensor | None = None) -> str:
         """Gives each head its own partition of the features to begin from; returns what to say.
 
         `epochs`: of the whole training, see `partitions`.
