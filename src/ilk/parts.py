@@ -14,7 +14,7 @@ def in_parts(network: nn.Module, x: Tensor, parts: int) -> Tensor:
     """What `network` makes of `x` when each part of `x.tensor_split(parts)` passes alone, one after another.
 
     Only BatchNorm looks beyond a row in a network of torch's and our own modules, so everything else sees the
-    whole batch there: eight parts of 32 images, each alone, take half as long again on a CPU. Any other
+    whole batch there: eight parts of 32 images, each alone, took half as long again on a CPU. Any other
     network, and one that draws at random, really gets one part at a time.
     """
     found: Tensor

@@ -294,7 +294,7 @@ PAPER = Recipe(
 )  # fmt: skip
 SCL.presets = {
     "default": Preset(
-        SCLConfig(warm_start=0.5, twin_momentum=0.99, first_moves=1, symmetric=True, batch_parts=8),
+        SCLConfig(warm_start=0.5, twin_momentum=0.99, first_moves=1, symmetric=True, batch_parts=4),
         DEFAULT,
         "best we found on small images and CPUs: instance task first, clusters started half-way from their features",
     ),
