@@ -11,9 +11,9 @@ from ilk.request import Request
 from ilk.runs import Run
 from ilk.workflow import demo
 
-# Measured on one CPU core, 20 seconds: 0.871, 0.859 and 0.879 for the seeds 0, 1 and 2, k-means 0.79.
-# The settings of the real demo need twice the time to be safely above k-means.
-SHORT = {"batch_size": 128, "cluster_heads": 4, "warmup": 20, "images_per_cluster": 0}
+# Measured on one CPU core, 20 seconds: 0.909, 0.909 and 0.943 for the seeds 0, 1 and 2, k-means 0.79.
+# The real demo has batches of 128 and more epochs: 0.835, 0.827 and 0.890 after twelve.
+SHORT = {"batch_size": 64}
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])

@@ -97,7 +97,9 @@ def test_steps_of_passes_that_are_left_out_are_jumped(with_extra: Callable[..., 
     _, records = spied(plan, images, fabric, on_step=lambda done, total: calls.append((done, total)))
     assert [done for done, _ in calls] == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 18, 19, 20]
     assert {total for _, total in calls} == {20}
-    halfway = 2e-3 * (0.5 + 0.5 * math.cos(math.pi * 9 / 20)) * min(1, 10 / 50)  # step 9, two epochs of 5 steps
+    halfway = (
+        plan.train.learning_rate * (0.5 + 0.5 * math.cos(math.pi * 9 / 20)) * min(1, 10 / 50)
+    )  # step 9, two epochs of 5 steps
     assert records[1]["learning_rate"] == pytest.approx(halfway)
 
 

@@ -123,7 +123,9 @@ def request(method: str, **asked: Any) -> Any:
     from ilk.methods import get_preset
     from ilk.request import Request
 
-    settings: dict[str, Any] = {"batch_size": 30, "warm_start": 0.5, "cluster_heads": 2, "hidden_dim": 32}
+    settings: dict[str, Any] = {
+        "batch_size": 30, "warm_start": 0.5, "cluster_heads": 2, "hidden_dim": 32, "learning_rate": 2e-3,
+    }  # fmt: skip
     preset = get_preset(method, "default")
     settings = {name: value for name, value in settings.items() if any(hasattr(part, name) for part in preset[:2])}
     asked = {"epochs": 3, "backbone": "small", "views": "object", "settings": settings, **asked}
