@@ -33,9 +33,8 @@ class Twin(nn.Module):
     @torch.no_grad()
     def follow(self, original: nn.Module) -> None:
         """One step of the average: twin <- momentum * twin + (1 - momentum) * original."""
-        pairs = zip(self.network.parameters(), original.parameters(), strict=True)
-        own, others = zip(*pairs, strict=True)
-        torch._foreach_lerp_(own, others, 1 - self.momentum)  # on a GPU a few launches, not one for each
+        for own, other in zip(self.network.parameters(), original.parameters(), strict=True):
+            own.lerp_(other, 1 - self.momentum)
 
     @torch.no_grad()
     def reset(self, original: nn.Module) -> None:

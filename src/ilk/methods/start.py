@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ilk.batches import spaced
 from ilk.heads import side_by_side
-from ilk.kmeans import Partition, kmeans, lloyd, squared_distance
+from ilk.kmeans import Partition, kmeans, lloyd, seen_from_mean
 from ilk.methods.base import Encode
 
 SAMPLE = 20_000  # images that are looked at, and pairs of views that their partitions are judged by
@@ -69,9 +69,9 @@ def ranked(found: list[Partition], encode: Encode, k: int, draws: int, generator
     """
     seen: list[list[Tensor]] = [[] for _ in found]
     for _ in range(draws):
-        views = F.normalize(encode(SAMPLE, generator), dim=2)
+        views = [seen_from_mean(view) for view in F.normalize(encode(SAMPLE, generator), dim=2)]
         for labels, partition in zip(seen, found, strict=True):
-            labels.append(torch.stack([squared_distance(view, partition.centres).argmin(1) for view in views]))
+            labels.append(torch.stack([rows.nearest(partition.centres - rows.origin)[1] for rows in views]))
     told = [information(both[0], both[1], k) for both in (torch.cat(labels, 1) for labels in seen)]
     return [found[i] for i in sorted(range(len(found)), key=lambda i: -told[i])]
 
