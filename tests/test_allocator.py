@@ -13,36 +13,42 @@ import pytest
 
 from ilk.allocator import keep_freed_memory
 
-FAULTS = """
-import resource
+HEAP = """
+import ctypes
 import torch
 from ilk.allocator import keep_freed_memory
 
+class Info(ctypes.Structure):  # glibc's own account of its heap, in the form that every version has
+    _fields_ = [(name, ctypes.c_int) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+mallinfo = ctypes.CDLL(None).mallinfo
+mallinfo.restype = Info
 torch.set_num_threads(1)
 print(keep_freed_memory())
-for step in range(13):
-    if step == 3:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    several = [torch.ones(1_000_000) for _ in range(10)]
-    del several
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+before = mallinfo()
+tensor = torch.ones(7_000_000)  # larger than what glibc by itself takes from its heap
+mapped = mallinfo().hblkhd - before.hblkhd
+del tensor
+print(mapped, before.fordblks, mallinfo().fordblks)
 """
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, which is left alone")
 
 
-def faults(**environment: str) -> tuple[str, int]:
-    """What was said, and the page faults of ten steps, each of which makes ten tensors of 4 MB and frees them."""
+def heap(**environment: str) -> tuple[str, int, int, int]:
+    """What was said, bytes mapped for a tensor of 28 MB, and free bytes of the heap before it and after it."""
     out = subprocess.run(
-        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env={"PATH": "", **environment}
+        [sys.executable, "-c", HEAP], capture_output=True, text=True, check=True, env={"PATH": "", **environment}
     ).stdout.split()
-    return out[0], int(out[1])
+    return out[0], int(out[1]), int(out[2]), int(out[3])
 
 
 @glibc
-def test_memory_is_not_mapped_anew_in_every_step_unless_someone_has_set_the_allocator_up() -> None:
-    (done, few), (left_alone, many) = faults(), faults(MALLOC_ARENA_MAX="8")
-    assert (done, left_alone) == ("True", "False")
-    assert 5 * few < many
+def test_freed_memory_is_kept_for_the_next_step_unless_someone_has_set_the_allocator_up() -> None:
+    done, mapped, _, free = heap()
+    assert done == "True" and mapped == 0 and free >= 28_000_000
+    done, mapped, before, free = heap(MALLOC_ARENA_MAX="8")
+    assert done == "False" and mapped >= 28_000_000 and free - before < 1_000_000
 
 
 @pytest.mark.parametrize(
