@@ -228,7 +228,7 @@ def method_in_float64(name: str) -> Any:
     return method.double().train()
 
 
-def no_features(m: int, draws: Any = None) -> Any:
+def no_features(m: int) -> Any:
     raise AssertionError("nothing is to be started from features here")
 
 

@@ -49,8 +49,8 @@ def import_cc(
     method = method_of(config)
     wanted, found = method.state_dict(), renamed(net, str(file))
     for name in wanted.keys() - found.keys():
-        if name.endswith("num_batches_tracked") or name in ("cluster_heads.loss", "cluster_heads.started"):
-            found[name] = wanted[name]  # counters that prediction does not read; old files lack them
+        if name.endswith(("num_batches_tracked", "heads.loss", "heads.started", "heads.chosen")):
+            found[name] = wanted[name]  # of no use to a prediction with one head
     refuse_misfit(wanted, found, str(file))
     method.load_state_dict(found)
     run.create()

@@ -39,10 +39,10 @@ def seconds_per_step(
     share_statistics(trial, fabric.device)
     model, optimizer = fabric.setup(trial, make_optimizer(trial, config))
     loop = Loop(model, trial, optimizer, views, config, fabric, images, extra)
-    encode = encoder(trial, loop.source, loop.n, views, fabric)
+    encode = encoder(trial, loop.source, loop.n, fabric)
 
-    def sampled(m: int, draws: torch.Generator | None = None) -> Tensor:
-        return encode(m if m == loop.n else min(m, 1000), draws)  # some methods need all images, none needs many
+    def sampled(m: int) -> Tensor:
+        return encode(m if m == loop.n else min(m, 1000))  # some methods need all images, none needs many
 
     def fastest(one_pass: Callable[[Loop, int, int], Pass], epoch: int, most: int) -> float:
         times = []

@@ -88,7 +88,7 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         first, spent = load_checkpoint(checkpoint, method, optimizer, fabric.device)
     loop = Loop(model, method, optimizer, views, config, fabric, images, extra, known, on_step)
-    encode = encoder(method, loop.source, loop.n, views, fabric)
+    encode = encoder(method, loop.source, loop.n, fabric)
     if moments is not None:
         moments.begin(loop.n, config.epochs, first)
         if first == 0:
@@ -104,6 +104,10 @@ def train(
             loop.model = fabric.setup_module(method)
         method.train()
         record = run_epoch(loop, epoch)
+        last = epoch + 1 == config.epochs
+        if last:
+            method.finish(encode)
+            agree(method)
         clusters = record["confidence"] is not None
         pairs = pair_similarity(method, loop.source, loop.n, views, fabric, seed=config.seed, clusters=clusters)
         spent += time.monotonic() - began
@@ -113,7 +117,6 @@ def train(
             moments.keep(epoch + 1, method, loop.source, fabric, clusters=clusters)
         if log is not None and fabric.is_global_zero:
             log(record)
-        last = epoch + 1 == config.epochs
         if checkpoint is not None and fabric.is_global_zero and (last or time.monotonic() - saved > CHECKPOINT_EVERY):
             save_checkpoint(checkpoint, method, optimizer, epoch + 1, spent)
             saved = time.monotonic()
@@ -269,10 +272,10 @@ def make_optimizer(method: Method, config: TrainConfig) -> torch.optim.Optimizer
     return kind(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 
-def encoder(method: Method, source: Any, n: int, views: Views | FeatureViews, fabric: Fabric) -> Encode:
-    """What `start_epoch` gets: features of evenly spaced images, plain or of two views, (m, d) or (2, m, d)."""
+def encoder(method: Method, source: Any, n: int, fabric: Fabric) -> Encode:
+    """What `start_epoch` gets: features of evenly spaced images, (m, d)."""
 
-    def encode(m: int, draws: torch.Generator | None = None) -> Tensor:
+    def encode(m: int) -> Tensor:
         rows = spaced(n, m)
         was_training = method.training
         method.eval()
@@ -280,14 +283,10 @@ def encoder(method: Method, source: Any, n: int, views: Views | FeatureViews, fa
         with torch.inference_mode():
             for part in rows.split(512):
                 x = source[part.to(fabric.device)]
-                batches = [plain(x)] if draws is None else [channels_last(view) for view in views(x, draws)]
-                with fabric.autocast():  # views are made in full precision, as in training
-                    parts.append(
-                        torch.stack([fitting(lambda x: (method.backbone(x).float(),), batch)[0] for batch in batches])
-                    )
+                with fabric.autocast():
+                    parts.append(fitting(lambda x: (method.backbone(x).float(),), plain(x))[0])
         method.train(was_training)
-        found = torch.cat(parts, 1).clone()  # a tensor made in inference mode cannot be trained on
-        return found[0] if draws is None else found
+        return torch.cat(parts).clone()  # a tensor made in inference mode cannot be trained on
 
     return encode
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 Header = Mapping[str, tuple[str, tuple[int, ...]]]  # kind (of KINDS) and shape of each tensor
 
 KINDS = {"F": "numbers", "B": "numbers", "I": "whole numbers", "U": "whole numbers"}  # by a dtype's first letter
-ADDED_LATER = {"crlc": {"known"}}  # not yet in the first versions of the format; untrained values mean the same
+# Not yet in the first versions of the format; the values of an untrained method mean the same.
+ADDED_LATER = ("known", "cluster_heads.chosen", "over_head.chosen")
+POINTERS = {"labels": 0, "known": -1, "position": 0, "chosen": -1}  # tensors that point into something, and their least
 
 DRAWING = threading.RLock()
 
@@ -65,7 +68,7 @@ def header_of_state(state: Mapping[str, Tensor]) -> Header:
 def refuse_misfit(method: nn.Module, stored: Header) -> None:
     """Raises Misfit unless `stored` has the tensors of `method`; those that were added later may be missing."""
     wanted = header_of_state(method.state_dict())
-    missing = sorted(wanted.keys() - stored.keys() - ADDED_LATER.get(str(getattr(method, "name", "")), set()))
+    missing = sorted(wanted.keys() - stored.keys() - set(ADDED_LATER))
     if missing:
         raise Misfit(f"Missing key {missing[0]}" + (f" and {len(missing) - 1} more." if missing[1:] else "."))
     for name, (kind, shape) in stored.items():
@@ -87,10 +90,18 @@ def put_state(method: nn.Module, state: Mapping[str, Tensor]) -> None:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise Misfit(f"{name} holds numbers that are not finite.")
         owner, _, last = name.rpartition(".")
-        if last in ("labels", "known", "position") and tensor.numel():  # what points into something else
-            module = method.get_submodule(owner)
-            end = module.keys.shape[1] if last == "position" else getattr(module, "clusters", method.n_clusters)  # type: ignore[index]  # tensors and numbers
-            if int(tensor.min()) < (-1 if last == "known" else 0) or int(tensor.max()) >= int(end):  # type: ignore[arg-type]
-                raise Misfit(f"{name} points outside of what there is.")
+        if last in POINTERS and tensor.numel() and not inside(method.get_submodule(owner), last, tensor, method):
+            raise Misfit(f"{name} points outside of what there is.")
     own = {name: tensor for name, tensor in method.state_dict().items() if name not in state}
     method.load_state_dict({**own, **state})
+
+
+def inside(module: Any, last: str, tensor: Tensor, method: Any) -> bool:
+    """Whether the tensor `last` of `module`, a part of `method`, points at what there is."""
+    if last == "position":
+        end = module.keys.shape[1]
+    elif last == "chosen":
+        end = len(module.heads)
+    else:
+        end = getattr(module, "clusters", method.n_clusters)
+    return POINTERS[last] <= int(tensor.min()) and int(tensor.max()) < end

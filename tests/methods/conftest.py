@@ -69,12 +69,11 @@ def decide(batch: Callable[..., Any]) -> Callable[..., Any]:
     return change
 
 
-def three_groups(m: int, draws: torch.Generator | None = None) -> Tensor:
-    """Features of 60 images of three clear groups, in turn, 128 wide; of two views each with `draws`."""
+def three_groups(m: int) -> Tensor:
+    """Features of 60 images of three clear groups, in turn, 128 wide."""
     g = torch.Generator().manual_seed(6)
     kind = torch.arange(60) % 3
-    h = 5 * torch.randn(3, 128, generator=g)[kind] + 0.1 * torch.randn(60, 128, generator=g)
-    return h if draws is None else h + 0.1 * torch.randn(2, 60, 128, generator=draws)
+    return 5 * torch.randn(3, 128, generator=g)[kind] + 0.1 * torch.randn(60, 128, generator=g)
 
 
 @pytest.fixture(scope="session")

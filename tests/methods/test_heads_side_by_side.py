@@ -87,7 +87,7 @@ def test_heads_of_several_shapes_are_called_in_turn() -> None:
 def test_the_names_in_a_state_are_those_of_single_heads() -> None:
     heads = SubHeads(lambda: mlp(D, 5, K), 2)
     expected = {f"heads.{i}.{layer}.{part}" for i in (0, 1) for layer in (0, 2) for part in ("weight", "bias")}
-    assert set(heads.state_dict()) == expected | {"started", "loss"}
+    assert set(heads.state_dict()) == expected | {"started", "loss", "chosen"}
 
 
 def test_logits_are_float32_in_a_bf16_autocast() -> None:

@@ -1,4 +1,4 @@
-"""Cluster heads side by side: a start from partitions, a running loss each, and the best one in use."""
+"""Cluster heads side by side: a start from partitions, a running loss each, and in the end the choice of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ilk.heads import mlp
 from ilk.kmeans import kmeans
 from ilk.methods import start
 from ilk.methods.base import Encode
-from ilk.methods.start import due, information, likeness, merged, partitions, renamed
+from ilk.methods.start import due, fit_heads, information, likeness, merged, partitions, renamed
 from ilk.methods.subheads import SubHeads
 from ilk.metrics import accuracy
 
@@ -32,10 +32,9 @@ def features(n: int = 5) -> Tensor:
     return torch.randn(n, D, generator=torch.Generator().manual_seed(1))
 
 
-def noise(m: int, draws: torch.Generator | None = None) -> Tensor:
+def noise(m: int) -> Tensor:
     """Features without any groups."""
-    h = features(60)
-    return h if draws is None else h + torch.randn(2, *h.shape, generator=draws)
+    return features(60)
 
 
 def state(heads: SubHeads) -> dict[str, Tensor]:
@@ -66,7 +65,7 @@ def test_logits_are_those_of_each_head_in_float32() -> None:
 
 
 @pytest.mark.parametrize("losses", [[2.0, 1.0, 3.0], [-0.1, 0.0, 0.1], [5.0, 5.5, 4.0]])
-def test_the_head_with_the_lowest_running_loss_is_used(losses: list[float]) -> None:
+def test_until_one_is_chosen_the_head_with_the_lowest_running_loss_is_used(losses: list[float]) -> None:
     heads, h = make(), features()
     heads.loss = torch.tensor(losses)
     best = losses.index(min(losses))
@@ -85,7 +84,7 @@ def test_the_running_loss_begins_with_the_first_and_then_moves_a_hundredth_each_
     assert not heads.loss.requires_grad
 
 
-def test_a_head_that_becomes_better_than_the_others_is_used_in_the_end() -> None:
+def test_a_head_that_becomes_better_than_the_others_is_used_from_then_on() -> None:
     heads = make(2)
     heads.follow(torch.tensor([1.0, 2.0]))
     assert heads.best() == 0
@@ -101,7 +100,7 @@ def test_a_head_that_becomes_better_than_the_others_is_used_in_the_end() -> None
 def test_heads_that_wait_are_not_active_until_they_start(wait: bool, encode: Encode) -> None:
     heads = make(wait=wait)
     assert heads.active == bool(heads.started) == (not wait)
-    heads.start(encode, K, 0, 5, 1000)
+    heads.start(encode, K, 0, 5)
     assert heads.active and heads.started
 
 
@@ -113,21 +112,21 @@ def test_heads_that_wait_are_not_active_until_they_start(wait: bool, encode: Enc
     ],
 )
 def test_the_start_says_what_it_did(count: int, message: str, encode: Encode) -> None:
-    assert make(count, wait=True).start(encode, K, 0, 5, 1000) == message
+    assert make(count, wait=True).start(encode, K, 0, 5) == message
 
 
 @pytest.mark.parametrize("build", [lambda: nn.Linear(D, K), lambda: mlp(D, D, K)], ids=["linear", "mlp"])
 def test_after_the_start_every_head_knows_the_groups_of_the_features(build: Callable[[], Any], encode: Encode) -> None:
     torch.manual_seed(0)
     heads = SubHeads(build, 3, wait=True)
-    heads.start(encode, K, 0, 5, 1000)
+    heads.start(encode, K, 0, 5)
     for y in heads.logits(encode(60)).softmax(2):
         assert accuracy(KIND, y.argmax(1).numpy()) == 1 and y.amax(1).min() > 0.9
 
 
 def test_without_clear_groups_every_head_starts_from_its_own_partition() -> None:
     heads = make(4, wait=True)
-    heads.start(noise, K, 0, 5, 1000)
+    heads.start(noise, K, 0, 5)
     labels = heads.logits(noise(60)).argmax(2).numpy()
     agreement = [accuracy(labels[i], labels[j]) for i in range(4) for j in range(i)]
     assert max(agreement) < 0.95
@@ -137,7 +136,7 @@ def test_the_length_of_features_does_not_matter_to_the_start(encode: Encode) -> 
     """Partitions are of directions: a feature ten times as long is no group of its own."""
     scale = torch.where(torch.arange(60) % 2 == 0, 0.3, 3.0)[:, None]
     heads = make(1, wait=True)
-    heads.start(lambda m, draws=None: scale * encode(m, draws), K, 0, 5, 1000)
+    heads.start(lambda m: scale * encode(m), K, 0, 5)
     assert accuracy(KIND, heads.logits(scale * encode(60))[0].argmax(1).numpy()) == 1
 
 
@@ -146,7 +145,7 @@ def test_the_start_is_a_function_of_features_seed_and_epoch() -> None:
         heads = make(wait=True)
         torch.manual_seed(noise_seed)
         before = torch.get_rng_state()
-        heads.start(noise, K, seed, epoch, 1000)
+        heads.start(noise, K, seed, epoch)
         assert torch.equal(torch.get_rng_state(), before)
         return state(heads)
 
@@ -157,19 +156,62 @@ def test_the_start_is_a_function_of_features_seed_and_epoch() -> None:
 
 def test_a_start_leaves_the_running_losses_to_the_training(encode: Encode) -> None:
     heads = make(wait=True)
-    heads.start(encode, K, 0, 5, 1000)
+    heads.start(encode, K, 0, 5)
     assert heads.loss.tolist() == [0, 0, 0]
 
 
 def test_more_clusters_than_images_are_refused(encode: Encode) -> None:
     with pytest.raises(ValueError, match="61 clusters need at least 61 rows; there are 60"):
-        make(1, wait=True, k=61).start(encode, 61, 0, 5, 1000)
+        make(1, wait=True, k=61).start(encode, 61, 0, 5)
+
+
+# the choice in the end
+
+
+def knows(heads: SubHeads, number: int, x: Tensor, labels: Tensor) -> None:
+    """Teaches one head those labels of the features."""
+    fit_heads(nn.ModuleList([heads.heads[number]]), x, labels[None], torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("right", [0, 1, 2])
+def test_in_the_end_the_head_whose_clusters_keep_neighbours_together_is_used(right: int) -> None:
+    """The others cut the wide kind and merge two narrow ones, one with the lowest loss of all."""
+    cut = torch.where(WIDE == 0, (wide(300)[:, 1] > 0).long(), torch.tensor(2))
+    torch.manual_seed(0)
+    heads, h = SubHeads(lambda: mlp(2, 64, K), 3), 5 * wide(300)
+    for number in range(3):
+        knows(heads, number, h, WIDE if number == right else cut)
+    heads.loss = torch.tensor([2.0, 2.0, 2.0])
+    heads.loss[(right + 1) % 3] = 1.0
+    assert heads.best() == (right + 1) % 3
+    heads.choose(lambda m: h, K)
+    assert heads.best() == right
+    assert accuracy(WIDE.numpy(), heads.assign(h).argmax(1).numpy()) > 0.98
+
+
+def test_the_choice_is_part_of_the_state_and_needs_no_chance() -> None:
+    one, other = make(4), make(4, seed=1)
+    before = torch.get_rng_state()
+    one.choose(noise, K)
+    again = copy.deepcopy(one)
+    again.choose(noise, K)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert 0 <= int(one.chosen) == int(again.chosen) == one.best()
+    other.load_state_dict(one.state_dict())
+    assert other.best() == one.best()
+
+
+@pytest.mark.parametrize(("count", "wait"), [(1, False), (3, True)])
+def test_there_is_no_choice_of_one_head_or_of_heads_that_still_wait(count: int, wait: bool) -> None:
+    heads = make(count, wait=wait)
+    heads.choose(noise, K)
+    assert int(heads.chosen) == -1
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_saved_state_says_whether_the_heads_have_started(first: bool, encode: Encode) -> None:
     saved, other = make(wait=True), make(wait=True, seed=1)
-    (saved if first else other).start(encode, K, 0, 5, 1000)
+    (saved if first else other).start(encode, K, 0, 5)
     saved.follow(torch.tensor([2.0, 1.0, 3.0]))
     other.load_state_dict(saved.state_dict())
     assert same(saved.state_dict(), other.state_dict())
@@ -207,24 +249,22 @@ WIDE = torch.arange(300) % 3  # kinds at these angles, spread evenly by so much 
 CENTRE, SPREAD = torch.tensor([0.0, 1.3, 1.7])[WIDE], torch.tensor([0.7, 0.05, 0.05])[WIDE]
 
 
-def wide(m: int, draws: torch.Generator | None = None) -> Tensor:
-    """One wide kind, whose spread is the views' alone, and two narrow ones near each other."""
-    g = draws or torch.Generator().manual_seed(0)
-    angle = CENTRE + SPREAD * (2 * torch.rand(2, 300, generator=g) - 1)
-    h = torch.stack([angle.cos(), angle.sin()], -1)
-    return h[0] if draws is None else h
+def wide(m: int) -> Tensor:
+    """One wide kind and two narrow ones near each other."""
+    angle = CENTRE + SPREAD * (2 * torch.rand(300, generator=torch.Generator().manual_seed(0)) - 1)
+    return torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def test_the_partition_that_two_views_agree_on_comes_first() -> None:
+def test_the_partition_that_keeps_neighbours_together_comes_first() -> None:
     """k-means gains more from cutting the wide kind than from telling the narrow ones apart."""
     by_inertia = kmeans(wide(300), 3, generator=torch.Generator().manual_seed(1))[0]
     assert accuracy(WIDE.numpy(), by_inertia.labels.numpy()) < 0.9
-    _, found = partitions(wide, 3, 5, torch.Generator().manual_seed(1), 1000)
+    _, found = partitions(wide, 3, 5, torch.Generator().manual_seed(1))
     assert accuracy(WIDE.numpy(), found[0].labels.numpy()) > 0.98
 
 
 def test_as_many_partitions_are_returned_as_asked_for_even_of_clear_groups(encode: Encode) -> None:
-    h, found = partitions(encode, K, 4, torch.Generator().manual_seed(0), 1000)
+    h, found = partitions(encode, K, 4, torch.Generator().manual_seed(0))
     assert torch.equal(h, encode(60)) and len(found) == 4
     assert accuracy(KIND, found[0].labels.numpy()) == 1
 
@@ -275,7 +315,7 @@ def test_heads_start_with_the_names_of_the_known_labels(names: list[int], encode
     known = torch.full((60,), -1)
     known[:6] = torch.tensor(names)[KIND[:6]]
     heads = make(2, wait=True)
-    heads.start(encode, K, 0, 5, 1000, known)
+    heads.start(encode, K, 0, 5, known)
     for logits in heads.logits(encode(60)):
         assert torch.equal(logits.argmax(1), torch.tensor(names)[KIND])
 
@@ -288,10 +328,10 @@ def test_known_labels_stay_with_their_images_when_only_some_are_encoded(
     rows = torch.linspace(0, 59, 22).round().long()
     names = torch.tensor([2, 0, 1])
 
-    def some(m: int, draws: torch.Generator | None = None) -> Tensor:
+    def some(m: int) -> Tensor:
         assert m == 22
-        return encode(60, draws)[..., rows, :]
+        return encode(60)[rows]
 
     heads = make(1, wait=True)
-    heads.start(some, K, 0, 5, 1000, names[KIND])
+    heads.start(some, K, 0, 5, names[KIND])
     assert torch.equal(heads.logits(encode(60))[0].argmax(1), names[KIND])

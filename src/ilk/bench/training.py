@@ -132,7 +132,7 @@ def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
     model, optimizer = fabric.setup(method, make_optimizer(method, plan.train))
     loop = Loop(model, method, optimizer, plan.views, plan.train, fabric, images)
 
-    def encode(m: int, draws: torch.Generator | None = None) -> torch.Tensor:
+    def encode(m: int) -> torch.Tensor:
         rows = torch.arange(min(m, loop.n))
         with torch.no_grad():
             return method.backbone(loop.source[rows.to(fabric.device)] / 255).float()

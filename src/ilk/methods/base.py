@@ -8,18 +8,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ilk.memory import Twin
 
 
 class Encode(Protocol):
-    def __call__(self, m: int, draws: torch.Generator | None = None) -> Tensor:
-        """Backbone features, in evaluation mode, of up to `m` evenly spaced images, (m, d) float32.
-
-        With `draws`, those of two random views of each, (2, m, d).
-        """
+    def __call__(self, m: int) -> Tensor:
+        """Backbone features, in evaluation mode, of up to `m` evenly spaced images, (m, d) float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +166,9 @@ class Method(nn.Module):
 
     def after_step(self) -> None:
         """Called after each optimiser step."""
+
+    def finish(self, encode: Encode) -> None:
+        """Called when the last epoch is over, before anything is kept of it; `encode` as in `start_epoch`."""
 
 
 def at_least(name: str, value: float, low: float, *, strict: bool = False) -> None:

@@ -32,7 +32,7 @@ class C2BINConfig:
     `include_positive` puts the positive into the denominator, which the formula as printed leaves out.
     For ablations: `target_teaches=False` leaves the encoder to alignment and `scales` alone: the predictor of the
     wanted size is then read from the features and does not shape them.
-    Ours, off in the paper: `cluster_heads` predictors of the wanted size, lowest loss used, waiting for
+    Ours, off in the paper: `cluster_heads` predictors of the wanted size, one of them used (`SubHeads`), waiting for
     the part `warm_start` of the training and then started from the features (`start.py`); `balance` of their
     sizes, see `SubHeads` (further predictors stay uniform).
     """
@@ -158,6 +158,10 @@ class C2BIN(Method):
         return self.cluster_heads.start_when_due(
             encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
         )
+
+    def finish(self, encode: Encode) -> None:
+        """Settles on one of the cluster heads."""
+        self.cluster_heads.choose(encode, self.n_clusters)
 
 
 C2BIN.presets = {

@@ -26,8 +26,8 @@ class CCConfig:
     `cluster_temperature`: tau_I and tau_C (section 4.2). The three weights multiply the instance
     loss, the cluster loss and the entropy term; the paper adds them up (eq. 7).
 
-    Ours, off in the paper: `cluster_heads` heads are trained side by side and the one with the lowest
-    loss is used; with `warm_start` > 0 the cluster loss waits for that part of the training, and each
+    Ours, off in the paper: `cluster_heads` heads are trained side by side and in the end one is used, see `SubHeads`;
+    with `warm_start` > 0 the cluster loss waits for that part of the training, and each
     head then starts from its own partition of the features (`start.py`) instead of from chance.
     `balance`: which sizes of clusters the entropy term holds for right, see `SubHeads`.
     """
@@ -98,6 +98,10 @@ class CC(Method):
         return self.cluster_heads.start_when_due(
             encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
         )
+
+    def finish(self, encode: Encode) -> None:
+        """Settles on one of the cluster heads."""
+        self.cluster_heads.choose(encode, self.n_clusters)
 
 
 CC.presets = {

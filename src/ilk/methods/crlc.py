@@ -184,6 +184,10 @@ class CRLC(Method):
             known=known,
         )
 
+    def finish(self, encode: Encode) -> None:
+        """Settles on one of the cluster heads."""
+        self.cluster_heads.choose(encode, self.n_clusters)
+
 
 def read_state(method: CRLC, _: object) -> None:
     method.semi_supervised = bool((method.known >= 0).any())

@@ -29,7 +29,7 @@ class DCDCConfig:
     count them as such). Weights: of the sample view, the class view and the marginal entropy (0 in the
     paper, 1 in the released code).
     Ours, off in the paper: `symmetric` contrasts in both directions; `cluster_heads` heads side by side,
-    lowest loss used; until the part `warm_start` of the training only the over-clustering head is trained,
+    one of them used (`SubHeads`); until the part `warm_start` of the training only the over-clustering head is trained,
     then the cluster heads start from the features (`start.py`); `balance` of their sizes, see `SubHeads`.
     """
 
@@ -138,6 +138,10 @@ class DCDC(Method):
         return self.cluster_heads.start_when_due(
             encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
         )
+
+    def finish(self, encode: Encode) -> None:
+        """Settles on one of the cluster heads."""
+        self.cluster_heads.choose(encode, self.n_clusters)
 
 
 PAPER = Recipe(

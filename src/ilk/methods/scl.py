@@ -116,9 +116,9 @@ class Task(nn.Module):
         self.moves += (balanced if config.count_moves == "after" else labels) != self.labels
         self.labels.copy_(balanced)
 
-    def begin(self, encode: Encode, h: Tensor, q: Tensor, generator: torch.Generator, epochs: int) -> None:
+    def begin(self, encode: Encode, h: Tensor, q: Tensor, generator: torch.Generator) -> None:
         """Starts labels from a partition of the features `h`, and the classifier and the banks from the labels."""
-        _, found = partitions(encode, self.clusters, 10, generator, epochs)
+        _, found = partitions(encode, self.clusters, 10, generator)
         parts = F.normalize(h, dim=1).split(4096)
         self.labels.copy_(torch.cat([squared_distance(part, found[0].centres).argmin(1) for part in parts]))
         fit_heads(nn.ModuleList([self.classifier]), q, self.labels[None], generator)
@@ -267,7 +267,7 @@ class SCL(Method):
             return None
         for task in self.tasks.values():
             with torch.enable_grad():
-                task.begin(encode, h, q, generator, epochs)
+                task.begin(encode, h, q, generator)
         self.clustering = True
         self.started.fill_(True)
         return f"clusters start from a partition of the features of {len(h):,} images"

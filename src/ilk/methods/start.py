@@ -1,4 +1,4 @@
-"""How clusters start half-way through a training: from the partition of the features that the views respect most."""
+"""Which partition of the features clusters start from, and which heads they end with: neighbours stay together."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from ilk.batches import spaced
 from ilk.heads import side_by_side
-from ilk.kmeans import Partition, kmeans, lloyd, seen_from_mean
+from ilk.kmeans import Partition, kmeans, lloyd
 from ilk.methods.base import Encode
+from ilk.neighbours import near_rows
 
-SAMPLE = 20_000  # images that are looked at, and pairs of views that their partitions are judged by
-FITTED = 5_000  # images that partitions are fitted to (100 a cluster where that is more)
+SAMPLE = 20_000  # images that are looked at
+FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more)
 SETTLED = 0.001  # k-means ends when no more than this part of the rows moves
-DRAWS = 12  # at most so many pairs of views an image
-PAIRS = 2_000  # at least so many in all, as far as DRAWS allows
+NEAR, MOST_NEAR = 0.1, 64  # neighbours that partitions are judged by: a part of an average cluster, and at most
 
 
 def due(epoch: int, epochs: int, warm_start: float) -> bool:
@@ -25,55 +25,57 @@ def due(epoch: int, epochs: int, warm_start: float) -> bool:
     return epoch >= int(warm_start * epochs)
 
 
-def partitions(
-    encode: Encode, k: int, count: int, generator: torch.Generator, epochs: int
-) -> tuple[Tensor, list[Partition]]:
-    """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, the most stable first.
+def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[Partition]]:
+    """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, the best first.
 
-    Candidates are 2 * `count` results of k-means, and `count` of k-means with 3k centres that Ward's
+    Candidates are 4 * `count` results of k-means, and 2 * `count` of k-means with 3k centres that Ward's
     method merges to k: the first likes to cut a wide kind in two and merge two narrow ones, the second
-    errs in other ways. Inertia cannot always tell (the wrong one often has the lower), but a cut kind
-    does not survive a change of view: the mutual information between the clusters of two views of the same
-    image is higher for the right partition. No labels are involved. While features are still poor that
-    order is uncertain, so those of high information and of low inertia are taken in turn.
-    `epochs`: those of the whole training, of whose time the judging takes a few hundredths.
+    errs in other ways. Inertia cannot tell (the wrong one often has the lower), but whoever cuts a kind
+    parts many neighbours: candidates are ranked by `togetherness`. No labels are involved.
+    Those that are nearly the same as one before them come last.
     """
     h = encode(SAMPLE)
     x = F.normalize(h, dim=1)
-    few = x[spaced(len(x), max(FITTED, 100 * k)).to(x.device)]
-    found = kmeans(few, k, generator=generator, restarts=2 * count, tolerance=SETTLED)
-    found += [merged(few, k, generator) for _ in range(count)]
+    rows = spaced(len(x), judges(k)).to(x.device)
+    few = x[rows]
+    found = kmeans(few, k, generator=generator, restarts=4 * count, tolerance=SETTLED)
+    found += [merged(few, k, generator) for _ in range(2 * count)]
     found = [lloyd(x, partition.centres, 1) for partition in found]
-    stable = ranked(found, encode, k, draws(len(x), epochs), generator)
-    tight = sorted(found, key=lambda partition: partition.inertia)
-    in_turn = [one for pair in zip(stable, tight, strict=True) for one in pair]
+    told = togetherness(torch.stack([partition.labels[rows] for partition in found]), few, k)
+    ranked = [found[i] for i in told.argsort(descending=True, stable=True).tolist()]
     chosen: list[Partition] = []
-    for one in in_turn:  # the same partition is often found several times, with a few rows more or less
+    for one in ranked:  # the same partition is often found several times, with a few rows more or less
         if all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
             chosen.append(one)
-    return h, (chosen + stable)[:count]
+    return h, (chosen + ranked)[:count]
 
 
-def draws(m: int, epochs: int) -> int:
-    """How many pairs of views of each of `m` images partitions are judged by: about 0.15 an epoch.
+def judges(k: int) -> int:
+    """How many images partitions into `k` clusters are judged by."""
+    return min(max(FITTED, 100 * k), SAMPLE)
 
-    A pair costs two passes forward, an epoch two and their gradients an image, about six: a twentieth of the time.
+
+def togetherness(labels: Tensor, x: Tensor, k: int) -> Tensor:
+    """How well labellings keep neighbours together and yet tell images apart, (p,) in nats, in [0, log k].
+
+    `labels`: (p, n) int64 in [0, k). `x`: (n, d), the features whose neighbours count, by cosine. The value is
+    the mutual information between the cluster of an image and that of one of its m nearest, averaged over m =
+    1, 2, 4, ... up to a tenth of an average cluster: merging two kinds costs entropy, cutting one costs
+    agreement, for the cut goes through where images are dense. Near ones tell of details, far ones of shapes.
     """
-    return min(max(round(0.15 * epochs), -(-PAIRS // m)), DRAWS, -(-SAMPLE // m))
+    n = len(x)
+    if n < 2:
+        return torch.zeros(len(labels))
+    scales = [1]
+    while 2 * scales[-1] <= min(NEAR * n / k, MOST_NEAR, n - 1):
+        scales.append(2 * scales[-1])
+    near = torch.from_numpy(near_rows(x.float().cpu().numpy(), scales[-1])).to(labels.device)
 
+    def told(row: Tensor) -> float:
+        found = row[near]  # (n, m)
+        return sum(information(row.repeat_interleave(m), found[:, :m].flatten(), k) for m in scales) / len(scales)
 
-def ranked(found: list[Partition], encode: Encode, k: int, draws: int, generator: torch.Generator) -> list[Partition]:
-    """Partitions by the mutual information between the clusters of two views of an image, highest first.
-
-    `draws`: pairs of views an image, all counted together; a single one of few images is too noisy.
-    """
-    seen: list[list[Tensor]] = [[] for _ in found]
-    for _ in range(draws):
-        views = [seen_from_mean(view) for view in F.normalize(encode(SAMPLE, generator), dim=2)]
-        for labels, partition in zip(seen, found, strict=True):
-            labels.append(torch.stack([rows.nearest(partition.centres - rows.origin)[1] for rows in views]))
-    told = [information(both[0], both[1], k) for both in (torch.cat(labels, 1) for labels in seen)]
-    return [found[i] for i in sorted(range(len(found)), key=lambda i: -told[i])]
+    return torch.tensor([told(row) for row in labels])
 
 
 def merged(x: Tensor, k: int, generator: torch.Generator) -> Partition:

@@ -1,17 +1,18 @@
-"""Cluster heads trained side by side, of which the one with the lowest loss is used; several methods have them."""
+"""Cluster heads trained side by side, of which in the end one is used; several methods have them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.batches import spaced
 from ilk.heads import side_by_side
 from ilk.losses import negative_marginal_entropy
 from ilk.methods.base import Encode
-from ilk.methods.start import due, fit_heads, partitions, renamed
+from ilk.methods.start import due, fit_heads, judges, partitions, renamed, togetherness
 
 BALANCES = ("uniform", "estimated", "off")
 FLOOR, PACE = 0.1, 0.01  # of the estimated sizes: how far they are drawn to equal ones, and how fast they follow
@@ -22,13 +23,15 @@ class SubHeads(nn.Module):
 
     With `wait`, they take no part in the training until `start` gives each its own partition of
     the features to begin from. `loss`: the running mean of each head's loss, over about the last
-    hundred steps; no labels choose the head, here or anywhere.
+    hundred steps. The head in use is that of the lowest loss until the training is over; then `choose` settles on
+    the one whose clusters keep neighbours together. No labels choose the head, here or anywhere.
     `balance`: which sizes of clusters `imbalance` holds for right: "uniform" (the papers: all equal),
     "estimated" (each head's own running mean, drawn a little towards equal) or "off" (any).
     """
 
     loss: Tensor
     started: Tensor
+    chosen: Tensor
     prior: Tensor
 
     def __init__(
@@ -43,6 +46,7 @@ class SubHeads(nn.Module):
         self.active = not wait  # `started` without waiting for the device
         self.register_buffer("started", torch.tensor(self.active))
         self.register_buffer("loss", torch.zeros(count))
+        self.register_buffer("chosen", torch.tensor(-1))  # none yet
         self.register_load_state_dict_post_hook(read_started)
 
     def logits(self, h: Tensor) -> Tensor:
@@ -55,7 +59,16 @@ class SubHeads(nn.Module):
         self.loss = torch.where(self.loss == 0, losses, self.loss.lerp(losses, 0.01))
 
     def best(self) -> int:
-        return int(self.loss.argmin())
+        """The head in use."""
+        chosen = int(self.chosen)
+        return chosen if chosen >= 0 else int(self.loss.argmin())
+
+    @torch.no_grad()
+    def choose(self, encode: Encode, k: int) -> None:
+        """Settles on the head whose clusters keep neighbours together best, see `togetherness`."""
+        if len(self.heads) > 1 and self.active:
+            h = encode(judges(k))
+            self.chosen.copy_(togetherness(self.logits(h).argmax(2), F.normalize(h, dim=1), k).argmax())
 
     def imbalance(self, log_y: Tensor) -> Tensor:
         """How far the mean assignment of each head is from the sizes that are held for right, (heads,).
@@ -93,16 +106,15 @@ class SubHeads(nn.Module):
         """`start`, once, when the part `warm_start` of the training is over; returns what to say, if anything."""
         if self.active or not due(epoch, epochs, warm_start):
             return None
-        return self.start(encode, k, seed, epoch, epochs, known)
+        return self.start(encode, k, seed, epoch, known)
 
-    def start(self, encode: Encode, k: int, seed: int, epoch: int, epochs: int, known: Tensor | None = None) -> str:
+    def start(self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None) -> str:
         """Gives each head its own partition of the features to begin from; returns what to say.
 
-        `epochs`: of the whole training, see `partitions`.
         `known`: (n_images,) a cluster where it is known, else -1; the partitions are then renamed to fit.
         """
         generator = torch.Generator(self.loss.device).manual_seed(seed * 1_000_003 + epoch)
-        features, found = partitions(encode, k, len(self.heads), generator, epochs)
+        features, found = partitions(encode, k, len(self.heads), generator)
         labels = torch.stack([partition.labels for partition in found])  # (heads, n)
         if known is not None:
             seen = known[spaced(len(known), len(features)).to(known.device)]
