@@ -339,6 +339,27 @@ def test_weights_that_are_not_those_of_the_run_are_refused(
         refused(*asked["init"])
 
 
+@pytest.mark.parametrize("chosen", [-2, 1, 10**9])
+def test_a_head_that_is_not_there_cannot_be_the_chosen_one(run: Run, chosen: int) -> None:
+    tensors = load_file(run / "model.safetensors")
+    count = len({name.split(".")[2] for name in tensors if name.startswith("cluster_heads.heads.")})
+    tensors["cluster_heads.chosen"] = torch.tensor(chosen if chosen != 1 else count)
+    save_file(tensors, run / "model.safetensors")
+    with pytest.raises(ValueError, match=r"cluster_heads.chosen points outside of what there is"):
+        run.load_method()
+    tensors["cluster_heads.chosen"] = torch.tensor(count - 1)
+    save_file(tensors, run / "model.safetensors")
+    assert run.load_method().cluster_heads.best() == count - 1
+
+
+def test_a_model_from_before_a_head_was_chosen_uses_that_of_the_lowest_loss(run: Run) -> None:
+    tensors = load_file(run / "model.safetensors")
+    del tensors["cluster_heads.chosen"]
+    save_file(tensors, run / "model.safetensors")
+    heads = run.load_method().cluster_heads
+    assert int(heads.chosen) == -1 and heads.best() == int(heads.loss.argmin())
+
+
 def header(size: int, text: bytes) -> bytes:
     return size.to_bytes(8, "little") + text
 
