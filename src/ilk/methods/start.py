@@ -36,18 +36,16 @@ def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -
     """
     h = encode(SAMPLE)
     x = F.normalize(h, dim=1)
-    rows = spaced(len(x), judges(k)).to(x.device)
-    few = x[rows]
+    few = x[spaced(len(x), judges(k)).to(x.device)]
     found = kmeans(few, k, generator=generator, restarts=4 * count, tolerance=SETTLED)
     found += [merged(few, k, generator) for _ in range(2 * count)]
-    found = [lloyd(x, partition.centres, 1) for partition in found]
-    told = togetherness(torch.stack([partition.labels[rows] for partition in found]), few, k)
+    told = togetherness(torch.stack([partition.labels for partition in found]), few, k)
     ranked = [found[i] for i in told.argsort(descending=True, stable=True).tolist()]
     chosen: list[Partition] = []
     for one in ranked:  # the same partition is often found several times, with a few rows more or less
-        if all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
+        if len(chosen) < count and all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
             chosen.append(one)
-    return h, (chosen + ranked)[:count]
+    return h, [lloyd(x, one.centres, 1) for one in (chosen + ranked)[:count]]
 
 
 def judges(k: int) -> int:
