@@ -381,3 +381,44 @@ def test_smooth_noise_is_smooth_and_as_strong_as_asked() -> None:
     assert field[1::2].std().item() == pytest.approx(0.2, rel=0.2)
     assert (field[:, 1:] - field[:, :-1]).std() < 0.5 * field.std()
     assert abs(torch.corrcoef(field[..., 0, 0, :].T)[0, 1]) < 0.2  # x and y are moved apart
+
+
+# cutting large pictures out one by one
+
+
+def scene(n: int, side: int = 100) -> Tensor:
+    """Smooth random pictures, uint8."""
+    coarse = torch.rand(n, 3, 9, 9, generator=torch.Generator().manual_seed(5))
+    return (255 * torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)).byte()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_cutting_out_is_the_look_up_rounded_to_256_levels(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    random, n = torch.Generator().manual_seed(0), 12
+    images = scene(n)
+    box = op.crop_boxes(n, 100, 100, (0.2, 1.0), (3 / 4, 4 / 3), random)
+    flip, upside = torch.arange(n) % 2 == 0, torch.arange(n) % 3 == 0
+    found = op.cut_out(images, box, flip, upside, 100)
+    mapping = op.resized_crop_map(box, flip, 100, 100)
+    mapping[:, :, 1] *= 1 - 2 * upside.float()[:, None]
+    looked = op.warp(images.float() / 255, mapping, 100, box=box)
+    assert found.shape == (n, 3, 100, 100) and found.dtype == torch.float32
+    assert close(found * 255, (found * 255).round(), atol=1e-4)
+    assert float((found - looked).abs().max()) < 1.6 / 255  # two roundings, one for each axis
+
+
+def test_a_box_larger_than_the_view_is_averaged() -> None:
+    stripes = torch.zeros(1, 3, 200, 200, dtype=torch.uint8)
+    stripes[..., ::2] = 200
+    box = torch.tensor([[0.0, 0.0, 200.0, 200.0]])
+    found = op.cut_out(stripes, box, no(1), no(1), 100)
+    assert close(found[..., 5:-5] * 255, torch.full((1, 3, 100, 90), 100.0), atol=1.5)
+
+
+def test_what_is_cut_out_needs_no_gradients_and_leaves_the_pictures_alone() -> None:
+    images = scene(3)
+    before = images.clone()
+    with torch.inference_mode():
+        found = op.cut_out(images, torch.tensor([[10.0, 20.0, 50.0, 40.0]]).expand(3, 4), ~no(3), ~no(3), 90)
+    assert torch.equal(images, before) and not found.requires_grad and found.max() <= 1
