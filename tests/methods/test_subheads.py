@@ -173,6 +173,15 @@ def knows(heads: SubHeads, number: int, x: Tensor, labels: Tensor) -> None:
     fit_heads(nn.ModuleList([heads.heads[number]]), x, labels[None], torch.Generator().manual_seed(0))
 
 
+def test_heads_that_keep_neighbours_together_alike_are_told_apart_by_their_loss() -> None:
+    heads = make(4)
+    for head in heads.heads:
+        head.load_state_dict(heads.heads[0].state_dict())
+    heads.loss = torch.tensor([2.0, 1.9, 1.8, 1.95])
+    heads.choose(noise, K)
+    assert heads.best() == int(heads.chosen) == 2
+
+
 @pytest.mark.parametrize("right", [0, 1, 2])
 def test_in_the_end_the_head_whose_clusters_keep_neighbours_together_is_used(right: int) -> None:
     """The others cut the wide kind and merge two narrow ones, one with the lowest loss of all."""

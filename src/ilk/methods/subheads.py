@@ -24,7 +24,7 @@ class SubHeads(nn.Module):
     With `wait`, they take no part in the training until `start` gives each its own partition of
     the features to begin from. `loss`: the running mean of each head's loss, over about the last
     hundred steps. The head in use is that of the lowest loss until the training is over; then `choose` settles on
-    the one whose clusters keep neighbours together. No labels choose the head, here or anywhere.
+    one, by neighbours and loss. No labels choose the head, here or anywhere.
     `balance`: which sizes of clusters `imbalance` holds for right: "uniform" (the papers: all equal),
     "estimated" (each head's own running mean, drawn a little towards equal) or "off" (any).
     """
@@ -65,10 +65,14 @@ class SubHeads(nn.Module):
 
     @torch.no_grad()
     def choose(self, encode: Encode, k: int) -> None:
-        """Settles on the head whose clusters keep neighbours together best, see `togetherness`."""
+        """Settles on one head, by how well its clusters keep neighbours together (`togetherness`) and by its loss.
+
+        Each is counted in standard deviations over the heads, the loss half.
+        """
         if len(self.heads) > 1 and self.active:
             h = encode(judges(k))
-            self.chosen.copy_(togetherness(self.logits(h).argmax(2), F.normalize(h, dim=1), k).argmax())
+            together = togetherness(self.logits(h).argmax(2), F.normalize(h, dim=1), k)
+            self.chosen.copy_((standardised(together) - standardised(self.loss.cpu()) / 2).argmax())
 
     def imbalance(self, log_y: Tensor) -> Tensor:
         """How far the mean assignment of each head is from the sizes that are held for right, (heads,).
@@ -127,6 +131,11 @@ class SubHeads(nn.Module):
         self.started.fill_(True)
         heads = "1 cluster head starts" if len(labels) == 1 else f"{len(labels)} cluster heads start"
         return f"{heads} from partitions of the features of {len(features):,} images"
+
+
+def standardised(x: Tensor) -> Tensor:
+    """`x`, (n,), in standard deviations from its mean; zeros where all are equal."""
+    return (x - x.mean()) / x.std().clamp_min(1e-12)
 
 
 def read_started(heads: SubHeads, _: object) -> None:
