@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ilk.methods import start
-from ilk.methods.start import due, information, judges, likeness, merged, partitions, togetherness
+from ilk.methods.start import due, information, likeness, merged, partitions, togetherness
 
 KIND = torch.arange(900) // 300
 
@@ -137,11 +137,6 @@ def test_togetherness_does_not_ask_for_names() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_togetherness_of_next_to_no_images_is_a_number(n: int) -> None:
     assert togetherness(torch.zeros(2, n, dtype=torch.int64), line(n), 3).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("k", "expected"), [(2, 5_000), (50, 5_000), (100, 10_000), (300, 20_000)])
-def test_many_clusters_are_judged_by_more_images(k: int, expected: int) -> None:
-    assert judges(k) == expected
 
 
 @pytest.mark.parametrize("n", [4, 5, 12])

@@ -210,6 +210,18 @@ def test_the_choice_is_part_of_the_state_and_needs_no_chance() -> None:
     assert other.best() == one.best()
 
 
+@pytest.mark.parametrize(("k", "expected"), [(2, 10_000), (100, 10_000), (150, 15_000), (300, 20_000)])
+def test_heads_of_many_clusters_are_judged_by_more_images(k: int, expected: int) -> None:
+    asked = []
+
+    def few(m: int) -> Tensor:
+        asked.append(m)
+        return features(40)
+
+    make(2, k=k).choose(few, k)
+    assert asked == [expected]
+
+
 @pytest.mark.parametrize(("count", "wait"), [(1, False), (3, True)])
 def test_there_is_no_choice_of_one_head_or_of_heads_that_still_wait(count: int, wait: bool) -> None:
     heads = make(count, wait=wait)

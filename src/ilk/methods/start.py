@@ -15,7 +15,8 @@ from ilk.methods.base import Encode
 from ilk.neighbours import near_rows
 
 SAMPLE = 20_000  # images that are looked at
-FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more)
+FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more) ...
+JUDGED = 10_000  # ... and those that trained heads are judged by, which differ less
 SETTLED = 0.001  # k-means ends when no more than this part of the rows moves
 NEAR, MOST_NEAR = 0.1, 64  # neighbours that partitions are judged by: a part of an average cluster, and at most
 
@@ -36,7 +37,7 @@ def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -
     """
     h = encode(SAMPLE)
     x = F.normalize(h, dim=1)
-    few = x[spaced(len(x), judges(k)).to(x.device)]
+    few = x[spaced(len(x), max(FITTED, 100 * k)).to(x.device)]
     found = kmeans(few, k, generator=generator, restarts=4 * count, tolerance=SETTLED)
     found += [merged(few, k, generator) for _ in range(2 * count)]
     told = togetherness(torch.stack([partition.labels for partition in found]), few, k)
@@ -46,11 +47,6 @@ def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -
         if len(chosen) < count and all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
             chosen.append(one)
     return h, [lloyd(x, one.centres, 1) for one in (chosen + ranked)[:count]]
-
-
-def judges(k: int) -> int:
-    """How many images partitions into `k` clusters are judged by."""
-    return min(max(FITTED, 100 * k), SAMPLE)
 
 
 def togetherness(labels: Tensor, x: Tensor, k: int) -> Tensor:

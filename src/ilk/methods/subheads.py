@@ -12,7 +12,7 @@ from ilk.batches import spaced
 from ilk.heads import side_by_side
 from ilk.losses import negative_marginal_entropy
 from ilk.methods.base import Encode
-from ilk.methods.start import due, fit_heads, judges, partitions, renamed, togetherness
+from ilk.methods.start import JUDGED, SAMPLE, due, fit_heads, partitions, renamed, togetherness
 
 BALANCES = ("uniform", "estimated", "off")
 FLOOR, PACE = 0.1, 0.01  # of the estimated sizes: how far they are drawn to equal ones, and how fast they follow
@@ -70,7 +70,7 @@ class SubHeads(nn.Module):
         Each is counted in standard deviations over the heads, the loss half.
         """
         if len(self.heads) > 1 and self.active:
-            h = encode(judges(k))
+            h = encode(min(max(JUDGED, 100 * k), SAMPLE))
             together = togetherness(self.logits(h).argmax(2), F.normalize(h, dim=1), k)
             self.chosen.copy_((standardised(together) - standardised(self.loss.cpu()) / 2).argmax())
 
