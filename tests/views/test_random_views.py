@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ilk.views import ViewRecipe, Views, channels_last, get_views, plain
 from ilk.views import operations as op
-from ilk.views.random_views import blurred, jittered, sliced
+from ilk.views.random_views import blurred, jittered
 
 EVERYTHING = ViewRecipe(
     crop_scale=(0.3, 1.0), flip=0.5, vertical_flip=0.5, degrees=20, shear=10, zoom=(0.8, 1.2), shift=0.1, elastic=0.03,
@@ -49,46 +49,6 @@ def is_uniform(values: Tensor, low: float, high: float, slack: float = 1e-3) -> 
     even = torch.linspace(0, 1, len(share), dtype=torch.float64)
     inside = bool(share[0] > -slack and share[-1] < 1 + slack)
     return inside and float((share - even).abs().max()) < 2.23 / math.sqrt(len(share))
-
-
-# large pictures
-
-CUT = ViewRecipe(
-    crop_scale=(0.2, 1.0), flip=0.5, vertical_flip=0.3, brightness=0.4, hue=0.1, gray=0.2, colours="linear"
-)
-
-
-@pytest.mark.parametrize(
-    ("side", "channels", "change", "expected"),
-    [
-        (op.SLICED, 3, {}, True), (op.SLICED - 1, 3, {}, False), (224, 3, {}, True), (224, 1, {}, False),
-        (224, 3, {"degrees": 5.0}, False), (224, 3, {"elastic": 0.1}, False), (224, 3, {"zoom": (0.9, 1.1)}, False),
-        (224, 3, {"crop_scale": (1.0, 1.0)}, False), (224, 3, {"blur": 0.5, "colours": "exact"}, True),
-    ],
-)  # fmt: skip
-def test_large_pictures_that_are_only_cut_and_mirrored_are_cut_one_by_one(
-    side: int, channels: int, change: dict[str, Any], expected: bool
-) -> None:
-    images = photos(2, side, channels)
-    recipe = replace(CUT, **change)
-    assert sliced(images, recipe, side) is expected
-    assert not sliced(images.float(), recipe, side) and not sliced(images.to("meta"), recipe, side)
-
-
-def test_views_of_large_pictures_are_those_of_the_look_up_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = torch.nn.functional.interpolate(photos(20, 6).float(), (96, 96), mode="bilinear").byte()
-    quick = Views(CUT, size=96)(images, seeded(), repeats=2)
-    monkeypatch.setattr(op, "SLICED", 1000)
-    looked = Views(CUT, size=96)(images, seeded(), repeats=2)
-    for a, b in zip(quick, looked, strict=True):
-        assert a.shape == b.shape and 0 < float((a - b).abs().max()) < 0.03
-        assert float((a - b).abs().mean()) < 0.004
-
-
-def test_a_view_that_cannot_be_cut_out_beside_one_that_can() -> None:
-    a, b = Views(CUT, ViewRecipe(), size=96)(photos(4, 96), seeded())
-    assert a.shape == b.shape == (4, 3, 96, 96)
-    assert torch.equal(b, photos(4, 96).float() / 255)
 
 
 # what comes out

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SLICED = 80  # pixels of a view from which cutting out is quicker than looking up
 LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in a gray value, as torchvision has them
 
 
@@ -114,33 +112,6 @@ def look_ups(
             where = torch.clamp(where, low[:, axis, None, None], high[:, axis, None, None])  # type: ignore[index]
         grid[..., axis] = where
     return grid
-
-
-def cut_out(images: Tensor, box: Tensor, flip: Tensor, upside: Tensor, size: int) -> Tensor:
-    """Boxes cut out of uint8 images, resized (bilinear) and mirrored, (b, 3, size, size) floats in [0, 1].
-
-    `box`: (b, 4) whole numbers: top, left, height, width. `flip`, `upside`: (b,) bool, left-right and top-bottom.
-    As `warp` does, but rounded to 256 levels as torchvision's crops of pictures are, and a box that is larger
-    than the view is averaged, not sampled. On a CPU quicker from `SLICED` pixels on; threads share the pictures.
-    """
-
-    def one(i: int) -> Tensor:
-        top, left, tall, wide = boxes[i]
-        part = images[i : i + 1, :, top : top + tall, left : left + wide]
-        return F.interpolate(part, (size, size), mode="bilinear", antialias=True)
-
-    boxes, threads = box.int().tolist(), min(torch.get_num_threads(), len(images))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(one, range(len(images))))
-    else:
-        parts = [one(i) for i in range(len(images))]
-    found = torch.cat(parts)
-    for mirrored, axis in ((flip, 3), (upside, 2)):
-        rows = mirrored.nonzero()[:, 0]
-        if len(rows):
-            found[rows] = found[rows].flip(axis)
-    return found.float().div_(255)
 
 
 def gray(images: Tensor) -> Tensor:

@@ -94,14 +94,13 @@ class Views:
         `repeats`: how many second views each image gets, (repeats * b, c, size, size): first one of
         every image, then the next of every image.
         """
-        if not (sliced(images, self.recipe_a, self.size) and sliced(images, self.recipe_b, self.size)):
-            images = images.float().div_(255)
-        first = self.view(images, self.recipe_a, generator)
-        again = images if repeats == 1 else images.repeat(repeats, 1, 1, 1)
+        floats = images.float().div_(255)
+        first = self.view(floats, self.recipe_a, generator)
+        again = floats if repeats == 1 else floats.repeat(repeats, 1, 1, 1)
         return first, self.view(again, self.recipe_b, generator)
 
     def view(self, images: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
-        """One view of each image; `images` floats in [0, 1], or uint8 that can be `sliced`."""
+        """One view of each image; `images` floats in [0, 1]."""
         x = geometry(images, recipe, self.size, generator)
         x = colour(x, recipe, generator)
         if recipe.blur:
@@ -133,22 +132,10 @@ def on_some(
     return x
 
 
-def moves(recipe: ViewRecipe) -> bool:
-    """Whether there is an affine map beside the crop."""
-    return bool(recipe.degrees or recipe.shear or recipe.zoom != (1.0, 1.0) or recipe.shift)
-
-
-def sliced(images: Tensor, recipe: ViewRecipe, size: int) -> bool:
-    """Whether views are cut out and resized picture by picture, as uint8: large ones, where that is quicker."""
-    bytes_at_hand = images.dtype == torch.uint8 and images.device.type == "cpu" and images.shape[1] == 3
-    only_cut = recipe.crop_scale != (1.0, 1.0) and not (moves(recipe) or recipe.elastic)
-    return bytes_at_hand and only_cut and size >= op.SLICED
-
-
 def geometry(images: Tensor, recipe: ViewRecipe, size: int, generator: torch.Generator) -> Tensor:
     """Crop, mirror, affine map and elastic displacement as one bilinear look-up."""
     n, _, height, width = images.shape
-    moved = moves(recipe)
+    moved = recipe.degrees or recipe.shear or recipe.zoom != (1.0, 1.0) or recipe.shift
     cut = recipe.crop_scale != (1.0, 1.0)
     if not (moved or cut or recipe.flip or recipe.vertical_flip or recipe.elastic) and height == width == size:
         return images.clone()  # a look-up at every pixel would be off by its rounding
@@ -156,13 +143,10 @@ def geometry(images: Tensor, recipe: ViewRecipe, size: int, generator: torch.Gen
         box = op.crop_boxes(n, height, width, recipe.crop_scale, recipe.crop_ratio, generator)
     else:
         box = torch.tensor([[0.0, 0.0, height, width]], device=images.device).expand(n, 4)
-    flip = uniform(n, 0, 1, generator) < recipe.flip
-    upside = uniform(n, 0, 1, generator) < recipe.vertical_flip if recipe.vertical_flip else torch.zeros_like(flip)
-    if images.dtype == torch.uint8:
-        return op.cut_out(images, box, flip, upside, size)
-    mapping = op.resized_crop_map(box, flip, height, width)
+    mapping = op.resized_crop_map(box, uniform(n, 0, 1, generator) < recipe.flip, height, width)
     if recipe.vertical_flip:
-        mapping[:, :, 1] *= 1 - 2 * upside.float()[:, None]
+        upside = 1 - 2 * (uniform(n, 0, 1, generator) < recipe.vertical_flip).float()
+        mapping[:, :, 1] *= upside[:, None]
     if moved:
         on = (uniform(n, 0, 1, generator) < recipe.affine).float()
         shift = torch.stack([uniform(n, -size, size, generator) for _ in "xy"], 1) * recipe.shift
