@@ -67,17 +67,23 @@ def test_after_a_training_all_processes_hold_the_same_state(halves: Any, name: s
 
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_train_as_well_as_one(halves: Any, name: str) -> None:
-    """Other random views, so not the same numbers; 70 images leave a short last batch out in both."""
+    """Other random views, so not the same numbers, but in the range of what one process gives with four seeds.
+
+    70 images leave a short last batch out in both.
+    """
     (state, records), _ = halves(f"{name}-trained")
     method, alone = workers.short_training(name)
     assert list(method.state_dict()) == list(state)
     method.load_state_dict(state)
-    for ours, theirs in zip(records, alone, strict=True):
-        assert ours["terms"].keys() == theirs["terms"].keys()
-        for term, value in theirs["terms"].items():
-            if term == "clamp":  # of single large logits: other by seed as much
+    others = [alone, *(workers.short_training(name, seed)[1] for seed in (1, 2, 3))]
+    for ours, *theirs in zip(records, *others, strict=True):
+        assert all(ours["terms"].keys() == one["terms"].keys() for one in theirs)
+        for term, value in ours["terms"].items():
+            if term == "clamp":  # of single large logits
                 continue
-            assert ours["terms"][term] == pytest.approx(value, rel=0.15, abs=0.15), term
+            values = [one["terms"][term] for one in theirs]
+            slack = max(0.15, 0.15 * max(values))
+            assert min(values) - slack < value < max(values) + slack, term
 
 
 @pytest.fixture

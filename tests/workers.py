@@ -256,7 +256,7 @@ def gradients_of(model: Any, method: Any, batch: tuple[Any, Any, Any]) -> dict[s
     return {"loss": loss.detach(), "gradients": grads, "buffers": dict(method.named_buffers())}
 
 
-def short_training(name: str) -> tuple[Any, list[dict[str, Any]]]:
+def short_training(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Any]]]:
     """Four epochs on 60 digits in however many processes there are; clusters start in the third."""
     from sklearn.datasets import load_digits
 
@@ -268,7 +268,7 @@ def short_training(name: str) -> tuple[Any, list[dict[str, Any]]]:
     digits = load_digits()
     images = load_images((digits.images[:70] * 15).astype("uint8"))
     fabric = make_fabric("cpu", "float32")
-    plan = make_plan(request(name, epochs=4), images, fabric)
+    plan = make_plan(request(name, epochs=4, seed=seed), images, fabric)
     return plan.method, list(train(plan.method, images, plan.views, plan.train, fabric))
 
 
