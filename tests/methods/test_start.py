@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,25 @@ def test_partitions_fitted_to_some_images_are_those_of_all(monkeypatch: pytest.M
         distance = torch.cdist(torch.nn.functional.normalize(encode(900)), one.centres)
         assert torch.equal(one.labels, distance.argmin(1))
         assert one.inertia == pytest.approx(float(distance.min(1).values.square().sum()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("many", "restarts", "merged_ones"), [(50, 16, 8), (3, 16, 8), (2, 10, 5), (1, 5, 2), (0, 4, 2)]
+)
+def test_with_many_clusters_there_are_fewer_candidates(
+    monkeypatch: pytest.MonkeyPatch, many: int, restarts: int, merged_ones: int
+) -> None:
+    asked: list[int] = []
+    whole = start.kmeans
+
+    def counted(*given: Any, restarts: int, **named: Any) -> Any:
+        asked.append(restarts)
+        return whole(*given, restarts=restarts, **named)
+
+    monkeypatch.setattr(start, "MANY", many)
+    monkeypatch.setattr(start, "kmeans", counted)
+    assert len(partitions(encode, 3, 4, generator())[1]) == 4
+    assert asked == [restarts] + [1] * merged_ones
 
 
 # togetherness

@@ -18,6 +18,7 @@ SAMPLE = 20_000  # images that are looked at
 FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more) ...
 JUDGED = 10_000  # ... and those that trained heads are judged by, which differ less
 SETTLED = 0.001  # k-means ends when no more than this part of the rows moves
+MANY = 50  # clusters up to which all candidates are made
 NEAR, MOST_NEAR = 0.1, 64  # neighbours that partitions are judged by: a part of an average cluster, and at most
 
 
@@ -33,13 +34,15 @@ def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -
     method merges to k: the first likes to cut a wide kind in two and merge two narrow ones, the second
     errs in other ways. Inertia cannot tell (the wrong one often has the lower), but whoever cuts a kind
     parts many neighbours: candidates are ranked by `togetherness`. No labels are involved.
-    Those that are nearly the same as one before them come last.
+    Those that are nearly the same as one before them come last. With more than `MANY` clusters there are fewer
+    candidates, down to a fourth: the time for each grows with their number.
     """
     h = encode(SAMPLE)
     x = F.normalize(h, dim=1)
     few = x[spaced(len(x), max(FITTED, 100 * k)).to(x.device)]
-    found = kmeans(few, k, generator=generator, restarts=4 * count, tolerance=SETTLED)
-    found += [merged(few, k, generator) for _ in range(2 * count)]
+    restarts = max(count, 4 * count * MANY // max(k, MANY))
+    found = kmeans(few, k, generator=generator, restarts=restarts, tolerance=SETTLED)
+    found += [merged(few, k, generator) for _ in range(restarts // 2)]
     told = togetherness(torch.stack([partition.labels for partition in found]), few, k)
     ranked = [found[i] for i in told.argsort(descending=True, stable=True).tolist()]
     chosen: list[Partition] = []
