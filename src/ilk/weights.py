@@ -16,7 +16,7 @@ Header = Mapping[str, tuple[str, tuple[int, ...]]]  # kind (of KINDS) and shape 
 
 KINDS = {"F": "numbers", "B": "numbers", "I": "whole numbers", "U": "whole numbers"}  # by a dtype's first letter
 # Not yet in the first versions of the format; the values of an untrained method mean the same.
-ADDED_LATER = ("known", "cluster_heads.chosen", "over_head.chosen")
+ADDED_LATER = frozenset({"known", "cluster_heads.chosen", "over_head.chosen"})
 POINTERS = {"labels": 0, "known": -1, "position": 0, "chosen": -1}  # tensors that point into something, and their least
 
 DRAWING = threading.RLock()
@@ -68,7 +68,7 @@ def header_of_state(state: Mapping[str, Tensor]) -> Header:
 def refuse_misfit(method: nn.Module, stored: Header) -> None:
     """Raises Misfit unless `stored` has the tensors of `method`; those that were added later may be missing."""
     wanted = header_of_state(method.state_dict())
-    missing = sorted(wanted.keys() - stored.keys() - set(ADDED_LATER))
+    missing = sorted(wanted.keys() - stored.keys() - ADDED_LATER)
     if missing:
         raise Misfit(f"Missing key {missing[0]}" + (f" and {len(missing) - 1} more." if missing[1:] else "."))
     for name, (kind, shape) in stored.items():
