@@ -30,10 +30,10 @@ class Features:
 
     def __getitem__(self, index: Any) -> Tensor:
         at = index.cpu().numpy() if isinstance(index, Tensor) else index
-        found = torch.from_numpy(np.array(self.rows[at]))
-        if self.near is None:
-            return found
-        return torch.cat([found, torch.from_numpy(np.array(self.rows[self.near[at], 0]))], -2)
+        found = np.array(self.rows[at])
+        if self.near is not None:  # joined by numpy: under CPU autocast to bfloat16, torch.cat refuses float16
+            found = np.concatenate([found, self.rows[self.near[at], 0]], -2)
+        return torch.from_numpy(found)
 
     @property
     def views(self) -> int:
