@@ -1,4 +1,4 @@
-"""How much confidence is worth: its calibration error on labelled image sets, before and after `ilk.calibrate`.
+"""The calibration error of confidence on labelled image sets, before and after calibration.
 
     python benchmarks/calibration.py digits@40 usps:3000@10 fashion_mnist:5000@6 --methods cc scl crlc \\
         --data FOLDER --seeds 0 1 --out calibration/
@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ilk.batches import seeded
-from ilk.calibrate import agreement, calibrate, renamed
-from ilk.distributed import make_fabric, place
+from ilk.analysis.calibration import agreement, calibrate, renamed
+from ilk.analysis.metrics import expected_calibration_error, reliability, right
+from ilk.analysis.neighbours import near_rows
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.methods.subheads import SubHeads
-from ilk.metrics import expected_calibration_error, reliability, right
-from ilk.neighbours import near_rows
-from ilk.plan import make_plan
-from ilk.predict import assign
-from ilk.request import Request
-from ilk.train import train
+from ilk.pipeline.plan import make_plan
+from ilk.pipeline.request import Request
+from ilk.sampling import seeded
+from ilk.system.processes import make_fabric, place
+from ilk.training.assign import assign
+from ilk.training.loop import train
 from ilk.views import Views, channels_last, plain
 from quality import open_set
 

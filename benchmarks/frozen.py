@@ -21,21 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from ilk import load_images
-from ilk.distributed import make_fabric
-from ilk.encode import encode_images
-from ilk.encoders import find_encoder
-from ilk.frozen import with_neighbours
+from ilk.analysis.kmeans import kmeans
+from ilk.analysis.metrics import accuracy, score
 from ilk.images import Images
-from ilk.kmeans import kmeans
-from ilk.metrics import accuracy, score
-from ilk.plan import Frozen, make_plan
-from ilk.predict import assign
-from ilk.request import Request
-from ilk.runs import versions
-from ilk.tables import markdown
-from ilk.train import train
+from ilk.pipeline.encoders import find_encoder
+from ilk.pipeline.frozen import with_neighbours
+from ilk.pipeline.plan import Frozen, make_plan
+from ilk.pipeline.request import Request
+from ilk.research.tables import markdown
+from ilk.system.processes import make_fabric
+from ilk.system.progress import Watch
+from ilk.system.versions import versions
+from ilk.training.assign import assign
+from ilk.training.encode import encode_images
+from ilk.training.loop import train
 from ilk.views import get_views
-from ilk.watch import Watch
 from shared import Lines, add_common, open_set, parse
 
 

@@ -42,19 +42,20 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from ilk import load_images
-from ilk.distributed import OutOfMemory, make_fabric
-from ilk.files import read_json, read_json_lines, write_json, write_text
+from ilk.analysis.metrics import effective_clusters, score
 from ilk.images import Images
-from ilk.metrics import effective_clusters, score
-from ilk.plan import Plan, make_plan
-from ilk.predict import assign
-from ilk.prepare import reopen
-from ilk.request import Request, device_and_precision
-from ilk.runs import Run
-from ilk.snapshots import Moments
-from ilk.train import TrainingDiverged, train
-from ilk.watch import Watch, epoch_line
-from ilk.workflow import circumstances, finish, start
+from ilk.pipeline.build import save_model
+from ilk.pipeline.plan import Plan, make_plan
+from ilk.pipeline.prepare import reopen
+from ilk.pipeline.request import Request, device_and_precision
+from ilk.pipeline.workflow import circumstances, finish, start
+from ilk.runs.folder import Run
+from ilk.system.files import read_json, read_json_lines, write_json, write_text
+from ilk.system.processes import OutOfMemory, make_fabric
+from ilk.system.progress import Watch, epoch_line
+from ilk.training.assign import assign
+from ilk.training.loop import TrainingDiverged, train
+from ilk.training.snapshots import Moments
 
 CLUSTERS = 10
 RECIPE = {
@@ -218,7 +219,7 @@ def train_one(
         finally:
             clock.save()
         add_last(curve, run, plan, images, fabric, clock)
-        run.save_model(plan.method)
+        save_model(run, plan.method)
         finish(run, plan, images, fabric, Watch(), warned=False)
         clock.save()
     return True

@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from ilk.analysis.metrics import accuracy
 from ilk.evaluate import long_tailed
 from ilk.images import Images
-from ilk.metrics import accuracy
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run, versions
-from ilk.tables import markdown
-from ilk.workflow import fit
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.research.tables import markdown
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.versions import versions
 from shared import Lines, add_common, open_set, parse
 
 

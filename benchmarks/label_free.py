@@ -31,12 +31,12 @@ from ilk.evaluate.basis import are_positions, same_source
 from ilk.evaluate.label_free import run_agreement
 from ilk.evaluate.protocols import label_free
 from ilk.evaluate.run import Asked, open_scene
-from ilk.files import file_hash, write_text
-from ilk.frozen import load_model
-from ilk.labelled import digits
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.pipeline.frozen import load_model
+from ilk.research.labelled import digits
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.files import file_hash, write_text
+from ilk.system.progress import Watch
 
 NEEDED = ("config.json", "assignments.parquet", "scores.json")
 DIGITS = "array (1,797 images)"  # what config.json calls scikit-learn's digits

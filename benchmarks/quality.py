@@ -20,15 +20,17 @@ from typing import Any
 
 import torch
 
-from ilk.distributed import make_fabric
+from ilk.analysis.metrics import accuracy
 from ilk.evaluate import score_run
 from ilk.images import Images
-from ilk.metrics import accuracy
-from ilk.predict import assign
-from ilk.request import Request
-from ilk.runs import Run, versions
-from ilk.tables import markdown
-from ilk.workflow import fit
+from ilk.pipeline.build import load_method
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.research.tables import markdown
+from ilk.runs.folder import Run
+from ilk.system.processes import make_fabric
+from ilk.system.versions import versions
+from ilk.training.assign import assign
 from shared import Lines, add_common, open_set, parse
 
 
@@ -77,7 +79,7 @@ def run_once(name: str, images: Images, method: str, seed: int, arguments: argpa
 
 def accuracy_by_loss(run: Run, images: Images) -> float | None:
     """The accuracy if the loss chose among the cluster heads; None for a method that has no choice."""
-    method = run.load_method()
+    method = load_method(run)
     heads = getattr(method, "cluster_heads", None)
     if heads is None or len(heads.heads) == 1:
         return None

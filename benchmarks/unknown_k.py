@@ -29,9 +29,9 @@ import numpy as np
 import sklearn
 import torch
 
-from ilk.grid import append_row
-from ilk.hierarchy import grow_tree
-from ilk.metrics import accuracy, nmi
+from ilk.analysis.hierarchy import grow_tree
+from ilk.analysis.metrics import accuracy, nmi
+from ilk.research.grid import append_row
 from shared import pixels_of
 
 MIXTURES = [f"mixture:{k}" for k in (3, 5, 10, 20, 37, 50)]

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from ilk import Clusterer
-from ilk.metrics import accuracy
+from ilk.analysis.metrics import accuracy
 
 digits = load_digits()
 images = (digits.images * (255 / 16)).round().astype(np.uint8)  # (1797, 8, 8)

@@ -95,7 +95,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, photo_folder: Callable[...,
 
 @pytest.fixture(scope="session")
 def fabric() -> Any:
-    from ilk.distributed import make_fabric
+    from ilk.system.processes import make_fabric
 
     return make_fabric("cpu", "float32")
 
@@ -111,8 +111,8 @@ def tiny(method: str) -> dict[str, int]:
 @pytest.fixture(scope="session")
 def planned(fabric: Any) -> Callable[..., Any]:
     """`planned(images, k=2, **request)`: a fresh plan for a tiny training on the CPU in float32."""
-    from ilk.plan import make_plan
-    from ilk.request import Request
+    from ilk.pipeline.plan import make_plan
+    from ilk.pipeline.request import Request
 
     def make(images: Any, k: int = 2, **asked: Any) -> Any:
         settings = {**tiny(asked.get("method", "cc")), **asked.pop("settings", {})}
@@ -125,9 +125,9 @@ def planned(fabric: Any) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """The folder of a finished run on `photos`; do not change it, `run` is a copy that may be."""
-    from ilk.request import Request
-    from ilk.runs import Run
-    from ilk.workflow import fit
+    from ilk.pipeline.request import Request
+    from ilk.pipeline.workflow import fit
+    from ilk.runs.folder import Run
 
     folder = tmp_path_factory.mktemp("runs") / "a run"
     request = Request(
@@ -139,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Any:
-    from ilk.runs import Run
+    from ilk.runs.folder import Run
 
     return Run(shutil.copytree(trained, tmp_path / "a run"))
 

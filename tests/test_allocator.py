@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ilk.allocator import keep_freed_memory
+from ilk.system.allocator import keep_freed_memory
 
 HEAP = """
 import ctypes
 import torch
-from ilk.allocator import keep_freed_memory
+from ilk.system.allocator import keep_freed_memory
 
 class Info(ctypes.Structure):  # glibc's own account of its heap, in the form that every version has
     _fields_ = [(name, ctypes.c_int) for name in (

@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilk.backbones import RESNETS, STEMS, FrontEnd, ResNet, backbone_names, build_backbone, choose_backbone, stem
-from ilk.heads import mlp
+from ilk.networks.backbones import (
+    RESNETS,
+    STEMS,
+    FrontEnd,
+    ResNet,
+    backbone_names,
+    build_backbone,
+    choose_backbone,
+    stem,
+)
+from ilk.networks.heads import mlp
 
 
 def make(name: str, image_size: int = 32, in_channels: int = 3) -> ResNet:

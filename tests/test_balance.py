@@ -20,11 +20,12 @@ from ilk.losses import negative_marginal_entropy
 from ilk.methods import METHODS, get_preset, scl
 from ilk.methods.scl import SCLConfig, Task
 from ilk.methods.subheads import FLOOR, PACE, SubHeads
-from ilk.request import Request
-from ilk.runs import Run, method_of
-from ilk.train import train
-from ilk.watch import Watch
-from ilk.workflow import fit
+from ilk.pipeline.build import load_method, method_of
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.runs.folder import Run
+from ilk.system.progress import Watch
+from ilk.training.loop import train
 
 ENTROPY = {"dcdc": {"entropy_weight": 1.0}, "c2bin": {"scales": ""}}  # DCDC is published without it; C2BIN has others
 WITH_HEADS = [name for name in METHODS if name != "scl"]
@@ -167,7 +168,7 @@ def test_the_sizes_are_kept_in_checkpoints_and_a_resumed_training_equals_an_unbr
     list(train(whole.method, uneven, whole.views, whole.train, fabric))
     records = train(broken.method, uneven, broken.views, broken.train, fabric, checkpoint=tmp_path / "state.pt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0)
+        patch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0)
         next(records), next(records), records.close()
         list(train(resumed.method, uneven, resumed.views, resumed.train, fabric, checkpoint=tmp_path / "state.pt"))
     prior = whole.method.cluster_heads.prior
@@ -184,7 +185,7 @@ class Stopped(Exception):
 def test_a_run_with_estimated_sizes_is_resumed_and_loaded(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0)
     request = Request(
         n_clusters=2, epochs=3, backbone="small", views="object", device="cpu", precision="float32",
         balance="estimated", settings={"batch_size": 32, "cluster_heads": 2, "warm_start": 0.0},
@@ -199,7 +200,7 @@ def test_a_run_with_estimated_sizes_is_resumed_and_loaded(
     with pytest.raises(Stopped):
         fit(request, photos, Run(tmp_path / "broken"), report=False, watch=Stop())
     resumed = fit(request, photos, Run(tmp_path / "broken"), resume=True, report=False)
-    one, two = whole.load_method().state_dict(), resumed.load_method().state_dict()
+    one, two = load_method(whole).state_dict(), load_method(resumed).state_dict()
     assert "cluster_heads.prior" in one and one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert whole.config["method_config"]["balance"] == "estimated"
@@ -210,7 +211,7 @@ def test_runs_from_before_the_setting_load_as_uniform(run: Run) -> None:
     config = json.loads(file.read_text())
     assert config["method_config"].pop("balance") == "uniform"
     file.write_text(json.dumps(config))
-    assert run.load_method().config.balance == "uniform"
+    assert load_method(run).config.balance == "uniform"
 
 
 def test_a_run_whose_balance_is_no_word_of_ours_is_refused(run: Run) -> None:

@@ -8,8 +8,8 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from ilk import baselines
-from ilk.baselines import BASELINES, clusters_of, refuse_large
+from ilk.research import baselines
+from ilk.research.baselines import BASELINES, clusters_of, refuse_large
 
 
 @pytest.fixture(scope="module")

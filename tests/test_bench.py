@@ -19,16 +19,16 @@ from PIL import Image
 
 import ilk.cli.bench  # noqa: F401  # registers the command
 from command import Command
-from ilk.bench import measure as measuring
-from ilk.bench import memory, peers, predicting, record, run, training
-from ilk.bench.goals import Judged, judge
-from ilk.bench.measure import Case, Line, Setting, measure
-from ilk.bench.photos import photo_like, write_folder
-from ilk.distributed import make_fabric
 from ilk.images import load_images
 from ilk.methods import METHODS
+from ilk.research.bench import measure as measuring
+from ilk.research.bench import memory, peers, predicting, record, run, training
+from ilk.research.bench.goals import Judged, judge
+from ilk.research.bench.measure import Case, Line, Setting, measure
+from ilk.research.bench.photos import photo_like, write_folder
+from ilk.system.processes import make_fabric
+from ilk.system.progress import Watch
 from ilk.views import get_views
-from ilk.watch import Watch
 
 
 @pytest.fixture
@@ -380,8 +380,8 @@ def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
         raise peers.Missing(f"not installed (pip install {name.split('.')[0]})")
 
     monkeypatch.setattr(peers, "imported", absent)
-    monkeypatch.setattr("ilk.bench.viewing.SIZES", {32: "cc"})
-    monkeypatch.setattr("ilk.bench.decoding.SIZES", (16,))
+    monkeypatch.setattr("ilk.research.bench.viewing.SIZES", {32: "cc"})
+    monkeypatch.setattr("ilk.research.bench.decoding.SIZES", (16,))
     write_folder(setting.folder, 4)
     for part, peer in (("decode", "torchvision ImageFolder"), ("views", "kornia")):
         lines = [one for found in run.measured(part, setting) for one in found]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ilk.calibrate import (
+from ilk.analysis.calibration import (
     Calibration,
     agreement,
     calibrate,
@@ -20,7 +20,7 @@ from ilk.calibrate import (
     renamed,
     tempered,
 )
-from ilk.metrics import expected_calibration_error, reliability, right
+from ilk.analysis.metrics import expected_calibration_error, reliability, right
 
 
 def clouds(centres: int, n: int = 100, width: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ilk.cc_import import import_cc
-from ilk.runs import Run
+from ilk.pipeline.build import load_method
+from ilk.pipeline.import_cc import import_cc
+from ilk.runs.folder import Run
 
 
 class Unit(nn.Module):
@@ -144,7 +145,7 @@ def changed(checkpoint: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, A
 def test_the_imported_run_answers_as_the_published_network(name: str, shape: dict[str, int], tmp_path: Path) -> None:
     network = made(name, **shape)
     run = import_cc(write(network, tmp_path / "c.tar"), tmp_path / "run")
-    method = Run(tmp_path / "run").open().load_method()
+    method = load_method(Run(tmp_path / "run").open())
     x = pictures(4, 64, seed=1)
     with torch.no_grad():
         y, z = network.answers(x)
@@ -156,8 +157,8 @@ def test_the_imported_run_answers_as_the_published_network(name: str, shape: dic
 
 
 def test_predict_sees_images_as_the_authors_do(checkpoint: Path, tmp_path: Path) -> None:
-    from ilk.results import read_table
-    from ilk.workflow import predict
+    from ilk.pipeline.workflow import predict
+    from ilk.runs.tables import read_table
 
     (tmp_path / "photos").mkdir()
     for i, picture in enumerate((pictures(6, 120, seed=2) * 255).byte()):
@@ -199,7 +200,7 @@ def test_a_checkpoint_of_several_gpus_and_one_of_an_old_torch_are_read(
     first, second = import_cc(checkpoint, tmp_path / "a"), import_cc(changed(edit), tmp_path / "b")
     x = torch.rand(2, 3, 64, 64)
     for mine, other in zip(
-        first.load_method().assign_and_embed(x), second.load_method().assign_and_embed(x), strict=True
+        load_method(first).assign_and_embed(x), load_method(second).assign_and_embed(x), strict=True
     ):
         torch.testing.assert_close(mine, other, rtol=0, atol=0)
     assert second.config["imported"]["epoch"] is None

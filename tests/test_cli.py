@@ -183,7 +183,7 @@ def test_a_kill_is_survived_by_the_command_that_is_printed(call: Command, photos
     """Ctrl-C in a process of its own, which saves after each epoch so that the test need not wait."""
     code = (  # a shell that starts the tests in the background has told all its children to ignore Ctrl-C
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import ilk.train; ilk.train.CHECKPOINT_EVERY = -1; from ilk.cli import main; main()"
+        "import ilk.training.loop; ilk.training.loop.CHECKPOINT_EVERY = -1; from ilk.cli import main; main()"
     )
     given = ["fit", str(photos), "--clusters", "2", "--out", "a run", *TINY[2:], "--image-size", "8", "--epochs", "200"]
     process = subprocess.Popen(

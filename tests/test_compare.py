@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import ilk.compare as ilk_compare
-from ilk import published
+import ilk.research.compare as ilk_compare
 from ilk.cli import main
-from ilk.compare import HEADER, PUBLISHED, differences, planned, protocol, table, triple, write_results
-from ilk.files import read_json_lines
-from ilk.lock import InUse, held
+from ilk.research import published
+from ilk.research.compare import HEADER, PUBLISHED, differences, planned, protocol, table, triple, write_results
+from ilk.system.files import read_json_lines
+from ilk.system.lock import InUse, held
 
 QUICK = ["--epochs", "1", "--backbone", "small", "--views", "object", "--set", "batch_size=32", "--set", "warm_start=0"]
 

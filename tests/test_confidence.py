@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from ilk import Clusterer
-from ilk.calibrate import Calibration
-from ilk.confidence import FILE, calibrated, read_calibration
-from ilk.predict import Assignments
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.analysis.calibration import Calibration
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.progress import Watch
+from ilk.training.assign import Assignments
+from ilk.training.confidence import FILE, calibrated, read_calibration
 
 
 def pictures(n: int = 120) -> np.ndarray:

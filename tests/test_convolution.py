@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ilk.convolution
-from ilk.backbones import build_backbone
-from ilk.convolution import POSITIONS, SUMMANDS, Conv3x3, RowProducts
+import ilk.networks.convolution
+from ilk.networks.backbones import build_backbone
+from ilk.networks.convolution import POSITIONS, SUMMANDS, Conv3x3, RowProducts
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 SHAPES = [
@@ -278,7 +278,7 @@ def test_a_network_learns_the_same_whichever_way_its_convolutions_go(
     direction = torch.randn(net.feature_dim)
     found = []
     for most in (POSITIONS, 0):
-        monkeypatch.setattr(ilk.convolution, "POSITIONS", most)
+        monkeypatch.setattr(ilk.networks.convolution, "POSITIONS", most)
         net.zero_grad()
         (net(x) * direction).square().mean().backward()
         found.append([p.grad for p in net.parameters()])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ilk.request import Request
-from ilk.runs import Run
-from ilk.workflow import demo
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import demo
+from ilk.runs.folder import Run
 
 # Measured on one CPU core, 20 seconds: 0.924, 0.916 and 0.942 for the seeds 0, 1 and 2, k-means 0.79.
 # The real demo has batches of 128 and more epochs: 0.811, 0.832 and 0.838 after twelve.

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ilk.distributed
+import ilk.system.processes
 import workers
-from ilk.distributed import agree, as_shared, choose_device, choose_precision, gather, make_fabric, place
 from ilk.losses import (
     alignment,
     bank_contrast,
@@ -27,6 +26,7 @@ from ilk.losses import (
     semantic_contrast,
     soft_cross_entropy,
 )
+from ilk.system.processes import agree, as_shared, choose_device, choose_precision, gather, make_fabric, place
 
 N, D, K = 6, 5, 3
 
@@ -367,7 +367,7 @@ def test_heads_that_wait_may_go_without_a_gradient(monkeypatch: pytest.MonkeyPat
         def launch(self) -> None:
             asked["launched"] = True
 
-    monkeypatch.setattr(ilk.distributed, "Fabric", Fake)
+    monkeypatch.setattr(ilk.system.processes, "Fabric", Fake)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from sklearn.datasets import load_digits
 
-from ilk.duplicates import DuplicateGroup, find_duplicates, flag_images, odd_line
-from ilk.duplicates.find import PLAIN, STRICT, compare, near_groups, stand_alone
-from ilk.duplicates.sketches import averaging, candidates, sketch_all
+from ilk.analysis.duplicates import DuplicateGroup, find_duplicates, flag_images, odd_line
+from ilk.analysis.duplicates.find import PLAIN, STRICT, compare, near_groups, stand_alone
+from ilk.analysis.duplicates.sketches import averaging, candidates, sketch_all
 from ilk.images import Images
 
 FLOWERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "flowers"

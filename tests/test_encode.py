@@ -16,11 +16,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilk import ViewRecipe, encode, load_images
-from ilk.batches import seeded
-from ilk.distributed import make_fabric
-from ilk.encode import encode_images, in_range
+from ilk import ViewRecipe, load_images
 from ilk.images import Images
+from ilk.sampling import seeded
+from ilk.system.processes import make_fabric
+from ilk.training import encode
+from ilk.training.encode import encode_images, in_range
 from ilk.views import Views
 
 RECIPE = ViewRecipe(crop_scale=(0.3, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)

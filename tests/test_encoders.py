@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ilk.backbones import build_backbone
-from ilk.encoders import auto_encoder, find_encoder, is_encoder
-from ilk.pretrained import SHORT_NAMES, hub
-from ilk.runs import Run
+from ilk.networks.backbones import build_backbone
+from ilk.networks.pretrained import SHORT_NAMES, hub
+from ilk.pipeline.build import load_method, save_model
+from ilk.pipeline.encoders import auto_encoder, find_encoder, is_encoder
+from ilk.runs.folder import Run
 from tiny_hub import into_cache
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -109,7 +110,7 @@ def test_auto_gives_up_within_three_seconds_when_the_network_hangs(
 def test_auto_downloads_the_default_when_the_hub_is_there_and_says_what_and_why(
     tiny_dino: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilk.encoders.reachable", lambda model_id: True)
+    monkeypatch.setattr("ilk.pipeline.encoders.reachable", lambda model_id: True)
     monkeypatch.setattr(hub, "fetch", lambda model_id, *_, **__: into_cache(tiny_dino, hub_cache, model_id))
     said: list[str] = []
     found = auto_encoder(say=said.append)
@@ -118,7 +119,7 @@ def test_auto_downloads_the_default_when_the_hub_is_there_and_says_what_and_why(
 
 
 def test_auto_survives_a_download_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.encoders.reachable", lambda model_id: True)
+    monkeypatch.setattr("ilk.pipeline.encoders.reachable", lambda model_id: True)
     said: list[str] = []
     assert auto_encoder(say=said.append) is None
     assert said[-1].startswith("no pretrained encoder: 'facebook/dinov2-small' could not be downloaded")
@@ -126,7 +127,7 @@ def test_auto_survives_a_download_that_fails(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_gives_its_backbone_with_its_front_end(trained: Path) -> None:
     encoder = find_encoder(f"run:{trained}")
-    method = Run(trained).load_method()
+    method = load_method(Run(trained))
     x = torch.rand(4, 3, 12, 12)
     with torch.no_grad():
         torch.testing.assert_close(encoder(x), method.backbone(x), rtol=0, atol=0)
@@ -149,7 +150,7 @@ def test_a_run_of_heads_gives_the_encoder_that_they_were_trained_on(run: Any, ti
 def test_a_run_that_trained_a_pretrained_encoder_gives_the_weights_that_it_ended_with(
     run: Any, tiny_dino: Path
 ) -> None:
-    from ilk.runs import method_of
+    from ilk.pipeline.build import method_of
 
     spec = f"hf:{tiny_dino}"
     config = {**run.config, "backbone": spec}
@@ -159,7 +160,7 @@ def test_a_run_that_trained_a_pretrained_encoder_gives_the_weights_that_it_ended
         for parameter in method.backbone.parameters():
             parameter += 0.01
     run.write_config(config)
-    run.save_model(method)
+    save_model(run, method)
     found = find_encoder(f"run:{run}")
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(found(x), method.eval().backbone(x), rtol=0, atol=0)

@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ilk import Clusterer, ViewRecipe, load_images
-from ilk.metrics import accuracy
-from ilk.runs import Run
+from ilk.analysis.metrics import accuracy
+from ilk.runs.folder import Run
 
 
 class Mine(nn.Module):

@@ -14,8 +14,8 @@ import pytest
 from sklearn import metrics
 
 from ilk.evaluate import score_run
-from ilk.results import assignments_table, read_table, write_table
-from ilk.runs import Run
+from ilk.runs.folder import Run
+from ilk.runs.tables import assignments_table, read_table, write_table
 
 
 def set_table(run: Run, clusters: list[int], labels: list[str | None] | None, ids: list[str] | None = None) -> None:

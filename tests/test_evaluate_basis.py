@@ -16,9 +16,9 @@ import pytest
 import ilk.cli.evaluate  # registers the command
 from command import Command
 from ilk.evaluate import Asked, evaluate_run, evaluation_lines, score_run
-from ilk.results import read_table, write_embeddings, write_table
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table, write_embeddings, write_table
+from ilk.system.progress import Watch
 
 assert ilk.cli.evaluate.evaluate  # used by being imported
 FAST = ["--resamples", "20", "--device", "cpu", "--views-of", "20"]

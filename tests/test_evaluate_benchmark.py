@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from ilk import load_images
-from ilk.labelled import open_labelled
-from ilk.runs import Run
+from ilk.research.labelled import open_labelled
+from ilk.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,14 @@ from PIL import Image
 import ilk.cli.evaluate  # registers the command
 from command import Command
 from ilk import load_images
+from ilk.analysis.metrics import accuracy
 from ilk.evaluate import PROTOCOLS, Asked, evaluate_run, protocols
 from ilk.evaluate.run import WORK, open_scene
-from ilk.files import file_hash
-from ilk.metrics import accuracy
-from ilk.results import printable, read_table, write_table
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table, write_table
+from ilk.system.files import file_hash
+from ilk.system.progress import Watch
+from ilk.system.text import safe_text
 
 assert ilk.cli.evaluate.evaluate  # used by being imported
 FAST = ["--resamples", "30", "--device", "cpu"]
@@ -43,7 +44,7 @@ def predicted(
     trained: Path, photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """A run and a prediction of 20 other photographs by it; do not change them."""
-    from ilk.workflow import predict
+    from ilk.pipeline.workflow import predict
 
     folder = tmp_path_factory.mktemp("held out")
     source = photo_folder(folder / "new", n=20, start=500)
@@ -156,14 +157,14 @@ def test_without_labels_what_needs_none_is_done(call: Command, run: Run) -> None
 
 
 def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run, photos: Path) -> None:
-    from ilk.frozen import load_model
+    from ilk.pipeline.frozen import load_model
 
     asked = Asked(only=("knn",), features="backbone", resamples=10, device="cpu")
     scene = open_scene(run, asked, load_model, Watch())
     images = load_images(photos, image_size=run.config["images"]["size"], channels=3)
     with torch.inference_mode():
         expected = load_model(run).backbone(images[:] / 255).numpy()
-    assert [printable(name) for name in images.ids] == scene.main.ids
+    assert [safe_text(name) for name in images.ids] == scene.main.ids
     cosine = (expected * scene.main.features).sum(1) / np.linalg.norm(expected, axis=1)
     np.testing.assert_allclose(cosine / np.linalg.norm(scene.main.features, axis=1), 1, atol=1e-3)
     found = evaluate_run(run, asked, model=load_model)["protocols"]["knn"]
@@ -173,7 +174,7 @@ def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run,
 
 
 def test_views_of_images_are_assigned_by_the_model_that_is_there(run: Run) -> None:
-    from ilk.frozen import load_model
+    from ilk.pipeline.frozen import load_model
 
     asked = Asked(only=("label-free",), resamples=10, device="cpu", views_of=20)
     views = evaluate_run(run, asked, model=load_model)["protocols"]["label-free"]["views"]

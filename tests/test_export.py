@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ilk.export import MANIFEST, export_csv, export_folders, flat_name, free_target, undo_folders
-from ilk.results import assignments_table, read_table, write_table
-from ilk.runs import Run
+from ilk.pipeline.export import MANIFEST, export_csv, export_folders, flat_name, free_target, undo_folders
+from ilk.runs.folder import Run
+from ilk.runs.tables import assignments_table, read_table, write_table
 
 
 def state(folder: Path) -> dict[str, Any]:

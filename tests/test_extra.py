@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import ilk.train
+import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.batches import batches, seeded
-from ilk.pace import seconds_per_step
-from ilk.plan import make_plan
-from ilk.request import Request
-from ilk.runs import Run
-from ilk.train import train
-from ilk.watch import Watch
-from ilk.workflow import fit
+from ilk.pipeline.plan import make_plan
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.runs.folder import Run
+from ilk.sampling import batches, seeded
+from ilk.system.progress import Watch
+from ilk.training.loop import train
+from ilk.training.pace import seconds_per_step
 
 BATCH = {"batch_size": 16}  # 60 images: three steps; 37 extra images: two
 
@@ -153,7 +153,7 @@ def test_the_time_of_a_step_is_measured_with_extra_images(
 def test_minutes_hold_fewer_epochs_with_extra_images(
     images: Any, extra: Any, fabric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.plan, "seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 0.5)
     request = Request(
         n_clusters=2, minutes=2, backbone="small", views="object", device="cpu", settings={**BATCH, "cluster_heads": 1}
     )
@@ -222,7 +222,7 @@ def test_nothing_of_the_extra_images_comes_out(tmp_path: Path, photos: Path, mor
 def test_a_resumed_training_with_extra_images_equals_an_unbroken_one(
     tmp_path: Path, photos: Path, more: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
     whole = fit(asked(), photos, Run(tmp_path / "whole"), extra=more)
     broken = Run(tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):

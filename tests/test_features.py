@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.features import Chained, FeatureBackbone, Features, FeatureViews
+from ilk.networks.features import Chained, FeatureBackbone, Features, FeatureViews
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -16,8 +16,9 @@ import torch
 
 from ilk import Clusterer
 from ilk.methods import METHODS
-from ilk.results import read_table
-from ilk.runs import Run
+from ilk.pipeline.build import load_method
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_the_tables_of_identical_images_hold_no_nan(
     for name in ("config.json", "log.jsonl", "scores.json"):
         text = (tmp_path / "run" / name).read_text()
         assert "NaN" not in text and "Infinity" not in text, name
-    assert Run(tmp_path / "run").open().load_method().n_clusters == 2
+    assert load_method(Run(tmp_path / "run").open()).n_clusters == 2
 
 
 # ---- several at a time

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ilk.files import replacing, write_json, write_text
+from ilk.system.files import replacing, write_json, write_text
 
 
 def write_half(file: Path, accident: type[BaseException]) -> None:

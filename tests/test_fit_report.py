@@ -16,13 +16,13 @@ import torch
 
 from command import Command
 from ilk import Clusterer
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
 from ilk.report.payload import collect
-from ilk.request import Request
-from ilk.runs import Run
-from ilk.snapshots import Moments
-from ilk.train import train
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.system.progress import Watch
+from ilk.training.loop import train
+from ilk.training.snapshots import Moments
 
 TINY = {"batch_size": 32, "cluster_heads": 2}
 NAMES = ("instance_positive", "instance_negative", "cluster_positive", "cluster_negative")
@@ -68,7 +68,7 @@ def test_a_report_that_fails_is_a_warning_and_the_run_is_finished(
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(f"ilk.workflow.{broken}", fail)
+    monkeypatch.setattr(f"ilk.pipeline.workflow.{broken}", fail)
     watch = Listener()
     run = fit(request(), photos, Run(tmp_path / "run"), watch=watch)
     assert run.finished and (run / "scores.json").is_file()
@@ -125,7 +125,7 @@ def test_moments_and_pairs_survive_a_resume_bit_by_bit(
     for stop in (1, 3, 4):
         folder = tmp_path / f"cut {stop}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ilk.train.CHECKPOINT_EVERY", -1.0)
+            patch.setattr("ilk.training.loop.CHECKPOINT_EVERY", -1.0)
             first = run(folder, stop)
         assert first + run(folder) == whole
         one, other = (dict(np.load(place / "moments.npz")) for place in (tmp_path / "whole", folder))
@@ -147,7 +147,7 @@ def test_a_training_that_is_looked_at_has_the_weights_of_one_that_is_not(
         return plan.method.state_dict(), [record["terms"] for record in records]
 
     looked, terms = weights(Moments())
-    monkeypatch.setattr("ilk.train.pair_similarity", lambda *_, **__: {})
+    monkeypatch.setattr("ilk.training.loop.pair_similarity", lambda *_, **__: {})
     plain, expected = weights(None)
     assert terms == expected
     for name, tensor in looked.items():

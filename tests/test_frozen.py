@@ -20,17 +20,18 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from ilk import Clusterer, cli
-from ilk.encoders import find_encoder
-from ilk.frozen import choose_encoder, load_model
+from ilk.analysis.metrics import accuracy
 from ilk.images import load_images
 from ilk.methods import METHODS, get_preset
-from ilk.metrics import accuracy
-from ilk.predict import assign
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.pipeline.build import load_method
+from ilk.pipeline.encoders import find_encoder
+from ilk.pipeline.frozen import choose_encoder, load_model
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.progress import Watch
+from ilk.training.assign import assign
 from tiny_hub import into_cache
 
 
@@ -142,7 +143,7 @@ def clusters(run: Run) -> np.ndarray:
 
 def predicted(run: Run, source: Any, module: nn.Module | None = None) -> np.ndarray:
     """The clusters by the way that takes images."""
-    from ilk.distributed import make_fabric
+    from ilk.system.processes import make_fabric
 
     images = load_images(source, image_size=run.config["images"]["size"], channels=run.config["images"]["channels"])
     return assign(load_model(run, module=module), images, make_fabric("cpu", "float32")).cluster
@@ -205,7 +206,7 @@ def test_a_module_sees_the_size_that_was_asked_for(trial: Callable[..., Run], X:
 
 
 def test_only_the_heads_are_trained(trained: Path, trial: Callable[..., Run]) -> None:
-    short, long = (trial(asked(f"run:{trained}", epochs=n), str(n)).load_method().state_dict() for n in (1, 3))
+    short, long = (load_method(trial(asked(f"run:{trained}", epochs=n), str(n))).state_dict() for n in (1, 3))
     same = {name for name in short if torch.equal(short[name], long[name])}
     assert {name for name in same if name.startswith("backbone.")} == {"backbone.mean", "backbone.directions"}
     assert not any(name.startswith("instance_head.") and name.endswith("weight") for name in same)
@@ -267,7 +268,7 @@ def test_known_labels_steer_heads(trained: Path, trial: Callable[..., Run]) -> N
 def test_a_stopped_training_goes_on_to_the_weights_of_an_unbroken_one(
     method: str, epoch: int, trained: Path, trial: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, cache_dir: Path
 ) -> None:
-    monkeypatch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0 if epoch == 2 else 1e9)  # else it begins again
+    monkeypatch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0 if epoch == 2 else 1e9)  # else it begins again
     request = asked(f"run:{trained}", method)
     whole = trial(request, "whole")
     with pytest.raises(Stopped):
@@ -277,14 +278,14 @@ def test_a_stopped_training_goes_on_to_the_weights_of_an_unbroken_one(
         shutil.rmtree(cache_dir)  # the features are then computed again
     broken = trial(request, "broken", resume=True, watch=watch)
     assert ("encoding (3 x)" in watch.work) == (epoch == 2)
-    one, two = whole.load_method().state_dict(), broken.load_method().state_dict()
+    one, two = load_method(whole).state_dict(), load_method(broken).state_dict()
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     np.testing.assert_array_equal(clusters(whole), clusters(broken))
     assert [record["epoch"] for record in broken.log()] == [1, 2, 3]
 
 
 def test_a_module_is_given_again_to_go_on(trial: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0)
     with pytest.raises(Stopped):
         trial(asked(Means(), train="heads"), watch=Said(stop_after=1))
     with pytest.raises(ValueError, match="encoder of your own"):
@@ -306,7 +307,7 @@ def test_a_finished_run_is_left_alone_even_without_its_encoder(weights: str, tmp
 def test_other_weights_under_the_same_name_are_refused(
     weights: str, tmp_path: Path, X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0)
     file = Path(shutil.copy(weights.split(":")[1], tmp_path / "mine.safetensors"))
     request = asked(f"weights:{file}:small@12")
     done = fit(request, X, Run(tmp_path / "done"), report=False)
@@ -345,8 +346,8 @@ def test_heads_start_from_those_of_an_earlier_run_on_the_same_encoder(
 ) -> None:
     source = scenes(40, seed=4)[0]
     run = trial(asked(f"run:{trained}", init=frozen_run.folder), source=source)
-    begun = frozen_run.load_method().state_dict()
-    assert torch.equal(run.load_method().state_dict()["backbone.directions"], begun["backbone.directions"])
+    begun = load_method(frozen_run).state_dict()
+    assert torch.equal(load_method(run).state_dict()["backbone.directions"], begun["backbone.directions"])
     assert run.config["init"]["parts"] == ["backbone", "instance_head"]
     np.testing.assert_array_equal(predicted(run, source), clusters(run))
 
@@ -365,7 +366,7 @@ def test_a_config_with_other_directions_is_refused_without_taking_memory(value: 
     config["features"]["dim"] = value
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"features\.dim"):
-        run.load_method()
+        load_method(run)
 
 
 def test_a_config_with_huge_features_is_refused_without_taking_memory(frozen_run: Run) -> None:
@@ -374,7 +375,7 @@ def test_a_config_with_huge_features_is_refused_without_taking_memory(frozen_run
     config["encoder"]["feature_dim"] = config["features"]["dim"] = 10**6
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"takes [\d,]+ GB|damaged"):
-        run.load_method()
+        load_method(run)
 
 
 def test_training_all_changes_the_encoder_and_keeps_it(tiny_dino: Path, trial: Callable[..., Run]) -> None:
@@ -395,7 +396,7 @@ def test_training_all_changes_the_encoder_and_keeps_it(tiny_dino: Path, trial: C
 def test_training_all_goes_on_after_a_stop(
     tiny_dino: Path, trial: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilk.train.CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("ilk.training.loop.CHECKPOINT_EVERY", 0.0)
     X, request = scenes(32)[0], asked(f"hf:{tiny_dino}", train="all", epochs=2)
     whole = trial(request, "whole", source=X)
     with pytest.raises(Stopped):
@@ -521,7 +522,7 @@ def test_the_model_from_images_to_clusters_goes_into_one_onnx_file(
 ) -> None:
     pytest.importorskip("onnxruntime", reason="the extra ilk[onnx] is not installed")
     pytest.importorskip("onnxscript", reason="the extra ilk[onnx] is not installed")
-    from ilk.onnx_export import export_onnx
+    from ilk.pipeline.onnx import export_onnx
 
     model = load_model(trial(asked(f"hf:{tiny_dino}", epochs=1)))
     assert export_onnx(model, tmp_path / "model.onnx", channels=3, size=16) < 1e-4
@@ -569,7 +570,7 @@ def test_the_estimator_equals_the_command_line(
 ) -> None:
     run = trial(asked(f"run:{trained}"))
     np.testing.assert_array_equal(fitted.labels_, clusters(run))
-    one, two = fitted.method_.state_dict(), run.load_method().state_dict()
+    one, two = fitted.method_.state_dict(), load_method(run).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in two)
 
 

@@ -14,9 +14,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from ilk import load_images
 from ilk.cli import main
-from ilk.given import read_given, stand_ins
 from ilk.images import Images
-from ilk.results import read_table
+from ilk.images.given import read_given, stand_ins
+from ilk.runs.tables import read_table
 
 
 def blobs(n: int = 90, d: int = 12) -> tuple[np.ndarray, np.ndarray]:

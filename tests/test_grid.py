@@ -18,19 +18,19 @@ import pytest
 from PIL import Image
 from sklearn.cluster import KMeans
 
-import ilk.grid.job
-import ilk.grid.run
+import ilk.research.grid.job
+import ilk.research.grid.run
+from ilk.analysis.metrics import score
 from ilk.evaluate import long_tailed
-from ilk.files import read_json, read_json_lines
-from ilk.grid import ROWS, Job, Rows, run_jobs, task_of
-from ilk.grid.task import chosen
-from ilk.grid.watch import GridWatch
-from ilk.labelled import Labelled, folder_split, open_labelled, short_name
-from ilk.lock import InUse, held
-from ilk.metrics import score
-from ilk.results import read_embeddings, read_table
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.research.grid import ROWS, Job, Rows, run_jobs, task_of
+from ilk.research.grid.task import chosen
+from ilk.research.grid.watch import GridWatch
+from ilk.research.labelled import Labelled, folder_split, open_labelled, short_name
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_embeddings, read_table
+from ilk.system.files import read_json, read_json_lines
+from ilk.system.lock import InUse, held
+from ilk.system.progress import Watch
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = {"batch_size": 32, "cluster_heads": 2}
@@ -350,7 +350,7 @@ def test_a_row_holds_the_scores_of_its_run_and_is_not_made_twice(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished job was done again")
 
-    monkeypatch.setattr(ilk.grid.run, "attempt", never)
+    monkeypatch.setattr(ilk.research.grid.run, "attempt", never)
     assert run_jobs(jobs, tmp_path / "out") == rows
 
 
@@ -514,7 +514,7 @@ def test_one_bar_runs_over_all_jobs_and_the_time_left_is_that_of_like_jobs(npz: 
 SCRIPT = """
 import sys
 import torch
-from ilk.grid import run_jobs
+from ilk.research.grid import run_jobs
 from test_grid import digits_jobs
 torch.set_num_threads(1)
 run_jobs(digits_jobs(), sys.argv[1])

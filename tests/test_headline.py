@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import ilk.train
+import ilk.training.loop
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / ".." / "shared" / "data" / "sets.py"
@@ -54,7 +54,7 @@ def whole(headline: Any, file: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def safe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every epoch, however short."""
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 
 def curve_of(out: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ilk.heads import kaiming, mlp
+from ilk.networks.heads import kaiming, mlp
 
 
 def kinds(network: nn.Sequential) -> list[str]:

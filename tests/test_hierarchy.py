@@ -12,8 +12,8 @@ from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from scipy.sparse.csgraph import shortest_path
 from sklearn.datasets import load_digits
 
-from ilk.hierarchy import Level, density_clusters, grow_tree, table
-from ilk.hierarchy.evidence import (
+from ilk.analysis.hierarchy import Level, density_clusters, grow_tree, table
+from ilk.analysis.hierarchy.evidence import (
     LEAST_SLOPE,
     SLOPES,
     agreement,
@@ -25,10 +25,10 @@ from ilk.hierarchy.evidence import (
     silhouettes,
     weigh,
 )
-from ilk.hierarchy.judge import judge, make_curve
-from ilk.hierarchy.space import find_space, place
-from ilk.hierarchy.tree import affinities, build_tree, name_levels
-from ilk.metrics import accuracy, ari
+from ilk.analysis.hierarchy.judge import judge, make_curve
+from ilk.analysis.hierarchy.space import find_space, place
+from ilk.analysis.hierarchy.tree import affinities, build_tree, name_levels
+from ilk.analysis.metrics import accuracy, ari
 
 K = 6
 
@@ -344,8 +344,8 @@ def test_progress_counts_up_to_the_end() -> None:
 
 
 def test_more_images_than_are_judged_all_get_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.hierarchy.grow.TREE_ROWS", 400)
-    monkeypatch.setattr("ilk.hierarchy.grow.JUDGED_ROWS", 300)
+    monkeypatch.setattr("ilk.analysis.hierarchy.grow.TREE_ROWS", 400)
+    monkeypatch.setattr("ilk.analysis.hierarchy.grow.JUDGED_ROWS", 300)
     x, labels = mixture(1500)
     found = grow_tree(x, k_high=12)
     assert found.chosen == K
@@ -353,7 +353,7 @@ def test_more_images_than_are_judged_all_get_a_cluster(monkeypatch: pytest.Monke
 
 
 def test_more_clusters_are_tried_when_the_last_ones_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.hierarchy.grow.USUAL", K)
+    monkeypatch.setattr("ilk.analysis.hierarchy.grow.USUAL", K)
     x, _ = mixture(300)
     steps: list[tuple[int, int, str]] = []
     found = grow_tree(x, progress=lambda *step: steps.append(step))
@@ -403,7 +403,7 @@ def test_density_finds_three_clusters_and_leaves_strangers_out() -> None:
 
 
 def test_density_of_a_sample_goes_to_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.hierarchy.density.ROWS", 400)
+    monkeypatch.setattr("ilk.analysis.hierarchy.density.ROWS", 400)
     x, labels = with_strangers(1500, 500)
     found = density_clusters(x, min_cluster_size=150)
     inside = labels >= 0

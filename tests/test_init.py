@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import ilk.train
+import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.files import write_json
-from ilk.plan import make_plan
-from ilk.request import Request
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.pipeline.build import load_method
+from ilk.pipeline.plan import make_plan
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.system.files import write_json
+from ilk.system.progress import Watch
 
 
 def asked(**changes: Any) -> Request:
@@ -62,7 +63,7 @@ class Stop(Watch):
 def test_before_training_features_and_embeddings_are_those_of_the_run(
     images: Any, fabric: Any, run: Run, x: torch.Tensor
 ) -> None:
-    plan, begun = plan_of(images, fabric, init=run.folder, n_clusters=3), run.load_method()
+    plan, begun = plan_of(images, fabric, init=run.folder, n_clusters=3), load_method(run)
     plan.method.eval()
     assert torch.equal(plan.method.backbone(x), begun.backbone(x))
     assert torch.equal(plan.method.embed(x), begun.embed(x))  # the representation head came along
@@ -103,7 +104,7 @@ def test_size_and_front_end_are_those_of_the_run(tmp_path: Path, images: Any, fa
     small = load_images(images[:].permute(0, 2, 3, 1).numpy(), image_size=10)
     plan = plan_of(small, fabric, init=run.folder)
     assert plan.config["front_end"] == run.config["front_end"] != None  # noqa: E711
-    assert torch.equal(plan.method.eval().backbone(x), run.load_method().backbone(x))
+    assert torch.equal(plan.method.eval().backbone(x), load_method(run).backbone(x))
     with pytest.raises(ValueError, match="has the front end normalize-sobel, and sobel was asked for"):
         plan_of(small, fabric, init=run.folder, settings={"front_end": "sobel"})
 
@@ -112,7 +113,7 @@ def test_size_and_front_end_are_those_of_the_run(tmp_path: Path, images: Any, fa
 def test_a_file_of_backbone_weights_is_taken_with_or_without_the_prefix(
     tmp_path: Path, images: Any, fabric: Any, run: Run, x: torch.Tensor, prefix: str
 ) -> None:
-    begun = run.load_method().backbone
+    begun = load_method(run).backbone
     save_file({prefix + name: value for name, value in begun.state_dict().items()}, tmp_path / "w.safetensors")
     plan = plan_of(images, fabric, init=tmp_path / "w.safetensors", backbone="small")
     assert torch.equal(plan.method.eval().backbone(x), begun(x))
@@ -132,7 +133,7 @@ def test_another_number_of_channels_is_refused(
     gray = load_images(pictures(40, gray=True)[0])
     with pytest.raises(ValueError, match="images with 3 channels; .* has 1"):
         plan_of(gray, fabric, init=run.folder)
-    save_file(dict(run.load_method().backbone.state_dict()), tmp_path / "w.safetensors")
+    save_file(dict(load_method(run).backbone.state_dict()), tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"stem.0.weight is 32x3x3x3 there and 32x1x3x3 here"):
         plan_of(gray, fabric, init=tmp_path / "w.safetensors", backbone="small")
 
@@ -153,7 +154,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, images: Any, fab
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, images: Any, fabric: Any, run: Run) -> None:
-    weights = dict(run.load_method().backbone.state_dict())
+    weights = dict(load_method(run).backbone.state_dict())
     weights["stem.0.weight"] = weights["stem.0.weight"] * float("nan")
     save_file(weights, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="not finite"):
@@ -194,7 +195,7 @@ def test_a_frozen_backbone_is_the_same_after_training_running_statistics_too(
     assert any("running_mean" in name for name in names)
     assert all(torch.equal(after[name], before[name]) for name in names)
     assert done.config["freeze_backbone"] is True and done.log()[-1]["effective_clusters"] is not None
-    opened = done.load_method()
+    opened = load_method(done)
     assert opened.frozen and not any(value.requires_grad for value in opened.backbone.parameters())
 
 
@@ -202,7 +203,7 @@ def test_without_freezing_the_backbone_learns_on(tmp_path: Path, images: Any, ru
     done = fit(asked(init=run.folder), images, Run(tmp_path / "run"))
     before, after = (load_file(one / "model.safetensors") for one in (run, done))
     assert not torch.equal(after["backbone.stem.0.weight"], before["backbone.stem.0.weight"])
-    assert not done.load_method().frozen
+    assert not load_method(done).frozen
 
 
 # resuming
@@ -214,7 +215,7 @@ def test_a_resumed_training_equals_an_unbroken_one(
 ) -> None:
     request = asked(init=run.folder, freeze_backbone=True)
     whole, broken = fit(request, images, Run(tmp_path / "whole")), Run(tmp_path / "broken")
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0 if saved else 1e9)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0 if saved else 1e9)
     with pytest.raises(KeyboardInterrupt):
         fit(request, images, broken, watch=Stop(2))
     assert (broken / "checkpoint.pt").exists() == saved
@@ -226,7 +227,7 @@ def test_a_resumed_training_equals_an_unbroken_one(
 def test_resuming_without_a_checkpoint_needs_the_same_weights(
     tmp_path: Path, images: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", 1e9)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", 1e9)
     broken = Run(tmp_path / "broken")
     with pytest.raises(KeyboardInterrupt):
         fit(asked(init=run.folder), images, broken, watch=Stop(1))

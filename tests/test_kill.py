@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import workers
-from ilk.export import MANIFEST, undo_folders
-from ilk.files import TEMPORARY, read_json_lines
-from ilk.runs import LAST
+from ilk.pipeline.export import MANIFEST, undo_folders
+from ilk.runs.folder import LAST
+from ilk.system.files import TEMPORARY, read_json_lines
 
 METHODS = ("cc", "crlc", "scl", "dcdc", "c2bin")
 KILLED = -9

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ilk.kmeans import Partition, kmeans, lloyd, merge_and_split, plus_plus, squared_distance
+from ilk.analysis.kmeans import Partition, kmeans, lloyd, merge_and_split, plus_plus, squared_distance
 from reference import scl
 
 

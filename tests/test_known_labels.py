@@ -14,18 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import ilk.train
+import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.batches import batches
 from ilk.evaluate import score_run
-from ilk.files import write_json
-from ilk.known import find_known
-from ilk.plan import make_plan
-from ilk.request import Request
-from ilk.results import assignments_table, read_table, write_table
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.pipeline.known_labels import find_known
+from ilk.pipeline.plan import make_plan
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.runs.tables import assignments_table, read_table, write_table
+from ilk.sampling import batches
+from ilk.system.files import write_json
+from ilk.system.progress import Watch
 
 
 def asked(known: Any = None, **changes: Any) -> Request:
@@ -204,7 +204,7 @@ def test_a_resumed_training_equals_an_unbroken_one(
     tmp_path: Path, photos: Path, few: Path, saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = fit(asked(few), photos, Run(tmp_path / "whole")), Run(tmp_path / "broken")
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0 if saved else 1e9)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0 if saved else 1e9)
     with pytest.raises(KeyboardInterrupt):
         fit(asked(few), photos, broken, watch=Listener(stop=3))
     few.unlink()  # the run has kept them
@@ -270,7 +270,7 @@ def test_scores_by_hand(run: Run) -> None:
 def test_labels_of_known_images_alone_give_no_scores_against_labels(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ilk.display import score_lines
+    from ilk.cli.display import score_lines
 
     set_table(run, [0, 1, 0], ["cat", "dog", None], {0: "cat", 1: "dog"})
     found = score_run(run)

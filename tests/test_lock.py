@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import workers
-from ilk.lock import FILE, InUse, held
-from ilk.runs import Run
+from ilk.pipeline.build import load_method
+from ilk.runs.folder import Run
+from ilk.system.lock import FILE, InUse, held
 
 
 def test_a_second_process_is_refused_with_a_sentence_and_a_dead_one_keeps_nobody_out(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_folder_below_a_file_is_refused_with_a_sentence(tmp_path: Path) -> Non
 def test_a_run_that_cannot_be_written_to_can_still_be_read(run: Run) -> None:
     run.folder.chmod(0o555)
     try:
-        assert run.open().config["n_clusters"] == 2 and run.load_method().n_clusters == 2
+        assert run.open().config["n_clusters"] == 2 and load_method(run).n_clusters == 2
         with pytest.raises(OSError, match="cannot be written to"), run.working():
             pass
     finally:

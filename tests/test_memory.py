@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.memory import KeyBanks, RowBank, Twin
+from ilk.networks.banks import KeyBanks, RowBank, Twin
 from reference import crlc, scl
 
 

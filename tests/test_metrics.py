@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import fowlkes_mallows_score, normalized_mutual_info_score
 
-from ilk.metrics import (
+from ilk.analysis.metrics import (
     accuracy,
     ari,
     best_matching,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ilk import neighbours
-from ilk.neighbours import near_rows, nearest_rows
+from ilk.analysis import neighbours
+from ilk.analysis.neighbours import near_rows, nearest_rows
 
 
 def clustered(n: int, d: int = 16, kinds: int = 20, seed: int = 0) -> np.ndarray:

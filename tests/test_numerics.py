@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ilk import losses, metrics
-from ilk.kmeans import kmeans, merge_and_split, squared_distance
+from ilk import losses
+from ilk.analysis import metrics
+from ilk.analysis.kmeans import kmeans, merge_and_split, squared_distance
 
 few = settings(derandomize=True, max_examples=40, deadline=None)
 KINDS = ("normal", "large", "huge", "zeros", "constant", "identical rows", "one hot")

@@ -17,16 +17,17 @@ from sklearn.datasets import load_digits
 
 from ilk import Clusterer
 from ilk.cli import main
-from ilk.files import write_json
 from ilk.images import load_images
 from ilk.methods import METHODS
+from ilk.pipeline.build import load_method
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
 from ilk.report import collect, write_report
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.schema import ADDED_LATER
-from ilk.watch import Watch
-from ilk.workflow import fit
+from ilk.runs.config import ADDED_LATER
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.files import write_json
+from ilk.system.progress import Watch
 
 STORED = Path(__file__).parent / "runs_v1"
 
@@ -152,7 +153,7 @@ def test_a_run_of_crlc_from_before_known_labels_opens(stored: Callable[[str], Ru
     tensors = load_file(run / "model.safetensors")
     assert tensors.pop("known").eq(-1).all()
     save_file(tensors, run / "model.safetensors")
-    method: Any = run.load_method()
+    method: Any = load_method(run)
     assert method.known.shape == (60,) and method.known.eq(-1).all() and not method.semi_supervised
     assert np.array_equal(Clusterer.load(run.folder, device="cpu").predict(np.load(digits)), clusters(run.folder))
 
@@ -163,4 +164,4 @@ def test_only_what_was_added_later_may_be_missing_from_a_model(stored: Callable[
     tensors.pop("cluster_heads.loss")
     save_file(tensors, run / "model.safetensors")
     with pytest.raises(ValueError, match=r"Missing key cluster_heads\.loss"):
-        run.load_method()
+        load_method(run)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import ilk.onnx_export
+import ilk.pipeline.onnx
 from ilk import load_images
 from ilk.methods import METHODS
-from ilk.onnx_export import export_onnx
-from ilk.predict import assign
+from ilk.pipeline.onnx import export_onnx
+from ilk.training.assign import assign
 
 CASES = [("cc", 1, "none"), *((name, 3, "none") for name in METHODS), ("dcdc", 3, "normalize-sobel")]
 
@@ -90,7 +90,7 @@ def test_a_model_that_differs_from_torch_is_not_kept(
     pytest.importorskip("onnxscript")
     method = planned(load_images(pictures(8)[0])).method
     (tmp_path / "model.onnx").write_bytes(b"the old one")
-    monkeypatch.setattr(ilk.onnx_export, "difference", lambda *_: 0.01)
+    monkeypatch.setattr(ilk.pipeline.onnx, "difference", lambda *_: 0.01)
     with pytest.raises(ValueError, match="differs from PyTorch by 0.01.*not kept"):
         export_onnx(method, tmp_path / "model.onnx", channels=3, size=12)
     assert (tmp_path / "model.onnx").read_bytes() == b"the old one"

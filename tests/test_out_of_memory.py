@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ilk import Clusterer, load_images
-from ilk.distributed import OutOfMemory, fitting, make_fabric
-from ilk.encode import encode_images
+from ilk.system.processes import OutOfMemory, fitting, make_fabric
+from ilk.training.encode import encode_images
 
 
 def narrow(most: int) -> tuple[Callable[[Tensor], tuple[Tensor, ...]], list[int]]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilk.backbones import build_backbone
-from ilk.distributed import SharedBatchNorm
-from ilk.heads import mlp
-from ilk.parts import in_parts
+from ilk.networks.backbones import build_backbone
+from ilk.networks.heads import mlp
+from ilk.networks.parts import in_parts
+from ilk.system.processes import SharedBatchNorm
 
 
 def backbone() -> nn.Module:

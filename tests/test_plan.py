@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-import ilk.plan
+import ilk.pipeline.plan
 from ilk import Clusterer, ViewRecipe, load_images
-from ilk.backbones import FrontEnd
 from ilk.methods import METHODS, get_preset
-from ilk.plan import auto_epochs, batch_size, make_plan, replan, updates_of
-from ilk.request import Request, device_and_precision
-from ilk.runs import method_of
+from ilk.networks.backbones import FrontEnd
+from ilk.pipeline.build import method_of
+from ilk.pipeline.plan import auto_epochs, batch_size, make_plan, replan, updates_of
+from ilk.pipeline.request import Request, device_and_precision
 
 SMALL = {"backbone": "small", "views": "object", "device": "cpu"}
 
@@ -115,7 +115,7 @@ def test_settings_may_be_text_and_reach_the_method_and_the_loop(images: Any, pla
 def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
     images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.plan, "seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 0.5)
     plan = planned(images, epochs=None, minutes=2, settings={"batch_size": 16})
     assert plan.train.epochs == plan.config["train"]["epochs"] == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
     assert any(note.startswith("72 epochs fit 2 minutes") for note in plan.notes)
@@ -124,7 +124,7 @@ def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
 def test_minutes_too_few_for_one_epoch_still_give_one(
     images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.plan, "seconds_per_step", lambda *_: 1000.0)
+    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 1000.0)
     assert planned(images, epochs=None, minutes=0.1).train.epochs == 1
 
 

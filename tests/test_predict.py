@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ilk import load_images
-from ilk.distributed import make_fabric
-from ilk.predict import assign
+from ilk.system.processes import make_fabric
+from ilk.training.assign import assign
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from torch import nn
 
 pytest.importorskip("transformers", reason="the extra ilk[hf] is not installed")
 
-from ilk.backbones import backbone_names
-from ilk.pretrained import SHORT_NAMES, Encoder, hub, load_hf
-from ilk.pretrained.encoder import EncoderAbout, count, fingerprint, with_channels
-from ilk.pretrained.hf import licence_of
-from ilk.pretrained.prepare import Preparation, plain_preparation, read_preparation
+from ilk.networks.backbones import backbone_names
+from ilk.networks.pretrained import SHORT_NAMES, Encoder, hub, load_hf
+from ilk.networks.pretrained.encoder import EncoderAbout, count, fingerprint, with_channels
+from ilk.networks.pretrained.hf import licence_of
+from ilk.networks.pretrained.prepare import Preparation, plain_preparation, read_preparation
 from tiny_hub import into_cache
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -432,7 +432,7 @@ def test_a_missing_folder_and_a_missing_package_are_sentences(
 def test_importing_loads_no_transformers() -> None:
     import subprocess
 
-    code = "import sys, ilk.pretrained, ilk.encoders; print('transformers' in sys.modules)"
+    code = "import sys, ilk.networks.pretrained, ilk.pipeline.encoders; print('transformers' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert answer.stdout.strip() == "False"
 

@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 import workers
-from ilk.runs import Run
-from ilk.workflow import predict
+from ilk.pipeline.build import load_method
+from ilk.pipeline.workflow import predict
+from ilk.runs.folder import Run
 
 METHODS = ("cc", "crlc", "scl", "dcdc", "c2bin")
 
@@ -114,7 +115,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
     for name in ("assignments.csv", "embeddings.npy", "clusters.csv"):
         assert (parts / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert not (parts / "parts").exists()
-    assert set(load_file(run / "model.safetensors")) == set(run.load_method().state_dict())
+    assert set(load_file(run / "model.safetensors")) == set(load_method(run).state_dict())
 
 
 def test_a_process_that_is_killed_ends_the_others_with_a_sentence(tmp_path: Path, source: Path) -> None:
@@ -129,13 +130,13 @@ def test_a_process_that_is_killed_ends_the_others_with_a_sentence(tmp_path: Path
 def test_parts_of_a_prediction_that_are_there_are_not_made_again(
     run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ilk.predict
+    import ilk.training.assign
 
     predict(run, photos, tmp_path / "whole")
-    monkeypatch.setattr(ilk.predict, "PART", 16)
-    monkeypatch.setattr(ilk.predict, "BATCH", 16)
+    monkeypatch.setattr(ilk.training.assign, "PART", 16)
+    monkeypatch.setattr(ilk.training.assign, "BATCH", 16)
     made: list[range] = []
-    work = ilk.predict.assign_rows
+    work = ilk.training.assign.assign_rows
 
     def counted(method: Any, images: Any, rows: range, *rest: Any, **options: Any) -> Any:
         if len(made) == 2:
@@ -143,7 +144,7 @@ def test_parts_of_a_prediction_that_are_there_are_not_made_again(
         made.append(rows)
         return work(method, images, rows, *rest, **options)
 
-    monkeypatch.setattr(ilk.predict, "assign_rows", counted)
+    monkeypatch.setattr(ilk.training.assign, "assign_rows", counted)
     with pytest.raises(KeyboardInterrupt):
         predict(run, photos, tmp_path / "out")
     assert len(list((tmp_path / "out" / "parts").glob("*.npz"))) == 2
@@ -151,7 +152,7 @@ def test_parts_of_a_prediction_that_are_there_are_not_made_again(
         predict(run, photos / "disc", tmp_path / "out")
     again: list[range] = []
     monkeypatch.setattr(
-        ilk.predict, "assign_rows", lambda m, s, rows, *a, **o: again.append(rows) or work(m, s, rows, *a, **o)
+        ilk.training.assign, "assign_rows", lambda m, s, rows, *a, **o: again.append(rows) or work(m, s, rows, *a, **o)
     )
     predict(run, photos, tmp_path / "out")
     assert made == [range(16), range(16, 32)] and again == [range(32, 48), range(48, 60)]

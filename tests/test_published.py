@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ilk.published import (
+from ilk.research.published import (
     CLASSES,
     DATASETS,
     PROTOCOL,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ilk.images.core import BadFile
-from ilk.results import (
+from ilk.runs.tables import (
     COLUMNS,
     EXAMPLES,
     assignments_table,

@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ilk.files import write_json
-from ilk.runs import FORMAT, PACKAGES, Run, free_name, method_of, versions
+from ilk.pipeline.build import load_method, method_of, save_model
+from ilk.runs.folder import FORMAT, Run, free_name
+from ilk.system.files import write_json
+from ilk.system.versions import PACKAGES, versions
 
 
 def change_config(run: Run, **changes: Any) -> None:
@@ -33,7 +35,7 @@ def test_a_finished_run_opens_and_holds_what_it_should(run: Run) -> None:
 
 
 def test_the_saved_model_is_the_trained_one(run: Run) -> None:
-    method = run.load_method()
+    method = load_method(run)
     stored = load_file(run / "model.safetensors")
     assert not method.training
     assert all(torch.equal(value, stored[name]) for name, value in method.state_dict().items())
@@ -109,39 +111,39 @@ def test_a_run_that_has_not_begun_has_an_empty_log(tmp_path: Path) -> None:
 def test_an_unfinished_run_has_no_model_and_says_how_to_go_on(run: Run) -> None:
     (run / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="training has not finished.*--resume"):
-        run.load_method()
+        load_method(run)
 
 
 def test_a_model_of_another_shape_is_refused_with_the_tensor_that_differs(run: Run) -> None:
     change_config(run, n_clusters=7)
     with pytest.raises(ValueError, match=r"model.safetensors' is damaged or does not fit.*cluster_heads"):
-        run.load_method()
+        load_method(run)
 
 
 def test_a_model_with_other_tensors_is_refused(run: Run) -> None:
     save_file({"weight": torch.zeros(2)}, run / "model.safetensors")
     with pytest.raises(ValueError, match="does not fit its config.json.*Missing key"):
-        run.load_method()
+        load_method(run)
 
 
 @pytest.mark.parametrize("data", [b"", b"no safetensors at all, but long enough to be read as a header"])
 def test_a_damaged_model_is_refused(run: Run, data: bytes) -> None:
     (run / "model.safetensors").write_bytes(data)
     with pytest.raises(ValueError, match="model.safetensors' is damaged"):
-        run.load_method()
+        load_method(run)
 
 
 def test_a_truncated_model_is_refused(run: Run) -> None:
     data = (run / "model.safetensors").read_bytes()
     (run / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="model.safetensors' is damaged"):
-        run.load_method()
+        load_method(run)
 
 
 def test_settings_of_a_later_version_are_named(run: Run) -> None:
     change_config(run, method_config={**run.config["method_config"], "telepathy": 1})
     with pytest.raises(ValueError, match="does not know.*telepathy"):
-        run.load_method()
+        load_method(run)
 
 
 def test_a_method_of_a_later_version_is_named(run: Run) -> None:
@@ -153,19 +155,19 @@ def test_a_method_of_a_later_version_is_named(run: Run) -> None:
 def test_a_run_with_a_backbone_of_your_own_asks_for_it(run: Run) -> None:
     change_config(run, backbone="custom:MyNet")
     with pytest.raises(ValueError, match=r"backbone of your own \(MyNet\).*Clusterer.load\(folder, backbone="):
-        run.load_method()
+        load_method(run)
 
 
 def test_writing_a_model_that_fails_keeps_the_old_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, before, names = run.load_method(), (run / "model.safetensors").read_bytes(), set(run.folder.iterdir())
+    method, before, names = load_method(run), (run / "model.safetensors").read_bytes(), set(run.folder.iterdir())
 
     def full(_tensors: object, file: Path, **_: object) -> None:
         Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ilk.runs.save_file", full)
+    monkeypatch.setattr("ilk.runs.folder.save_file", full)
     with pytest.raises(OSError, match="No space"):
-        run.save_model(method)
+        save_model(run, method)
     assert (run / "model.safetensors").read_bytes() == before
     assert set(run.folder.iterdir()) == names
 
@@ -188,10 +190,10 @@ def test_versions_name_what_is_installed() -> None:
 
 def test_a_run_folder_may_be_moved(run: Run, tmp_path: Path) -> None:
     moved = Run(shutil.move(run.folder, tmp_path / "elsewhere"))
-    assert moved.open().load_method().n_clusters == 2
+    assert load_method(moved.open()).n_clusters == 2
 
 
 def test_a_frozen_backbone_is_frozen_again(run: Run) -> None:
-    assert not run.load_method().frozen
+    assert not load_method(run).frozen
     change_config(run, freeze_backbone=True)
-    assert run.load_method().frozen
+    assert load_method(run).frozen

@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-import ilk.selection
+import ilk.training.selection
 from ilk import load_images
-from ilk.distributed import make_fabric
+from ilk.analysis.metrics import accuracy
 from ilk.images import Images
-from ilk.metrics import accuracy
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.schema import Wrong, check_config
-from ilk.selection import SELECTED, Selection
-from ilk.watch import Watch
-from ilk.workflow import fit
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.runs.config import Wrong, check_config
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.processes import make_fabric
+from ilk.system.progress import Watch
+from ilk.training.selection import SELECTED, Selection
 
 
 class Weight(nn.Module):
@@ -162,7 +162,7 @@ def test_the_model_of_a_run_is_that_of_the_chosen_epoch(
         original(self, record)
 
     original = Selection.see
-    monkeypatch.setattr(ilk.selection.Selection, "see", see)
+    monkeypatch.setattr(ilk.training.selection.Selection, "see", see)
     run = trained("min_loss")
     losses = {one["epoch"]: one["loss"] for one in run.log() if one["epoch"] > 2}
     said = json.loads((run / "selection.json").read_text())

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ilk.images import Images
-from ilk.results import Cluster
-from ilk.sheet import GROUND, HEADER, write_sheet
+from ilk.pipeline.contact_sheet import GROUND, HEADER, write_sheet
+from ilk.runs.tables import Cluster
 
 COLOURS = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
 

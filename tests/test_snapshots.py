@@ -12,8 +12,8 @@ import torch
 
 from ilk.images import Images, load_images
 from ilk.methods import METHODS
-from ilk.snapshots import Moments, mean_cosines, pair_similarity, spaced
-from ilk.train import train
+from ilk.training.loop import train
+from ilk.training.snapshots import Moments, mean_cosines, pair_similarity, spaced
 
 
 def looped(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
@@ -72,8 +72,8 @@ def test_looking_at_a_method_leaves_every_bit_of_it_and_of_the_generators(
 def test_the_pairs_are_those_of_two_views_in_evaluation_mode(
     discs: Images, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    from ilk.batches import seeded
-    from ilk.snapshots import PAIRS
+    from ilk.sampling import seeded
+    from ilk.training.snapshots import PAIRS
     from ilk.views import channels_last
 
     plan = planned(discs)

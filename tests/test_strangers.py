@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from ilk import Clusterer
 from ilk.cli import main
 from ilk.evaluate import score_run
-from ilk.files import read_json, replacing, write_json
+from ilk.pipeline.build import load_method, save_model
 from ilk.report import collect
-from ilk.results import read_known_labels, read_table
-from ilk.runs import Run
-from ilk.schema import check_config
+from ilk.runs.config import check_config
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_known_labels, read_table
+from ilk.system.files import read_json, replacing, write_json
 
 GB = 2**30
 
@@ -152,7 +153,7 @@ def test_a_pickle_given_as_an_option_is_refused_and_not_executed(
 
 
 def test_a_pickle_is_no_moments_of_a_training_that_goes_on(tmp_path: Path, marker: Path) -> None:
-    from ilk.snapshots import Moments
+    from ilk.training.snapshots import Moments
 
     loads(tmp_path / "moments.npz", Bomb(marker))
     moments = Moments(tmp_path / "moments.npz")
@@ -170,7 +171,7 @@ def test_embeddings_that_are_a_pickle_are_no_clusterer(run: Run, marker: Path) -
 def test_a_pickle_inside_a_tensor_file_of_torch_is_refused(run: Run, marker: Path) -> None:
     torch.save({"weight": Bomb(marker)}, run / "model.safetensors")
     with pytest.raises(ValueError, match="is damaged"):
-        run.load_method()
+        load_method(run)
     assert not marker.exists()
 
 
@@ -225,7 +226,7 @@ def test_a_setting_of_another_type_or_range_is_a_sentence(run: Run, name: str, v
     setting(name, value)(config)
     write_json(run / "config.json", config)
     with pytest.raises(ValueError) as caught:
-        run.open().load_method()
+        load_method(run.open())
     assert one_sentence(str(caught.value))
 
 
@@ -259,7 +260,7 @@ def test_a_method_with_a_row_an_image_is_refused_before_memory_is_taken(run: Run
     config["images"]["n"] = 10**10  # 8 bytes of each in `known`, 80 in the bank
     write_json(run / "config.json", config)
     with pytest.raises(ValueError, match=r"takes 8\d\d GB; this machine has|takes 1,?\d\d\d GB"):
-        run.load_method()
+        load_method(run)
 
 
 def test_numbers_beyond_the_stored_weights_are_refused_before_memory_is_taken(run: Run) -> None:
@@ -269,7 +270,7 @@ def test_numbers_beyond_the_stored_weights_are_refused_before_memory_is_taken(ru
     write_json(run / "config.json", config)
     tracked = torch.zeros(0)
     with pytest.raises(ValueError, match="does not fit its config.json: Missing key"):
-        run.load_method()
+        load_method(run)
     assert tracked.numel() == 0
 
 
@@ -346,17 +347,17 @@ def test_a_head_that_is_not_there_cannot_be_the_chosen_one(run: Run, chosen: int
     tensors["cluster_heads.chosen"] = torch.tensor(chosen if chosen != 1 else count)
     save_file(tensors, run / "model.safetensors")
     with pytest.raises(ValueError, match=r"cluster_heads.chosen points outside of what there is"):
-        run.load_method()
+        load_method(run)
     tensors["cluster_heads.chosen"] = torch.tensor(count - 1)
     save_file(tensors, run / "model.safetensors")
-    assert run.load_method().cluster_heads.best() == count - 1
+    assert load_method(run).cluster_heads.best() == count - 1
 
 
 def test_a_model_from_before_a_head_was_chosen_uses_that_of_the_lowest_loss(run: Run) -> None:
     tensors = load_file(run / "model.safetensors")
     del tensors["cluster_heads.chosen"]
     save_file(tensors, run / "model.safetensors")
-    heads = run.load_method().cluster_heads
+    heads = load_method(run).cluster_heads
     assert int(heads.chosen) == -1 and heads.best() == int(heads.loss.argmin())
 
 
@@ -408,9 +409,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 
 
 def test_the_settings_of_the_optimizer_are_those_of_the_run_and_not_of_its_checkpoint(run: Run) -> None:
-    from ilk.checkpoints import load_checkpoint
-    from ilk.runs import method_of
-    from ilk.train import TrainConfig, make_optimizer
+    from ilk.pipeline.build import method_of
+    from ilk.training.checkpoints import load_checkpoint
+    from ilk.training.loop import TrainConfig, make_optimizer
 
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     state["optimizer"]["param_groups"][0] |= {"weight_decay": 1e9, "betas": (0.0, 0.0)}
@@ -501,7 +502,7 @@ def test_a_file_or_an_empty_folder_is_no_run(
 
 def test_a_link_to_a_run_is_that_run(run: Run, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(run.folder)
-    assert Run(tmp_path / "link").open().load_method().n_clusters == 2
+    assert load_method(Run(tmp_path / "link").open()).n_clusters == 2
 
 
 def test_a_run_with_a_link_to_another_folder_is_refused_so_that_nothing_there_is_cleared(
@@ -519,8 +520,8 @@ def test_a_run_with_a_link_to_another_folder_is_refused_so_that_nothing_there_is
 
 def test_the_only_path_in_the_settings_that_is_read_must_hold_the_weights_of_then(run: Run, photos: Path) -> None:
     """`init.path` is read when a training that has no checkpoint yet goes on; whatever is there, it is compared."""
-    from ilk.initial import find_initial, start_from
-    from ilk.runs import method_of
+    from ilk.pipeline.build import method_of
+    from ilk.pipeline.initial_weights import find_initial, start_from
 
     with pytest.raises(ValueError, match="pickles are refused"):
         find_initial("/etc/passwd")
@@ -543,7 +544,7 @@ def test_no_setting_says_where_something_is_written(run: Run, photos: Path, tmp_
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
 def test_files_have_the_permissions_that_new_files_have_here(run: Run, tmp_path: Path) -> None:
-    run.save_model(run.load_method())
+    save_model(run, load_method(run))
     plain = tmp_path / "plain"
     plain.write_text("")
     wanted = plain.stat().st_mode & 0o777
@@ -589,7 +590,7 @@ def opened(run: Run) -> None:
     """Everything that is read of a finished run."""
     run.open()
     run.log()
-    method = run.load_method()
+    method = load_method(run)
     with torch.inference_mode():
         size = run.config["images"]
         y, z = method.eval().assign_and_embed(torch.zeros(2, size["channels"], size["size"], size["size"]))
@@ -600,9 +601,9 @@ def opened(run: Run) -> None:
 
 
 def resumed(run: Run) -> None:
-    from ilk.checkpoints import load_checkpoint
-    from ilk.runs import method_of
-    from ilk.train import TrainConfig, make_optimizer
+    from ilk.pipeline.build import method_of
+    from ilk.training.checkpoints import load_checkpoint
+    from ilk.training.loop import TrainConfig, make_optimizer
 
     method = method_of(run.config)
     load_checkpoint(

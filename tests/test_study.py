@@ -15,18 +15,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import ilk.study.run
+import ilk.research.study.run
 from command import Command
-from ilk import published
-from ilk.grid import Job
-from ilk.results import read_embeddings, read_table
-from ilk.runs import Run
-from ilk.study import find_study, seconds_of, studies, wanted
-from ilk.study.definition import SHIPPED, Study, job_of, read_study, views_of
-from ilk.study.judge import FAILS, HOLDS, OPEN, difference, differences, verdict
-from ilk.study.pages import anchor, by_seed, conclusions_of, here, page, printed_columns, printed_order
-from ilk.study.run import Options, nearest_neighbours, run_studies, run_study
-from ilk.watch import Watch
+from ilk.pipeline.build import load_method
+from ilk.research import published
+from ilk.research.grid import Job
+from ilk.research.study import find_study, seconds_of, studies, wanted
+from ilk.research.study.definition import SHIPPED, Study, job_of, read_study, views_of
+from ilk.research.study.judge import FAILS, HOLDS, OPEN, difference, differences, verdict
+from ilk.research.study.pages import anchor, by_seed, conclusions_of, here, page, printed_columns, printed_order
+from ilk.research.study.run import Options, nearest_neighbours, run_studies, run_study
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_embeddings, read_table
+from ilk.system.progress import Watch
 
 OWN = """
 title = "Mine"
@@ -293,7 +294,7 @@ def test_every_run_is_an_ordinary_one_that_opens_with_its_views(
     first, plus, second = one.config["views"]["name"].partition("+")
     assert plus and second == "none" and rows[0]["views"] == first
     assert one.config["views"]["b"] != one.config["views"]["a"]
-    assert one.load_method().n_clusters == 2
+    assert load_method(one).n_clusters == 2
 
 
 def test_neighbours_are_counted_as_by_a_loop(ran: tuple[Path, Study, list[dict[str, Any]]]) -> None:
@@ -374,7 +375,7 @@ def ablation(job: Job) -> float | None:
 def test_all_studies_stand_on_one_page_with_what_holds_on_top(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
     chosen = wanted("cc-views,cc-heads")
     run_studies(chosen, tmp_path, Options(source=source, seeds=3))
     (file,) = tmp_path.glob("STUDIES-kinds-*.md")
@@ -399,7 +400,7 @@ def test_a_stop_keeps_the_pages_of_the_seeds_that_are_done(
             raise KeyboardInterrupt
         return made(ablation)(jobs, folder, **asked)
 
-    monkeypatch.setattr(ilk.study.run, "run_jobs", stops)
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stops)
     with pytest.raises(KeyboardInterrupt):
         run_studies(wanted("cc-views"), tmp_path, Options(source=source, seeds=3))
     text = page_of(tmp_path, "cc-views")
@@ -412,7 +413,7 @@ def test_a_training_that_failed_is_named_and_left_out_of_its_pairs(
     def fails(job: Job) -> float | None:
         return None if job.seed == 1 and "+" in (job.views or "") else ablation(job)
 
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(fails))
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(fails))
     (study,) = wanted("cc-views")
     rows = run_study(study, tmp_path, Options(source=source, seeds=3))
     assert by_seed(study, rows)["T+x"].keys() == {0, 2}
@@ -426,7 +427,7 @@ def test_without_matplotlib_all_but_the_plot_is_written(
     warned: list[str] = []
     watch = Watch()
     watch.warn = warned.append  # type: ignore[method-assign]
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1), watch)
     assert {file.suffix for file in tmp_path.iterdir()} == {".md", ".tex", ".parquet"}
@@ -435,7 +436,9 @@ def test_without_matplotlib_all_but_the_plot_is_written(
 
 
 def test_a_misprint_of_the_published_table_is_told_with_it() -> None:
-    text = page(studies()["c2bin-alignment"], [], ilk.study.run.Setting("x", "photo", 1, {}), drawn=False, level=1)
+    text = page(
+        studies()["c2bin-alignment"], [], ilk.research.study.run.Setting("x", "photo", 1, {}), drawn=False, level=1
+    )
     assert "Misprint: The printed difference" in text and published.table("c2bin/alignment").citation in text
 
 
@@ -443,7 +446,7 @@ def test_what_is_asked_takes_the_place_of_what_the_study_says(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Job] = []
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1, epochs=7, images=50))
     assert {(job.source, job.epochs, job.images, job.seed) for job in seen} == {(source, 7, 50, 0)}
     assert "--epochs 7 --images 50" in page_of(tmp_path, "cc-views")
@@ -452,8 +455,8 @@ def test_what_is_asked_takes_the_place_of_what_the_study_says(
 @pytest.fixture
 def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[dict[str, Any]]]]:
     """`digits("cc-views", cells=None, seeds=3)`: a run of studies on the digits that trains nothing, in `tmp_path`."""
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
-    monkeypatch.setattr(ilk.study.run, "nearest_neighbours", lambda run: 0.5)
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.run, "nearest_neighbours", lambda run: 0.5)
 
     def run(names: str, cells: str | None = None, **options: Any) -> dict[str, list[dict[str, Any]]]:
         return run_studies(wanted(names, cells), tmp_path, Options(**options))
@@ -486,7 +489,7 @@ def test_a_page_grows_with_the_seeds_and_a_stop_does_not_shrink_it(
             raise KeyboardInterrupt
         return made(ablation)(jobs, folder, **asked)
 
-    monkeypatch.setattr(ilk.study.run, "run_jobs", stops)
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stops)
     with pytest.raises(KeyboardInterrupt):
         digits("cc-views", seeds=3)
     assert "3 seeds" in (tmp_path / "cc-views.md").read_text()
@@ -506,7 +509,7 @@ def test_the_page_of_all_studies_stays_where_some_are_run(tmp_path: Path, digits
 def test_run_it_again_is_the_whole_command_quoted_for_a_shell(
     tmp_path: Path, own: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
     file = own().rename(tmp_path / "my own.toml")
     run_studies(wanted(str(file), "both,read otherwise"), tmp_path / "out", Options(seeds=1))
     words = f"'{file}' --seeds 1 --cells 'both,read otherwise' --out {tmp_path / 'out'}"
@@ -525,7 +528,7 @@ def test_an_even_draw_has_as_many_images_as_the_long_tail_of_any_source(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Job] = []
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
     run_studies(wanted("imbalance", "cc even,cc 10:1"), tmp_path, Options(source=source, seeds=1))
     even, tail = seen
     assert even.images == 33 and tail.images is None and tail.imbalance == 10  # of 30 and 30: 30 and 3
@@ -583,7 +586,7 @@ def test_without_a_name_all_studies_are_listed(call: Command) -> None:
 def test_the_command_writes_and_prints_what_was_found(
     call: Command, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
     code, out, _ = call("cc-views", "--source", source, "--out", "here")
     assert code == 0 and "holds: Changing both views is better than changing one (Table 3)" in out
     assert "0.810 +- 0.010" in out and "ACC 0.790" in out
@@ -595,7 +598,7 @@ def test_ctrl_c_says_how_to_go_on(call: Command, source: str, monkeypatch: pytes
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ilk.study.run, "run_jobs", stop)
+    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stop)
     code, _, err = call("cc-views", "--source", source)
     assert code == 130 and f"Go on with the same command:\n  ilk study cc-views --source {source}" in err
 

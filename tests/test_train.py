@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-import ilk.train
+import ilk.training.loop
 from ilk import load_images
-from ilk.checkpoints import save_checkpoint
-from ilk.distributed import make_fabric
 from ilk.methods import METHODS
-from ilk.pace import seconds_per_step
-from ilk.predict import assign
-from ilk.train import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, train
+from ilk.system.processes import make_fabric
+from ilk.training.assign import assign
+from ilk.training.checkpoints import save_checkpoint
+from ilk.training.loop import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, train
+from ilk.training.pace import seconds_per_step
 
 BATCH = {"batch_size": 16}  # 60 images: three steps an epoch, twelve images left over
 CONFIG = TrainConfig(
@@ -36,7 +36,7 @@ def images(pictures: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 
 def work(plan: Any, images: Any, fabric: Any, **options: Any) -> Iterator[dict[str, Any]]:
@@ -130,7 +130,7 @@ def test_a_finished_training_has_nothing_left_to_do_and_loads_its_weights(
 def test_checkpoints_are_written_only_now_and_then_and_after_the_last_epoch(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", 1e9)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", 1e9)
     plan = planned(images, epochs=3, settings=BATCH)
     there = [(tmp_path / "c.pt").exists() for _ in work(plan, images, fabric, checkpoint=tmp_path / "c.pt")]
     assert there == [False, False, True]

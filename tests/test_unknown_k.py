@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ilk import Clusterer
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import fit, predict
+from ilk.pipeline.build import load_method
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.progress import Watch
 
 KINDS = 4
 
@@ -137,7 +138,7 @@ def test_a_stopped_search_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, af
         fit(request, images, Run(tmp_path / "run"), report=False, watch=Stopper(after))
     broken = fit(request, images, Run(tmp_path / "run"), report=False, resume=True)
     assert broken.config["number"] == whole.config["number"]
-    models = [run.load_method().state_dict() for run in (whole, broken)]
+    models = [load_method(run).state_dict() for run in (whole, broken)]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import ilk.train
-from ilk.request import Request
-from ilk.runs import Run
-from ilk.train import TrainingDiverged
-from ilk.watch import Watch, collapse_warning, epoch_line
-from ilk.workflow import fit, predict
+import ilk.training.loop
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit, predict
+from ilk.runs.folder import Run
+from ilk.system.progress import Watch, collapse_warning, epoch_line
+from ilk.training.loop import TrainingDiverged
 
 FILES = {
     "assignments.csv", "assignments.parquet", "bad_files.csv", "calibration.json", "checkpoint.pt",
@@ -97,7 +97,7 @@ def test_the_files_of_a_run_exist_and_agree_with_each_other(trained: Path, photo
 def test_a_run_that_was_interrupted_and_resumed_has_the_files_of_one_that_was_not(
     tmp_path: Path, photos: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, interrupt: Any, done: int
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
     run = Run(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit(asked(), photos, run, labels="folders", watch=Listener(interrupt))
@@ -117,7 +117,7 @@ def test_a_run_that_was_interrupted_and_resumed_has_the_files_of_one_that_was_no
 def test_epochs_after_the_last_checkpoint_are_done_again_and_logged_once(
     tmp_path: Path, photos: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", 1e9)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", 1e9)
     run = Run(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit(asked(), photos, run, watch=Listener((3, "training")))
@@ -190,7 +190,7 @@ def test_labels_change_nothing_but_the_scores(tmp_path: Path, photos: Path, trai
 def test_a_diverged_training_keeps_the_run_and_its_log(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
     run = Run(tmp_path / "run")
     settings = {"learning_rate": 1e30, "warmup": 0, "warm_start": 0, "batch_size": 60, "schedule": "constant"}
     with pytest.raises(TrainingDiverged, match=r"term became nan in epoch (\d)") as caught:
@@ -244,7 +244,7 @@ def test_collapse_is_told_when_less_than_half_of_the_clusters_are_used() -> None
 
 
 def test_collapsed_clusters_are_warned_of_once(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ilk.train, "effective", lambda counts: 1.0)
+    monkeypatch.setattr(ilk.training.loop, "effective", lambda counts: 1.0)
     watch = Listener()
     fit(asked(5, epochs=8, settings={"warm_start": 0}), photos, Run(tmp_path / "run"), watch=watch)
     assert len([text for text in watch.warned if "collapsing" in text]) == 1

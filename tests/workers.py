@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 PRELOADED = (
     "torch", "torch.distributed", "lightning_fabric", "scipy.cluster.hierarchy", "scipy.optimize", "sklearn.cluster",
     "sklearn.metrics", "pyarrow.parquet", "PIL.PngImagePlugin", "PIL.WebPImagePlugin", "safetensors.torch",
-    "ilk.workflow", "ilk.export", "workers",
+    "ilk.pipeline.workflow", "ilk.pipeline.export", "workers",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.utime", "os.link")
@@ -109,19 +109,19 @@ def settle() -> None:
     """What every child does first: one thread, a checkpoint after every epoch, features saved after every batch."""
     import torch
 
-    import ilk.encode
-    import ilk.train
+    import ilk.training.encode
+    import ilk.training.loop
 
     torch.set_num_threads(1)
-    ilk.train.CHECKPOINT_EVERY = -1.0
-    ilk.encode.SAVE_EVERY = -1.0
-    ilk.encode.BATCH["cpu"] = 16
+    ilk.training.loop.CHECKPOINT_EVERY = -1.0
+    ilk.training.encode.SAVE_EVERY = -1.0
+    ilk.training.encode.BATCH["cpu"] = 16
 
 
 def request(method: str, **asked: Any) -> Any:
     """A training of 60 images in a second; clusters start at half of it."""
     from ilk.methods import get_preset
-    from ilk.request import Request
+    from ilk.pipeline.request import Request
 
     settings: dict[str, Any] = {
         "batch_size": 30, "warm_start": 0.5, "cluster_heads": 2, "hidden_dim": 32, "learning_rate": 2e-3,
@@ -134,10 +134,10 @@ def request(method: str, **asked: Any) -> Any:
 
 def do(phase: str, method: str, source: Path, home: Path, resume: bool) -> None:
     """One piece of work on the images of `source`, all that it writes being below `home`."""
-    from ilk.export import export_folders
+    from ilk.pipeline.export import export_folders
+    from ilk.pipeline.workflow import fit, predict
     from ilk.report import write_report
-    from ilk.runs import Run
-    from ilk.workflow import fit, predict
+    from ilk.runs.folder import Run
 
     if phase == "fit":
         fit(request(method), source, Run(home / "run"), labels="folders", resume=resume, cache_dir=home / "cache")
@@ -189,7 +189,7 @@ def methods_in_two(rank: int, folder: Path, names: Sequence[str]) -> None:
     import torch
     from torch import nn
 
-    from ilk.distributed import share_statistics
+    from ilk.system.processes import share_statistics
 
     meet(rank, 2, folder)
     for name in names:
@@ -214,9 +214,9 @@ def method_in_float64(name: str) -> Any:
     """A method with BatchNorm in training mode, past its start."""
     import torch
 
-    from ilk.backbones import build_backbone
     from ilk.methods import get_method, get_preset
     from ilk.methods.base import override
+    from ilk.networks.backbones import build_backbone
 
     wanted = {"cluster_heads": 2, "warm_start": 0, "batch_parts": 1, "hidden_dim": 16, "embedding_dim": 8}
     preset = get_preset(name, "default")
@@ -260,10 +260,10 @@ def short_training(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Any]]]
     """Four epochs on 60 digits in however many processes there are; clusters start in the third."""
     from sklearn.datasets import load_digits
 
-    from ilk.distributed import make_fabric
     from ilk.images import load_images
-    from ilk.plan import make_plan
-    from ilk.train import train
+    from ilk.pipeline.plan import make_plan
+    from ilk.system.processes import make_fabric
+    from ilk.training.loop import train
 
     digits = load_digits()
     images = load_images((digits.images[:70] * 15).astype("uint8"))
@@ -277,9 +277,9 @@ def fit_in_two(rank: int, world: int, folder: Path, source: Path, home: Path, st
 
     Ends with 7 where it was stopped so, with 3 and its sentence in `folder` where another one was lost.
     """
-    from ilk.distributed import PeerLost
-    from ilk.runs import Run
-    from ilk.workflow import fit, predict
+    from ilk.pipeline.workflow import fit, predict
+    from ilk.runs.folder import Run
+    from ilk.system.processes import PeerLost
 
     settle()
     if world > 1:
@@ -298,9 +298,9 @@ def fit_in_two(rank: int, world: int, folder: Path, source: Path, home: Path, st
 
 
 def end_in_step(stop: int, rank: int, dies: int) -> None:
-    import ilk.train
+    import ilk.training.loop
 
-    rate = ilk.train.learning_rate
+    rate = ilk.training.loop.learning_rate
 
     def learning_rate(step: int, total: int, config: Any) -> float:
         if step + 1 == stop and dies < 0:
@@ -309,12 +309,12 @@ def end_in_step(stop: int, rank: int, dies: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return rate(step, total, config)
 
-    ilk.train.learning_rate = learning_rate
+    ilk.training.loop.learning_rate = learning_rate
 
 
 def hold(folder: Path, ready: Path) -> None:
     """Holds the lock on `folder` until it is killed."""
-    from ilk.lock import held
+    from ilk.system.lock import held
 
     with held(folder):
         ready.touch()
@@ -323,8 +323,8 @@ def hold(folder: Path, ready: Path) -> None:
 
 def race(folder: Path, gate: Path, results: Path) -> None:
     """Starts at the same moment as others, and writes down whether the folder was ours to make a run in."""
-    from ilk.lock import InUse
-    from ilk.runs import Run
+    from ilk.runs.folder import Run
+    from ilk.system.lock import InUse
 
     while not gate.exists():
         time.sleep(0.001)
@@ -344,14 +344,14 @@ def on_a_full_disk(source: Path, home: Path, name: str, most: int) -> None:
     """`fit --resume` where no file may pass `most` bytes, from the moment that `name` is written."""
     import resource
 
-    import ilk.files
-    from ilk.files import DiskFull
-    from ilk.runs import Run
-    from ilk.workflow import fit
+    import ilk.system.files
+    from ilk.pipeline.workflow import fit
+    from ilk.runs.folder import Run
+    from ilk.system.files import DiskFull
 
     settle()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    heard = ilk.files.os.open
+    heard = ilk.system.files.os.open
 
     def opened(path: Any, *rest: Any) -> int:
         if Path(path).name.startswith(name):

@@ -12,21 +12,21 @@ _HOMES = {
     "Images": "ilk.images",
     "METHODS": "ilk.methods",
     "Method": "ilk.methods",
-    "Run": "ilk.runs",
+    "Run": "ilk.runs.folder",
     "ViewRecipe": "ilk.views",
     "Views": "ilk.views",
-    "build_backbone": "ilk.backbones",
+    "build_backbone": "ilk.networks.backbones",
     "load_images": "ilk.images",
 }
 
 __all__ = ["METHODS", "Clusterer", "Images", "Method", "Run", "ViewRecipe", "Views", "build_backbone", "load_images"]
 
 if TYPE_CHECKING:
-    from ilk.backbones import build_backbone
     from ilk.estimator import Clusterer
     from ilk.images import Images, load_images
     from ilk.methods import METHODS, Method
-    from ilk.runs import Run
+    from ilk.networks.backbones import build_backbone
+    from ilk.runs.folder import Run
     from ilk.views import ViewRecipe, Views
 
 

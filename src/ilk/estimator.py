@@ -17,9 +17,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import nn
 
-from ilk.confidence import calibrated, read_calibration, write_calibration
-from ilk.distributed import choose_device, choose_precision, make_fabric
-from ilk.frozen import (
+from ilk.analysis.metrics import effective_clusters
+from ilk.images import Images
+from ilk.networks.pretrained import Encoder
+from ilk.pipeline.build import save_model
+from ilk.pipeline.frozen import (
     REPRESENTATION,
     freeze_again,
     load_parts,
@@ -28,23 +30,22 @@ from ilk.frozen import (
     own_encoder,
     trained_parts,
 )
-from ilk.images import Images
-from ilk.initial import front_name
-from ilk.known import FILE as KNOWN_FILE
-from ilk.known import Known, known_by_id
-from ilk.metrics import effective_clusters
-from ilk.plan import Plan, replan
-from ilk.predict import Assignments, assign
-from ilk.prepare import open_images, prepare
-from ilk.pretrained import Encoder
-from ilk.request import Request, device_and_precision
-from ilk.results import read_embeddings, read_table, write_known_labels
-from ilk.runs import Run
-from ilk.snapshots import Moments
-from ilk.train import train
+from ilk.pipeline.initial_weights import front_name
+from ilk.pipeline.known_labels import FILE as KNOWN_FILE
+from ilk.pipeline.known_labels import Known, known_by_id
+from ilk.pipeline.plan import Plan, replan
+from ilk.pipeline.prepare import open_images, prepare
+from ilk.pipeline.request import Request, device_and_precision
+from ilk.pipeline.workflow import circumstances, fit, write_hierarchy, write_results
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_embeddings, read_table, write_known_labels
+from ilk.system.processes import choose_device, choose_precision, make_fabric
+from ilk.system.progress import Watch, collapse_warning, epoch_line
+from ilk.training.assign import Assignments, assign
+from ilk.training.confidence import calibrated, read_calibration, write_calibration
+from ilk.training.loop import train
+from ilk.training.snapshots import Moments
 from ilk.views import ViewRecipe
-from ilk.watch import Watch, collapse_warning, epoch_line
-from ilk.workflow import circumstances, fit, write_hierarchy, write_results
 
 
 class Warner(Watch):
@@ -84,7 +85,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     ----------
     labels_ : (n,) int64, the cluster of each image.
     n_clusters_ : how many clusters there are.
-    hierarchy_ : the tree of `ilk.hierarchy` that the number was chosen from; None where it was given.
+    hierarchy_ : the tree of `ilk.analysis.hierarchy` that the number was chosen from; None where it was given.
     confidence_ : (n,) float32 in [0, 1], the probability of that cluster, calibrated without labels.
     ids_ : the id of each image (its path within the source), in order.
     embedding_ : (n, d) float16, rows of length 1; like images are near.
@@ -254,7 +255,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         run.write_config(self.config_)
         for record in self.history_:
             run.append_log(record)
-        run.save_model(self.method_)
+        save_model(run, self.method_)
         if self._known is not None:
             write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
         write_calibration(run, self._calibration)

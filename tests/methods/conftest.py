@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.backbones import build_backbone
 from ilk.methods import METHODS, Method
 from ilk.methods.base import Encode
+from ilk.networks.backbones import build_backbone
 
 SIDE = 8
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ilk.analysis.metrics import accuracy
 from ilk.methods import C2BIN, get_preset, override
 from ilk.methods.base import Encode
 from ilk.methods.c2bin import C2BINConfig
-from ilk.metrics import accuracy
 
 K, N = 4, 16
 Batch = tuple[Tensor, Tensor, Tensor]

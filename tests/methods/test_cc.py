@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ilk import load_images
-from ilk.backbones import build_backbone
+from ilk.analysis.metrics import accuracy
 from ilk.methods import CC, get_preset
 from ilk.methods.base import Encode
 from ilk.methods.cc import CCConfig
-from ilk.metrics import accuracy
-from ilk.predict import assign
-from ilk.train import TrainConfig, train
+from ilk.networks.backbones import build_backbone
+from ilk.training.assign import assign
+from ilk.training.loop import TrainConfig, train
 from ilk.views import ViewRecipe, Views
 from reference import cc as slow
 

@@ -15,21 +15,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ilk.train
+import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.backbones import build_backbone
-from ilk.confidence import read_calibration
-from ilk.memory import Twin
+from ilk.analysis.metrics import accuracy
 from ilk.methods import METHODS, Method, get_method, get_preset, override
 from ilk.methods.base import Encode, Preset, Recipe, describe
-from ilk.metrics import accuracy
-from ilk.predict import Assignments, assign
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.train import train
+from ilk.networks.backbones import build_backbone
+from ilk.networks.banks import Twin
+from ilk.pipeline.build import load_method
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import fit
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.training.assign import Assignments, assign
+from ilk.training.confidence import read_calibration
+from ilk.training.loop import train
 from ilk.views import ViewRecipe
-from ilk.workflow import fit
 
 CASES = [(method, preset) for method in METHODS for preset in METHODS[method].presets]
 SIDE, N, K = 8, 24, 4
@@ -309,7 +310,7 @@ def lasting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ilk.train, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 
 @dataclass
@@ -405,7 +406,7 @@ def test_a_model_from_its_run_folder_assigns_as_when_it_was_trained(
     loaded = Clusterer.load(finished.folder)
     temperature = read_calibration(finished).temperature
     found = assign(
-        finished.load_method(), load_images(pictures), fabric, temperature=temperature, probabilities=True
+        load_method(finished), load_images(pictures), fabric, temperature=temperature, probabilities=True
     )  # fmt: skip
     np.testing.assert_array_equal(found.cluster, loaded.labels_)  # the file of the training
     np.testing.assert_array_equal(found.confidence, loaded.confidence_)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ilk.methods.crlc
+from ilk.analysis.metrics import accuracy
 from ilk.losses import (
     bank_contrast,
     cluster_contrast,
@@ -26,7 +27,6 @@ from ilk.losses import (
 from ilk.methods import CRLC, get_preset
 from ilk.methods.base import Encode
 from ilk.methods.crlc import CRLCConfig
-from ilk.metrics import accuracy
 
 K, N, HEADS = 4, 24, 2
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ilk.analysis.metrics import accuracy
 from ilk.methods import DCDC, get_preset
 from ilk.methods.base import Encode
 from ilk.methods.dcdc import DCDCConfig
 from ilk.methods.subheads import SubHeads
-from ilk.metrics import accuracy
 
 K, N, OVER = 4, 12, 7
 Batch = tuple[Tensor, Tensor, Tensor]

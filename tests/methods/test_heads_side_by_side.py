@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.heads import kaiming, mlp, side_by_side
 from ilk.methods.start import fit_heads
 from ilk.methods.subheads import SubHeads
+from ilk.networks.heads import kaiming, mlp, side_by_side
 
 D, K, N = 6, 4, 9
 Make = Callable[[], nn.Module]

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ilk.methods.scl
+from ilk.analysis.metrics import accuracy
 from ilk.losses import bank_scores
 from ilk.methods import SCL, get_preset
 from ilk.methods.base import Encode
 from ilk.methods.scl import SCLConfig, Task
-from ilk.metrics import accuracy
 
 K, N = 4, 24
 Batch = tuple[Tensor, Tensor, Tensor]

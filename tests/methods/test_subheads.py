@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilk.heads import mlp
-from ilk.kmeans import kmeans
+from ilk.analysis.kmeans import kmeans
+from ilk.analysis.metrics import accuracy
 from ilk.methods import start
 from ilk.methods.base import Encode
 from ilk.methods.start import due, fit_heads, information, likeness, merged, partitions, renamed
 from ilk.methods.subheads import SubHeads
-from ilk.metrics import accuracy
+from ilk.networks.heads import mlp
 
 D, K = 128, 3
 KIND = np.arange(60) % 3

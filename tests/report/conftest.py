@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ilk.results import assignments_table, summarise, write_bad_files, write_embeddings, write_table
+from ilk.runs.tables import assignments_table, summarise, write_bad_files, write_embeddings, write_table
 
 TRAIN = {"epochs": 6, "batch_size": 32, "optimizer": "adam", "learning_rate": 0.002, "seed": 0}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ilk.results import write_csv
+from ilk.runs.tables import write_csv
 
 SENTENCE = "6 clusters: 3 of 4 criteria have their best within a quarter of that, and 5 to 8 are nearly as good."
 CURVE = ["k", "score", "error", "stability", "neighbours", "generalisation", "silhouette", "views", "chosen"]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ilk.report.exports import export_embedding_atlas, export_fiftyone, fiftyone_lines
-from ilk.runs import Run
+from ilk.runs.folder import Run
 
 
 def atlas(folder: Path, file: Path) -> Any:

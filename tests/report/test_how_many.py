@@ -20,7 +20,7 @@ from made_trees import CURVE, SENTENCE, curve_rows, nested_levels, set_number, t
 from ilk.report.how_many import MOST_LEVELS, TYPICAL
 from ilk.report.page import render
 from ilk.report.payload import collect
-from ilk.results import write_csv
+from ilk.runs.tables import write_csv
 
 PROGRAM = find_browser()
 Written = Callable[..., Path]
@@ -115,7 +115,7 @@ def test_ten_thousand_images_in_240_levels_cost_less_than_50_kilobytes(tmp_path:
 
 
 def test_the_files_of_a_real_tree_are_read(tmp_path: Path, written_run: Written) -> None:
-    from ilk.hierarchy import grow_tree, table
+    from ilk.analysis.hierarchy import grow_tree, table
 
     folder = written_run(tmp_path / "run", n=300, k=6)
     grown = grow_tree(np.load(folder / "embeddings.npy").astype(np.float32), k_high=12)

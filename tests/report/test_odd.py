@@ -11,12 +11,12 @@ import pytest
 from chromium import Browser, find_browser
 from made_payloads import make_payload
 
-from ilk.duplicates import DuplicateGroup, Flag
+from ilk.analysis.duplicates import DuplicateGroup, Flag
 from ilk.report.odd import FLAGS, GROUPS, read_odd
 from ilk.report.page import render
 from ilk.report.payload import collect
 from ilk.report.sprites import MOST
-from ilk.results import write_duplicates, write_flags
+from ilk.runs.tables import write_duplicates, write_flags
 
 PROGRAM = find_browser()
 Written = Callable[..., Path]
@@ -86,7 +86,7 @@ def test_a_sample_holds_the_duplicates_and_the_payload_stays_small(tmp_path: Pat
 def test_more_images_than_thumbnails_keep_those_that_are_shown(tmp_path: Path, run_folder: Path) -> None:
     from ilk.images import Images
     from ilk.report.sprites import read_thumbnails, write_thumbnails
-    from ilk.results import Cluster
+    from ilk.runs.tables import Cluster
 
     n = MOST + 500
     ids = [f"{i:06d}.jpg" for i in range(n)]

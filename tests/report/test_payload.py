@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ilk.metrics import accuracy, ari, nmi
+from ilk.analysis.metrics import accuracy, ari, nmi
 from ilk.report.cite import PAPERS
 from ilk.report.payload import collect
-from ilk.results import read_table
+from ilk.runs.tables import read_table
 
 Written = Callable[..., Path]
 

@@ -27,7 +27,7 @@ from ilk.report.sprites import (
     read_thumbnails,
     write_thumbnails,
 )
-from ilk.results import Cluster
+from ilk.runs.tables import Cluster
 
 Written = Callable[..., Path]
 

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ilk.distributed import make_fabric
 from ilk.images import Images, load_images
 from ilk.methods import METHODS
-from ilk.plan import Plan, make_plan
-from ilk.request import Request
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
-from ilk.workflow import circumstances, finish, start, train_into
+from ilk.pipeline.build import save_model
+from ilk.pipeline.plan import Plan, make_plan
+from ilk.pipeline.request import Request
+from ilk.pipeline.workflow import circumstances, finish, start, train_into
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.processes import make_fabric
+from ilk.system.progress import Watch
 
 HERE = Path(__file__).parent
 KEPT = 0.04  # of the weights of each layer
@@ -77,7 +78,7 @@ def make(name: str) -> None:
             for tensor in plan.method.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.copy_(tensor.bfloat16())
-        run.save_model(plan.method)
+        save_model(run, plan.method)
         finish(run, plan, images, fabric, watch, warned=True, report=False)
         target = HERE / name
         shutil.rmtree(target, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ilk.ranks import rank, world
+from ilk.system.ranks import rank, world
 
 app = typer.Typer(
     name="ilk",
@@ -75,7 +75,7 @@ def readable(error: Exception) -> bool:
     """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
     if isinstance(error, (ValueError, OSError)):
         return True
-    from ilk.distributed import OutOfMemory, PeerLost
-    from ilk.train import TrainingDiverged
+    from ilk.system.processes import OutOfMemory, PeerLost
+    from ilk.training.loop import TrainingDiverged
 
     return isinstance(error, (TrainingDiverged, PeerLost, OutOfMemory))

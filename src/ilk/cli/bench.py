@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.options import Device, Quiet
+from ilk.cli.options import Device, Quiet
 
 
 @app.command()
@@ -36,8 +36,8 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast this machine is with ilk, and with its peers."""
-    from ilk.bench import Found, chosen_parts, differences, read, run_bench, show
-    from ilk.display import Display
+    from ilk.cli.display import Display
+    from ilk.research.bench import Found, chosen_parts, differences, read, run_bench, show
 
     wanted = chosen_parts(parts or [])
     before, earlier = (None, None) if against is None else read(against)

@@ -11,7 +11,7 @@ import typer
 
 from ilk.cli.app import app
 from ilk.cli.fit import parsed
-from ilk.options import CacheDir, Quiet
+from ilk.cli.options import CacheDir, Quiet
 
 
 @app.command()
@@ -76,9 +76,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Train methods and baselines on labelled sets, side by side."""
-    from ilk.compare import compare as run_compare
-    from ilk.compare import planned, print_results
-    from ilk.display import Display
+    from ilk.cli.display import Display
+    from ilk.research.compare import compare as run_compare
+    from ilk.research.compare import planned, print_results
 
     jobs = planned(
         sources, split_words(methods), seeds, on=split_words(on), preset=preset, settings=parsed(settings or []),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ilk.cli.app import app
-from ilk.options import CacheDir, Device, Quiet, RunFolder
+from ilk.cli.options import CacheDir, Device, Quiet, RunFolder
 
 
 @app.command()
@@ -69,11 +69,11 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a run by the papers' protocols, and without labels."""
-    from ilk.display import Display
+    from ilk.cli.display import Display
     from ilk.evaluate import Asked, evaluate_run, evaluation_lines
     from ilk.evaluate.run import FILE
-    from ilk.frozen import load_model
-    from ilk.runs import Run
+    from ilk.pipeline.frozen import load_model
+    from ilk.runs.folder import Run
 
     chosen = tuple(name.strip() for text in only or [] for name in text.split(",") if name.strip())
     asked = Asked(
@@ -93,7 +93,7 @@ def evaluate(
 
 def source_of(text: str | None) -> Any:
     """The images of the built-in digits or of FILE.py:NAME, as `ilk compare` takes them; other sources as they are."""
-    from ilk.labelled import DIGITS, PROGRAM, open_labelled
+    from ilk.research.labelled import DIGITS, PROGRAM, open_labelled
 
     if text is None or Path(text).exists() or not (text == DIGITS or PROGRAM.match(text)):
         return text

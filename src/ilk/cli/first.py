@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.options import Quiet
+from ilk.cli.options import Quiet
 
 
 @app.command()
 def methods() -> None:
     """List the methods, their presets and settings."""
-    from ilk.display import method_lines
+    from ilk.cli.display import method_lines
 
     method_lines()
 
@@ -28,10 +28,10 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Sort 1,797 real handwritten digits, and see how well that went."""
-    from ilk.display import Display, cluster_table, demo_lines, score_lines
-    from ilk.request import Request
-    from ilk.runs import Run, free_name
-    from ilk.workflow import demo as run_demo
+    from ilk.cli.display import Display, cluster_table, demo_lines, score_lines
+    from ilk.pipeline.request import Request
+    from ilk.pipeline.workflow import demo as run_demo
+    from ilk.runs.folder import Run, free_name
 
     request = Request(n_clusters=10, minutes=None if epochs else minutes, epochs=epochs, seed=seed)
     run = Run(out or free_name(Path("runs"), "demo"))

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ilk.cli.app import app
-from ilk.options import CacheDir, Device, Embeddings, MaybeSource, NoReport, Quiet
-from ilk.ranks import rank, world
+from ilk.cli.options import CacheDir, Device, Embeddings, MaybeSource, NoReport, Quiet
+from ilk.system.ranks import rank, world
 
 SourceLabels = Annotated[
     str,
@@ -101,15 +101,15 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Learn from the images of SOURCE and sort them into clusters."""
-    from ilk.display import Display, cluster_table, next_commands, score_lines
+    from ilk.cli.display import Display, cluster_table, next_commands, score_lines
 
     if source is None and embeddings is None:
         raise ValueError("Say which images: ilk fit SOURCE, or which embeddings: ilk fit --embeddings FILE.")
     if resume and out is None:
         raise ValueError("--resume needs --out RUN, to say which run to go on with.")
-    from ilk.request import Request
-    from ilk.runs import Run, free_name
-    from ilk.workflow import fit as run_fit
+    from ilk.pipeline.request import Request
+    from ilk.pipeline.workflow import fit as run_fit
+    from ilk.runs.folder import Run, free_name
 
     request = Request(
         n_clusters=clusters, method=method, preset=preset, epochs=epochs, minutes=minutes, image_size=image_size,

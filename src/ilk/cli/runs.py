@@ -11,8 +11,8 @@ import typer
 
 from ilk.cli.app import app
 from ilk.cli.fit import SourceLabels
-from ilk.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source
-from ilk.ranks import rank
+from ilk.cli.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.system.ranks import rank
 
 
 @app.command()
@@ -30,9 +30,9 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Sort new images into the clusters of a finished run."""
-    from ilk.display import Display, cluster_table, score_lines
-    from ilk.runs import Run, free_name
-    from ilk.workflow import predict as run_predict
+    from ilk.cli.display import Display, cluster_table, score_lines
+    from ilk.pipeline.workflow import predict as run_predict
+    from ilk.runs.folder import Run, free_name
 
     opened = Run(run).open()
     begun = "parts/parts.json"  # of a prediction that was stopped, which goes on
@@ -63,9 +63,9 @@ def score(
     ] = None,
 ) -> None:
     """Compare the clusters of a run with labels."""
-    from ilk.display import score_lines
+    from ilk.cli.display import score_lines
     from ilk.evaluate import score_run
-    from ilk.runs import Run
+    from ilk.runs.folder import Run
 
     with Run(run).open().working():
         score_run(Run(run), labels)
@@ -88,8 +88,8 @@ def report(
     ] = None,
 ) -> None:
     """Show a run as one HTML file, which needs no network."""
-    from ilk.lock import held
-    from ilk.reporting import report as build
+    from ilk.cli.reporting import report as build
+    from ilk.system.lock import held
 
     with held(run) if out is None and run.is_dir() else nullcontext():
         build(run, out, figures=figures, most=most, layout=layout)
@@ -120,20 +120,20 @@ def export(
             "Say what to export: --folders DIR, --csv FILE, --to VIEWER PATH, --onnx FILE (or --undo DIR)."
         )
     if to:
-        from ilk.reporting import export_to
+        from ilk.cli.reporting import export_to
 
         export_to(run, *to)
     if not any((folders, csv, onnx, undo)):
         return
-    from ilk.runs import Run
+    from ilk.runs.folder import Run
 
     if undo:
-        from ilk.export import undo_folders
+        from ilk.pipeline.export import undo_folders
 
         print(f"{undo_folders(undo):,} files removed from {undo}")
     if folders:
-        from ilk.display import Display
-        from ilk.export import MANIFEST, export_folders
+        from ilk.cli.display import Display
+        from ilk.pipeline.export import MANIFEST, export_folders
 
         with Display() as display:
             made = export_folders(
@@ -148,12 +148,12 @@ def export(
                 f" see {folders / MANIFEST}"
             )
     if csv:
-        from ilk.export import export_csv
+        from ilk.pipeline.export import export_csv
 
         print(f"{export_csv(Run(run), csv):,} rows in {csv}")
     if onnx:
-        from ilk.frozen import load_model
-        from ilk.onnx_export import export_onnx
+        from ilk.pipeline.frozen import load_model
+        from ilk.pipeline.onnx import export_onnx
 
         opened = Run(run).open()
         images = opened.config["images"]
@@ -170,7 +170,7 @@ def import_(
     image_size: Annotated[int, typer.Option(help="The side in pixels that it was trained at.")] = 224,
 ) -> None:
     """Make a run of a published checkpoint, to predict with."""
-    from ilk.cc_import import import_cc
+    from ilk.pipeline.import_cc import import_cc
 
     if kind != "cc":
         raise ValueError(f"Only checkpoints of cc can be imported; got '{kind}'. Use: ilk import cc FILE --out RUN")

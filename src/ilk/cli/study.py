@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.options import CacheDir, Quiet
+from ilk.cli.options import CacheDir, Quiet
 
 
 @app.command()
@@ -40,14 +40,14 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Try the papers' ablations, beside their published figures."""
-    from ilk.study.show import show_results, show_studies
+    from ilk.research.study.show import show_results, show_studies
 
     if name is None:
         show_studies(seeds)
         return
-    from ilk.display import Display
-    from ilk.study import wanted
-    from ilk.study.run import Options, run_studies
+    from ilk.cli.display import Display
+    from ilk.research.study import wanted
+    from ilk.research.study.run import Options, run_studies
 
     chosen = wanted(name, cells)
     options = Options(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ilk.files import read_json
-from ilk.runs import SELECTION, Run
+from ilk.runs.folder import SELECTION, Run
+from ilk.system.files import read_json
 
 if TYPE_CHECKING:
     from ilk.evaluate.data import Collection

@@ -14,8 +14,9 @@ from ilk.evaluate.basis import are_positions
 from ilk.evaluate.quick import find_labels
 from ilk.images import Images, load_images
 from ilk.images.labels import KEY_COLUMNS, encode_labels, folder_labels, match_labels
-from ilk.results import printable, read_embeddings, read_table
-from ilk.runs import Run
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_embeddings, read_table
+from ilk.system.text import safe_text
 
 SIDES = ("train", "test")
 LABELS_NEEDED = "Give them: --labels folders, or --labels FILE with columns id and label."
@@ -257,7 +258,7 @@ def open_rows(rows: Rows, source: Any = None, *, cache_dir: Any = None, progress
             f"What is given as the images of '{rows.of.run}' are {len(images):,}, not its {len(ids):,}, and only"
             " positions say which is which. Give the very source it was made from."
         )
-    at = {printable(name): place for place, name in enumerate(images.ids)}
+    at = {safe_text(name): place for place, name in enumerate(images.ids)}
     missing = [name for name in wanted if name not in at]
     if missing:
         raise ValueError(

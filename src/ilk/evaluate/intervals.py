@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.metrics import contingency, recalls, scores_of_tables
+from ilk.analysis.metrics import contingency, recalls, scores_of_tables
 
 LEVEL = 95  # per cent
 RESAMPLES = 1000

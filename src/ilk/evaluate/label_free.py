@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ilk.batches import seeded, spaced
-from ilk.distributed import fitting, place
+from ilk.analysis.metrics import ari, effective_clusters, nmi
+from ilk.analysis.neighbours import unit_floats
 from ilk.evaluate.probe import standardised
 from ilk.images import Images
 from ilk.methods.base import Method
-from ilk.metrics import ari, effective_clusters, nmi
-from ilk.neighbours import unit_floats
+from ilk.sampling import seeded, spaced
+from ilk.system.processes import fitting, place
 from ilk.views import Views, channels_last, from_description, plain
 
 SILHOUETTE = 2_000  # images that the silhouette rests on, at most

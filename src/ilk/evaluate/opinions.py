@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ilk.analysis.metrics import ari
+from ilk.analysis.neighbours import unit_floats
 from ilk.evaluate.intervals import RESAMPLES, score_with_intervals
-from ilk.metrics import ari
-from ilk.neighbours import unit_floats
 
 MOST_MEANS = 50_000  # images that k-means is fitted to, at most; the others join the nearest centre
 MOST_TREE = 5_000  # images of the agglomerative clustering, at most: it holds a distance for every two of them

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ilk.files import replacing
+from ilk.system.files import replacing
 
 GAP, MARGIN, HEADER, FRAME, SIDE = 10, 10, 26, 3, 64  # pixels
 GROUND, INK, FAINT = (255, 255, 255), (30, 30, 30), (115, 115, 115)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ilk.analysis.neighbours import nearest_rows
 from ilk.evaluate.intervals import RESAMPLES, mean_with_interval
-from ilk.neighbours import nearest_rows
 
 NEIGHBOURS = (5, 200)
 TEMPERATURE = 0.07

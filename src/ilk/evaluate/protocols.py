@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ilk.batches import spaced
 from ilk.evaluate import label_free as free
 from ilk.evaluate import probe as probing
 from ilk.evaluate.basis import never_trained_on
@@ -23,6 +22,7 @@ from ilk.evaluate.retrieval import (
     retrieval_scores,
 )
 from ilk.evaluate.scene import Scene, everything
+from ilk.sampling import spaced
 
 SHOWN_QUERIES = 6  # of each sort in the picture
 PICTURE = "retrieval.png"

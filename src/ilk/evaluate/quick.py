@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ilk.analysis.metrics import effective_clusters, expected_calibration_error, right, score
 from ilk.evaluate.basis import read_selection
-from ilk.files import write_json
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
-from ilk.metrics import effective_clusters, expected_calibration_error, right, score
-from ilk.results import read_known_labels, read_table
-from ilk.runs import Run
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_known_labels, read_table
+from ilk.system.files import write_json
 
 
 def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ilk.analysis.neighbours import unit_floats
 from ilk.evaluate.intervals import RESAMPLES, mean_with_interval
-from ilk.neighbours import unit_floats
 
 RANKS = (1, 2, 10, 50, 100)
 QUERIES = 2_000

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ilk.distributed import choose_device
 from ilk.evaluate import protocols
 from ilk.evaluate.basis import labels_used, origin, same_images, shared_images
 from ilk.evaluate.data import LABELS_NEEDED, Collection, Rows, open_collection, open_rows, with_codes
@@ -19,10 +18,11 @@ from ilk.evaluate.intervals import RESAMPLES
 from ilk.evaluate.label_free import VIEWED
 from ilk.evaluate.retrieval import QUERIES
 from ilk.evaluate.scene import Scene
-from ilk.files import file_hash, read_json, write_json
 from ilk.methods.base import Method
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.runs.folder import Run
+from ilk.system.files import file_hash, read_json, write_json
+from ilk.system.processes import choose_device
+from ilk.system.progress import Watch
 
 FILE = "evaluation.json"
 FORMAT = 2

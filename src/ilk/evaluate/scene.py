@@ -14,9 +14,9 @@ from ilk.evaluate import label_free as free
 from ilk.evaluate.basis import labels_said, never_trained_on, origin, refuse_other_images, shared_images
 from ilk.evaluate.data import Collection, Opener, Rows, Split, random_split, split_by_folder, split_by_table
 from ilk.methods.base import Method
-from ilk.results import read_table
-from ilk.runs import Run
-from ilk.watch import Watch
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_table
+from ilk.system.progress import Watch
 
 if TYPE_CHECKING:
     from ilk.evaluate.run import Asked

@@ -12,17 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
+from ilk.system.text import safe_text
+
 from .core import BadFile
-from .items import (
-    MAX_MEMBER_BYTES,
-    Source,
-    Unreadable,
-    file_stamp,
-    is_hidden,
-    member_path,
-    safe_text,
-    unique_names,
-)
+from .items import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, is_hidden, member_path, unique_names
 from .opening import explain, picture_extensions
 from .unpacked import TarStream, check_expansion, zip_member
 

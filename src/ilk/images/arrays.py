@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ilk.system.text import safe_text
+
 from .core import Images, check_unique, position_ids
-from .items import Source, Unreadable, file_stamp, safe_text
+from .items import Source, Unreadable, file_stamp
 from .opening import explain
 from .unpacked import check_expansion
 

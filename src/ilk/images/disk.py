@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ilk.lock import try_lock
+from ilk.system.lock import try_lock
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ilk.system.text import safe_text
+
 from .arrays import item_to_uint8
 from .core import BadFile, position_ids
-from .items import Source, Unreadable, file_stamp, is_hidden, safe_text, unique_names
+from .items import Source, Unreadable, file_stamp, is_hidden, unique_names
 from .opening import explain, picture_extensions
 
 TABLE_EXTENSIONS = frozenset({".parquet", ".pq"})

@@ -54,11 +54,6 @@ class Source:
         return len(self.ids)
 
 
-def safe_text(name: str) -> str:
-    """A file name as text that can be written anywhere: bytes that are not UTF-8 become `\\udcff` etc."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def unique_names(names: Sequence[str]) -> list[str]:
     """The names, with `#2`, `#3`, ... after those that were there before."""
     taken, given, result = set(names), set[str](), []

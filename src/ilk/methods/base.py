@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from ilk.memory import Twin
+from ilk.networks.banks import Twin
 
 
 class Encode(Protocol):

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.distributed import gather
-from ilk.heads import mlp
 from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
-from ilk.memory import Twin
 from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.networks.banks import Twin
+from ilk.networks.heads import mlp
+from ilk.system.processes import gather
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.distributed import gather
-from ilk.heads import mlp
 from ilk.losses import cluster_contrast, nt_xent
 from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.networks.heads import mlp
+from ilk.system.processes import gather
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.distributed import gather
-from ilk.heads import kaiming, mlp
 from ilk.losses import (
     CRITICS,
     bank_contrast,
@@ -21,9 +19,11 @@ from ilk.losses import (
     nt_xent,
     probability_contrast,
 )
-from ilk.memory import RowBank
 from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.networks.banks import RowBank
+from ilk.networks.heads import kaiming, mlp
+from ilk.system.processes import gather
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.distributed import gather
-from ilk.heads import mlp
-from ilk.kmeans import merge_and_split, squared_distance
+from ilk.analysis.kmeans import merge_and_split, squared_distance
 from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
-from ilk.memory import KeyBanks, Twin
 from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due, fit_heads, partitions
-from ilk.parts import in_parts
+from ilk.networks.banks import KeyBanks, Twin
+from ilk.networks.heads import mlp
+from ilk.networks.parts import in_parts
+from ilk.system.processes import gather
 
 
 @dataclass(frozen=True, kw_only=True)

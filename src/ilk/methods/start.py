@@ -8,11 +8,11 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from ilk.batches import spaced
-from ilk.heads import side_by_side
-from ilk.kmeans import Partition, kmeans, lloyd
+from ilk.analysis.kmeans import Partition, kmeans, lloyd
+from ilk.analysis.neighbours import near_rows
 from ilk.methods.base import Encode
-from ilk.neighbours import near_rows
+from ilk.networks.heads import side_by_side
+from ilk.sampling import spaced
 
 SAMPLE = 20_000  # images that are looked at
 FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more) ...

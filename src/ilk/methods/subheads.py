@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.batches import spaced
-from ilk.heads import side_by_side
 from ilk.losses import negative_marginal_entropy
 from ilk.methods.base import Encode
 from ilk.methods.start import JUDGED, SAMPLE, due, fit_heads, partitions, renamed, togetherness
+from ilk.networks.heads import side_by_side
+from ilk.sampling import spaced
 
 BALANCES = ("uniform", "estimated", "off")
 FLOOR, PACE = 0.1, 0.01  # of the estimated sizes: how far they are drawn to equal ones, and how fast they follow

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ilk.files import write_text
 from ilk.report import page
 from ilk.report.payload import collect
 from ilk.report.sprites import MOST
+from ilk.system.files import write_text
 
 __all__ = ["collect", "write_report"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ilk.results import Cluster
+from ilk.runs.tables import Cluster
 
 EXAMPLES = 24  # typical and uncertain images of each cluster that a report shows
 

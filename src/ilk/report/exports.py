@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ilk.files import replacing, write_json
 from ilk.report.folder import Results, read_run
 from ilk.report.neighbours import nearest, unit_rows
 from ilk.report.projection import find_map, principal_map
 from ilk.report.sprites import LOSSLESS_BELOW, PER_SHEET, Thumbnails, read_thumbnails, webp
+from ilk.system.files import replacing, write_json
 
 NEIGHBOURS = 15
 MOST_NEIGHBOURS = 50_000  # images; beyond that, all against all takes too long

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ilk.files import replacing
 from ilk.report.neighbours import LEVELS
 from ilk.report.payload import collect
 from ilk.report.sprites import MOST
+from ilk.system.files import replacing
 
 # Okabe and Ito's eight colours; more clusters than that take shades of viridis
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")

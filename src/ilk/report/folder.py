@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ilk.files import read_json, read_json_lines
-from ilk.results import Cluster, printable, read_embeddings, read_table, summarise
-from ilk.schema import summary
+from ilk.runs.config import summary
+from ilk.runs.tables import Cluster, read_embeddings, read_table, summarise
+from ilk.system.files import read_json, read_json_lines
+from ilk.system.text import safe_text
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,10 @@ def read_results(folder: Path, config: dict[str, Any]) -> Results:
     known = np.zeros(n, dtype=bool)
     if "known" in table.column_names:
         known = np.array(table["known"].to_pylist(), dtype=bool)
-    named = [printable(str(name)) for name in names_in(config, "known_labels")]
+    named = [safe_text(str(name)) for name in names_in(config, "known_labels")]
     embedding = read_embeddings(folder / "embeddings.npy", n)
     k = max(config["n_clusters"], int(cluster.max()) + 1)
-    ids, paths = ([printable(text or "") for text in table[name].to_pylist()] for name in ("id", "path"))
+    ids, paths = ([safe_text(text or "") for text in table[name].to_pylist()] for name in ("id", "path"))
     return Results(
         ids, paths, cluster, confidence, second, margin, label, label_names, known, named, embedding,
         summarise(cluster, confidence, margin, embedding, k),
@@ -151,13 +152,13 @@ def names_in(config: dict[str, Any], section: str) -> list[Any]:
 
 def label_codes(labels: list[str | None], known: list[Any]) -> tuple[np.ndarray | None, list[str]]:
     """Codes and names; in the order of `known` if these are all the names there are, else sorted."""
-    found = {printable(text) for text in labels if text is not None}
+    found = {safe_text(text) for text in labels if text is not None}
     if not found:
         return None, []
-    names = [printable(str(name)) for name in known]
+    names = [safe_text(str(name)) for name in known]
     names = names if found <= set(names) else sorted(found)
     code = {name: number for number, name in enumerate(names)}
-    return np.array([-1 if text is None else code[printable(text)] for text in labels], dtype=np.int64), names
+    return np.array([-1 if text is None else code[safe_text(text)] for text in labels], dtype=np.int64), names
 
 
 def number(value: Any) -> float | None:

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ilk.files import read_limited
 from ilk.report.folder import Results, RunFiles, attempt
-from ilk.results import Bomb, printable, refuse_bomb
+from ilk.runs.tables import Bomb, refuse_bomb
+from ilk.system.files import read_limited
+from ilk.system.text import safe_text
 
 CURVE, LEVELS = "k_curve.csv", "hierarchy.parquet"
 MOST_CURVE = 2**20  # bytes; a thousand numbers have a tenth of that
@@ -135,7 +136,7 @@ def read_levels(file: Path, ids: Sequence[str]) -> Levels | None:
         refuse_bomb(file, pq.read_metadata(file))
         table = pq.ParquetFile(file)
         k = levels_in(table, len(ids), file)
-        if [printable(one or "") for one in column(table, "id").to_pylist()] != list(ids):
+        if [safe_text(one or "") for one in column(table, "id").to_pylist()] != list(ids):
             refuse(file, "names other images than the assignments")
         return nested(table, k, file)
     except Bomb as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ilk.results import Cluster
+from ilk.runs.tables import Cluster
 
 RANKS = (1, 2, 10, 50, 100)
 CELLS = 1 << 22  # similarities held at a time

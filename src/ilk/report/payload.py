@@ -24,7 +24,8 @@ from ilk.report.projection import Map, find_map, read_moments, whole_numbers
 from ilk.report.scores import confidence_payload, confusion_payload, matching_of, scores_payload
 from ilk.report.sprites import MOST, Thumbnails, read_thumbnails
 from ilk.report.training import training_payload
-from ilk.results import Cluster, printable
+from ilk.runs.tables import Cluster
+from ilk.system.text import safe_text
 
 BAD_FILES = 100  # of those that could not be read, how many are listed
 NO_IMAGES: dict[str, Any] = {
@@ -255,13 +256,13 @@ def next_commands(files: RunFiles) -> list[str]:
 def clean(value: Any) -> Any:
     """`value` with numbers that are not finite as None and text that is no Unicode as escapes."""
     if isinstance(value, dict):
-        return {printable(str(key)): clean(one) for key, one in value.items()}
+        return {safe_text(str(key)): clean(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         if value and type(value[0]) is int and all(type(one) is int for one in value):
             return list(value)
         return [clean(one) for one in value]
     if isinstance(value, str):
-        return printable(value)
+        return safe_text(value)
     if isinstance(value, float):
         return number(value)
     return value

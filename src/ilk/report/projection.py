@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.files import replacing
+from ilk.system.files import replacing
 
 FILE = "map.npz"
 FIT_ON = 20_000  # rows that the components are found from

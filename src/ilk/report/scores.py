@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.metrics import ari, best_matching, contingency, effective_clusters, nmi, purity
+from ilk.analysis.metrics import ari, best_matching, contingency, effective_clusters, nmi, purity
 from ilk.report.folder import Results, number
 from ilk.report.neighbours import unit_rows
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ilk.files import replacing, write_json
 from ilk.report.choose import choose_rows
 from ilk.report.odd import read_odd
-from ilk.results import Cluster, printable
+from ilk.runs.tables import Cluster
+from ilk.system.files import replacing, write_json
+from ilk.system.text import safe_text
 
 if TYPE_CHECKING:
     from ilk.images import Images
@@ -41,7 +42,7 @@ def write_thumbnails(folder: Path, images: Images, clusters: Sequence[Cluster]) 
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     (place / "index.json").unlink(missing_ok=True)  # without it, no picture is taken for one of this run
-    odd = read_odd(folder, [printable(text) for text in images.ids], [])
+    odd = read_odd(folder, [safe_text(text) for text in images.ids], [])
     rows = choose_rows(clusters, MOST, always=[*odd.rows, *followed(folder, len(images))])
     side = min(images.shape[1:])
     pixels, quality = next((pixels, quality) for most, pixels, quality in TILES if len(rows) <= most)

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: k-means, neighbours, metrics, calibration, the number of clusters, duplicates."""

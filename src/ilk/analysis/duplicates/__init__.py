@@ -1,0 +1,32 @@
+"""Images that are there more than once, and images that look blank or broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ilk.analysis.duplicates.find import DuplicateGroup, find_duplicates
+from ilk.analysis.duplicates.flags import Flag, flag_images
+
+__all__ = ["DuplicateGroup", "Flag", "find_duplicates", "flag_images", "odd_line"]
+
+
+def odd_line(groups: Sequence[DuplicateGroup], flags: Sequence[Flag]) -> str | None:
+    """What was found and where it stands, in one line; None if nothing was."""
+    parts = []
+    if groups:
+        kind = "exact copies" if all(group.kind == "exact" for group in groups) else "near-duplicates"
+        images = sum(len(group.rows) for group in groups)
+        parts.append(f"{counted(len(groups), 'group')} of {kind} ({images:,} images) in duplicates.csv")
+    broken = sum(one.flag in ("blank", "cut") for one in flags)
+    if broken:
+        parts.append(f"{counted(broken, 'image')} {'looks' if broken == 1 else 'look'} blank or broken: flags.csv")
+    others = len(flags) - broken
+    if others:
+        parts.append(
+            f"{counted(others, 'image')} {'is' if others == 1 else 'are'} very dark, bright or blurred: flags.csv"
+        )
+    return "; ".join(parts) or None
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""From an image to a feature: backbones, heads, memory banks and pretrained encoders."""

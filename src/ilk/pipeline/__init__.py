@@ -1,0 +1,1 @@
+"""From a request to results: plan, build, fit or resume, predict, export."""

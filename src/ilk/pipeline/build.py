@@ -1,0 +1,118 @@
+"""From the settings of a run to the method that they describe, with or without its trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ilk.methods import get_method
+from ilk.methods.base import Method
+from ilk.networks.backbones import build_backbone
+from ilk.networks.features import FeatureBackbone
+from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
+from ilk.runs.folder import Run
+from ilk.system.allocator import memory
+from ilk.system.files import replacing
+from ilk.system.text import in_short
+
+
+def save_model(run: Run, method: Method) -> None:
+    """Writes the trained weights as `model.safetensors`."""
+    tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
+    with replacing(run / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def load_method(run: Run, backbone: nn.Module | None = None) -> Method:
+    """The trained method. `backbone`: the untrained module, when the run was given one in Python.
+
+    Raises FileNotFoundError when training has not finished, ValueError when the file does not fit.
+    """
+    if not (run / "model.safetensors").is_file():
+        raise FileNotFoundError(
+            f"'{run.folder}' has no model yet: its training has not finished. Go on with: ilk fit ... --out"
+            f" {run.folder} --resume"
+        )
+    file = run / "model.safetensors"
+    try:
+        method = method_of(run.config, backbone, stored=header_of(file))
+        put_state(method, load_file(file))
+    except Misfit as error:
+        raise ValueError(f"'{file}' is damaged or does not fit its config.json: {error}") from None
+    return method.eval()
+
+
+def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stored: Header | None = None) -> Method:
+    """The untrained method that `config` describes, with the weights that its seed gave it when it was planned.
+
+    Where heads were trained on the features of an encoder, what comes back takes such features.
+
+    Before memory is taken for it, its size is looked at: what cannot be is refused with ValueError, and
+    what does not fit the `stored` tensors with Misfit.
+    """
+    kind = get_method(config["method"])
+    images, k = config["images"], config["n_clusters"]
+    width = dim = 0
+    if config.get("encoder") is not None:
+        width, dim = config["encoder"]["feature_dim"], config["features"].get("dim")
+        if not isinstance(dim, int) or not 1 <= dim <= width:
+            raise ValueError(f"features.dim of this run must be a whole number from 1 to {width}; it is {dim!r}.")
+        with torch.device("meta"):  # takes no memory yet
+            backbone = FeatureBackbone(width, dim)
+    if backbone is None and config["backbone"].startswith("custom:"):
+        raise ValueError(
+            f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
+            " Clusterer.load(folder, backbone=...)."
+        )
+    try:
+        settings = settings_of(type(kind.presets["paper"].config), config["method_config"])
+        with seeded_weights(config["seed"]):
+            if backbone is None:
+                backbone = build_backbone(
+                    config["backbone"], image_size=images["size"], in_channels=images["channels"],
+                    front_end=config.get("front_end"),
+                )  # fmt: skip
+            refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
+            if stored is not None:
+                refuse_misfit(outline, stored)
+            if dim:
+                backbone = FeatureBackbone(width, dim)
+            method = kind(backbone, k, images["n"], settings)
+    except TypeError as error:
+        raise ValueError(f"This run has settings that this version of ilk does not know ({in_short(error)}).") from None
+    if config.get("freeze_backbone"):
+        method.freeze_backbone()
+    return method
+
+
+def settings_of(kind: type, values: Mapping[str, Any]) -> Any:
+    """The method's settings. Raises TypeError for an unknown one, ValueError for one of another type or range."""
+    types: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+    for field in fields(kind):
+        name = str(field.type).split(" ")[0]
+        value = values.get(field.name, field.default)
+        fits = isinstance(value, types[name]) and (name == "bool" or not isinstance(value, bool))
+        if not fits and not (value is None and "None" in str(field.type)):
+            raise ValueError(f"The setting {field.name} of this run must be of type {name}; it is {value!r}.")
+    return kind(**values)
+
+
+def outline_of(kind: type[Method], backbone: nn.Module, k: int, n: int, settings: Any) -> Method:
+    """The method without memory for its own tensors, and without a random draw."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return kind(backbone, k, n, settings)
+
+
+def refuse_huge(outline: Method) -> None:
+    """Raises ValueError if the method would take more than half of this machine's memory."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in outline.state_dict().values())
+    if needed > memory() / 2:
+        raise ValueError(
+            f"With these settings ({outline.n_clusters:,} clusters, {outline.n_images:,} images) the method takes"
+            f" {needed / 1e9:,.0f} GB; this machine has {memory() / 1e9:,.0f} GB. Is the run's config.json damaged?"
+        )

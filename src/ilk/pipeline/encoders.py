@@ -1,0 +1,254 @@
+"""From what a person names to an encoder: a pretrained model, an earlier run, a file of weights, a module."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ilk.networks.backbones import STEMS, backbone_names, build_backbone
+from ilk.networks.pretrained import SHORT_NAMES, Encoder, EncoderAbout, load_hf
+from ilk.networks.pretrained.encoder import Progress, Say, fingerprint, weight_sizes
+from ilk.networks.pretrained.hub import cached, endpoint, offline_because, reachable
+from ilk.networks.pretrained.prepare import plain_preparation
+from ilk.pipeline.build import load_method
+from ilk.pipeline.initial_weights import Initial, backbone_weights, within
+from ilk.runs.folder import Run
+from ilk.system.text import in_short
+
+PREFIXES = ("hf:", "run:", "weights:")
+DEFAULT_SIZE = 224  # pixels, for networks that take any size and do not say which they know
+DEPTHS = {(1, 1, 1): "small", (2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
+INSTALL = "pip install 'ilk[hf]'"
+
+
+def is_encoder(spec: object) -> bool:
+    """Whether `spec` means a network that is trained already: an `Encoder`, a short name, or `hf:`, `run:`, `weights:`.
+
+    The names of ilk's own backbones (small, resnet18-cifar, ...) are those of untrained ones.
+    """
+    if isinstance(spec, str):
+        return spec in SHORT_NAMES or spec.startswith(PREFIXES)
+    return isinstance(spec, Encoder)
+
+
+def find_encoder(
+    spec: str | nn.Module,
+    *,
+    offline: bool = False,
+    say: Say | None = None,
+    progress: Progress | None = None,
+    in_channels: int = 3,
+    image_size: int | None = None,
+) -> Encoder:
+    """The encoder that `spec` names, in evaluation mode, for images of `in_channels`.
+
+    `spec`: one of `SHORT_NAMES`; `hf:` and a model's name or a folder; `run:` and the folder of an earlier
+    run; `weights:` and a .safetensors file of one of ilk's backbones, perhaps with `:BACKBONE` and `@SIZE`
+    behind it; or a module with `feature_dim`, taking floats in [0, 1]. `image_size`: the side that a module
+    or a file of weights is to see, where neither says. Raises ValueError, TypeError or FileNotFoundError.
+    """
+    if isinstance(spec, Encoder):
+        found = spec
+    elif isinstance(spec, nn.Module):
+        found = from_module(spec, in_channels, image_size)
+    elif not isinstance(spec, str):
+        raise TypeError(f"An encoder is a name or an nn.Module; got {type(spec).__name__}.")
+    elif spec.startswith("run:"):
+        found = from_run(spec[4:], offline=offline, say=say, progress=progress)
+    elif spec.startswith("weights:"):
+        found = from_weights(spec[8:], image_size)
+    elif spec.startswith("hf:") or spec in SHORT_NAMES:
+        found = load_hf(spec.removeprefix("hf:"), offline=offline, say=say, progress=progress)
+    else:
+        raise ValueError(unknown(spec))
+    if in_channels not in (1, found.channels) and not (in_channels == 3 and found.channels == 1):
+        raise ValueError(
+            f"The images have {in_channels} channels and the encoder '{found.about.spec}' takes {found.channels}. Train"
+            " a backbone on the images instead (--backbone small)."
+        )
+    return found
+
+
+def unknown(spec: str) -> str:
+    if spec in backbone_names():
+        return f"'{spec}' is an untrained network, no encoder. Name a pretrained one: {', '.join(SHORT_NAMES)}."
+    near = difflib.get_close_matches(spec, SHORT_NAMES, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else f" For a model of the Hugging Face hub write hf:{spec}."
+    return f"Unknown encoder '{spec}'.{hint} Known: {', '.join(SHORT_NAMES)}, hf:NAME, run:FOLDER, weights:FILE."
+
+
+def auto_encoder(
+    *, offline: bool = False, say: Say | None = None, progress: Progress | None = None
+) -> Encoder | None:  # fmt: skip
+    """The encoder that photographs get when nobody chose one, or None; `say` hears which and why, or why none.
+
+    The first of `SHORT_NAMES` in the local cache; else, if the network may be used and answers within
+    three seconds, the very first is downloaded. Whatever goes wrong is said, not raised.
+    """
+    tell = say or (lambda text: None)
+    if importlib.util.find_spec("transformers") is None:
+        tell(f"no pretrained encoder: the package transformers is not installed ({INSTALL})")
+        return None
+    for name, known in SHORT_NAMES.items():
+        if cached(known.id) is None:
+            continue
+        try:
+            found = load_hf(name, offline=True)
+        except (ValueError, OSError) as error:
+            tell(f"encoder '{name}' is in the local cache and cannot be used: {in_short(error)}")
+            continue
+        tell(f"encoder '{name}', found in the local cache: {found.about}; {known.about}")
+        return found
+    first, known = next(iter(SHORT_NAMES.items()))
+    if why := offline_because(offline):
+        tell(f"no pretrained encoder: none is in the local cache and {why}. Go online once to download '{first}'")
+        return None
+    if not reachable(known.id):
+        tell(
+            f"no pretrained encoder: none is in the local cache and {endpoint()} cannot be reached. Go online once to"
+            f" download '{first}' ({known.megabytes} MB, {known.licence}), or copy a model here and name it: hf:FOLDER"
+        )
+        return None
+    tell(f"encoder '{first}': {known.about}; {known.megabytes} MB, weights: {known.licence}, downloaded once")
+    try:
+        return load_hf(first, say=say, progress=progress)
+    except (ValueError, OSError) as error:
+        tell(f"no pretrained encoder: {in_short(error)}")
+        return None
+
+
+def wrapped(network: nn.Module, *, spec: str, title: str, source: str, channels: int, image_size: int) -> Encoder:
+    """A network of one's own as an encoder, which sees images resized to `image_size` and else as they are."""
+    preparation = plain_preparation(image_size)
+    parameters, size = weight_sizes(network)
+    about = EncoderAbout(
+        spec=spec, title=title, source=source, licence="your own", parameters=parameters, bytes=size,
+        fingerprint=fingerprint(network, preparation),
+    )  # fmt: skip
+    dim = int(network.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
+    return Encoder(network, preparation, feature_dim=dim, channels=channels, about=about).eval()
+
+
+def from_module(module: nn.Module, channels: int, image_size: int | None) -> Encoder:
+    kind, (dim, side, wanted) = type(module).__name__, whole_numbers(module, "feature_dim", "image_size", "channels")
+    if dim is None:
+        raise TypeError(f"The encoder {kind} has no integer attribute feature_dim; add one.")
+    return wrapped(
+        module, spec=f"custom:{kind}", title=kind, source="Python", channels=wanted or channels,
+        image_size=image_size or side or DEFAULT_SIZE,
+    )  # fmt: skip
+
+
+def whole_numbers(module: nn.Module, *names: str) -> list[int | None]:
+    """The attributes of those names, None for one that is missing or no whole number."""
+    found = [getattr(module, name, None) for name in names]
+    return [value if isinstance(value, int) and not isinstance(value, bool) else None for value in found]
+
+
+def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress | None) -> Encoder:
+    """The backbone of a finished run, front end included; where heads were trained on an encoder, that encoder."""
+    run = Run(Path(folder).expanduser()).open()
+    config, spec = run.config, f"run:{run.folder.resolve()}"
+    if saved := config.get("encoder"):
+        found = find_encoder(saved["spec"], offline=offline, say=say, progress=progress)
+        if found.about.fingerprint != saved["fingerprint"]:
+            raise ValueError(f"'{run}' was trained on an encoder, {saved['spec']}, whose weights are others now.")
+        return found
+    if is_encoder(config["backbone"]):  # a pretrained one that was trained on
+        found = find_encoder(config["backbone"], offline=offline, say=say, progress=progress)
+        load_method(run, found)
+        about = replace(
+            found.about, spec=spec, title=f"{found.about.title}, trained on in '{run.folder.name}'", source=str(run),
+            fingerprint=fingerprint(found.network, found.preparation), revision=None,
+        )  # fmt: skip
+        found.about = about
+        return found.eval()
+    network = load_method(run).backbone
+    return wrapped(
+        network, spec=spec, title=f"backbone {config['backbone']} of '{run.folder.name}'", source=str(run),
+        channels=int(config["images"]["channels"]), image_size=int(config["images"]["size"]),
+    )  # fmt: skip
+
+
+def from_weights(text: str, image_size: int | None) -> Encoder:
+    """The backbone in a file of weights, with or without the prefix and the heads that a run's model has."""
+    path, name, image_size = parts_of(text, image_size)
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file '{path}'. Give weights:FILE a .safetensors file of a backbone.")
+    if file.suffix.lower() != ".safetensors":
+        raise ValueError(f"'{path}' is no .safetensors file. Give weights:FILE such a file; pickles are refused.")
+    try:
+        tensors = load_file(file)
+    except Exception as error:  # safetensors raises several kinds for a damaged or foreign file
+        raise ValueError(f"'{path}' is damaged or no safetensors file: {in_short(error)}") from None
+    if any(key.startswith("backbone.") for key in tensors):
+        tensors = within(tensors, "backbone.")
+    front = front_of(tensors)
+    name = name or architecture(within(tensors, "backbone.") if front else tensors, path)
+    if name == "small" and image_size is None:
+        raise ValueError(
+            f"'{path}' holds the backbone 'small', whose first layers depend on the size of its images. Write"
+            f" weights:{path}:small@SIZE, with the side in pixels that it was trained at."
+        )
+    side = image_size or (32 if name.endswith(("-cifar", "-pica")) else DEFAULT_SIZE)
+    channels = int(tensors["mean"].shape[0]) if front else entry_channels(tensors)
+    network = build_backbone(name, image_size=side, in_channels=channels, front_end=front)
+    network.load_state_dict(backbone_weights(tensors, network, Initial(file, None)))
+    return wrapped(
+        network, spec=f"weights:{file.resolve()}:{name}@{side}", title=f"backbone {name} of '{file.name}'", source=path,
+        channels=channels, image_size=side,
+    )  # fmt: skip
+
+
+def parts_of(text: str, image_size: int | None) -> tuple[str, str | None, int | None]:
+    """File, backbone and size of `FILE:BACKBONE@SIZE`, of which the last two may be left out."""
+    start, _, size = text.rpartition("@")
+    if start and size.isdecimal() and int(size) > 0:
+        text, image_size = start, int(size)
+    start, _, name = text.rpartition(":")
+    if start and name in backbone_names():
+        return start, name, image_size
+    return text, None, image_size
+
+
+def front_of(tensors: dict[str, Tensor]) -> dict[str, Any] | None:
+    """The arguments of the `FrontEnd` that the tensors begin with, None if they begin with the network itself."""
+    if not {"mean", "std", "kernel", "backbone.stem.0.weight"} <= tensors.keys():
+        return None
+    mean, std = (tensors[name].flatten().tolist() for name in ("mean", "std"))
+    return {"mean": mean, "std": std, "sobel": tensors["backbone.stem.0.weight"].shape[1] == 2 != len(mean)}
+
+
+def entry_channels(tensors: dict[str, Tensor]) -> int:
+    return int(tensors["stem.0.weight"].shape[1]) if "stem.0.weight" in tensors else 3
+
+
+def architecture(tensors: dict[str, Tensor], path: str) -> str:
+    """Which of ilk's backbones has these weights, by their names and shapes. Raises ValueError with the choices."""
+    stages: dict[int, int] = {}
+    for name in tensors:
+        part, *rest = name.split(".")
+        if part == "stages" and len(rest) > 2 and rest[0].isdecimal() and rest[1].isdecimal():
+            stages[int(rest[0])] = max(stages.get(int(rest[0]), 0), int(rest[1]) + 1)
+    depths = tuple(stages[i] for i in sorted(stages))
+    if "stem.0.weight" not in tensors or depths not in DEPTHS or tensors["stem.0.weight"].ndim != 4:
+        raise ValueError(
+            f"'{path}' holds none of ilk's backbones ({', '.join(('small', 'resnet18', 'resnet34', 'resnet50'))})."
+            " For a model of the transformers library write hf:FOLDER."
+        )
+    kind = DEPTHS[depths]
+    if kind == "small":
+        return kind
+    if kind == "resnet34" and "stages.0.0.body.6.weight" in tensors:  # the third convolution of a bottleneck
+        kind = "resnet50"
+    if tensors["stem.0.weight"].shape[-1] == 7:
+        return f"{kind}-imagenet"
+    choices = " or ".join(f"weights:{path}:{kind}-{entry}" for entry in STEMS if entry != "imagenet")
+    raise ValueError(f"'{path}' holds a {kind} whose weights do not tell which first layers it has. Write {choices}.")

@@ -1,0 +1,189 @@
+"""Weights to begin with: those of an earlier run, or of a file that holds a backbone. Safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ilk.images import Images
+from ilk.methods.base import Method
+from ilk.networks.weights import Header, Misfit, header_of, header_of_state
+from ilk.runs.folder import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where a training begins: `config` is that of the run, None for a file of weights."""
+
+    path: Path
+    config: dict[str, Any] | None
+
+    @property
+    def file(self) -> Path:
+        return self.path / "model.safetensors" if self.config is not None else self.path
+
+    @property
+    def image_size(self) -> int | None:
+        return None if self.config is None else int(self.config["images"]["size"])
+
+    @property
+    def backbone(self) -> str | None:
+        """The name of the run's backbone."""
+        return None if self.config is None else str(self.config["backbone"])
+
+
+def find_initial(path: str | os.PathLike[str]) -> Initial:
+    """The run folder or .safetensors file `path`. Raises FileNotFoundError or ValueError with a sentence."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        run = Run(place).open()
+        if not (run / "model.safetensors").is_file():
+            raise FileNotFoundError(f"'{path}' has no model to start from: its training has not finished.")
+        return Initial(place, run.config)
+    if not place.is_file():
+        raise FileNotFoundError(
+            f"There is no '{path}' to start from. Give --init a run folder, or a .safetensors file of backbone weights."
+        )
+    if place.suffix.lower() != ".safetensors":
+        raise ValueError(
+            f"'{path}' is no .safetensors file. Give --init such a file, or a run folder; pickles are refused."
+        )
+    return Initial(place, None)
+
+
+def refuse_other(initial: Initial, backbone: str | None, front_end: str | None, images: Images) -> None:
+    """Raises ValueError if what is asked for by name, or the images, contradict the run that is started from."""
+    if initial.config is None:
+        return
+    run, name, front = initial.path, initial.backbone or "", front_name(initial.config.get("front_end"))
+    channels = initial.config["images"]["channels"]
+    if name.startswith("custom:"):
+        raise ValueError(f"'{run}' has a backbone of your own ({name[7:]}). Pass that module as backbone, in Python.")
+    if backbone not in (None, name):
+        raise ValueError(
+            f"'{run}' has the backbone {name}, and {backbone} was asked for. Leave --backbone out to start from it."
+        )
+    if front_end not in (None, front):
+        raise ValueError(
+            f"'{run}' has the front end {front}, and {front_end} was asked for. Leave front_end out to start from it."
+        )
+    if channels != images.shape[0]:
+        raise ValueError(
+            f"'{run}' was trained on images with {channels} channels; {images.name} has {images.shape[0]}."
+            " They must match."
+        )
+
+
+def front_name(front: Mapping[str, Any] | None) -> str:
+    """The name by which recipes have these arguments of a front end."""
+    parts = [] if front is None else ["normalize"] * bool(front["mean"]) + ["sobel"] * bool(front["sobel"])
+    return "-".join(parts) or "none"
+
+
+def start_from(method: Method, initial: Initial, *, expected: str | None = None) -> dict[str, Any]:
+    """Puts the initial weights into `method`; returns what config.json says of it: path, hash, parts.
+
+    From a run of the same method, representation heads of the same shape are taken too. `expected`: the
+    hash that the weights must have. Raises ValueError if they are damaged, others, or do not fit.
+    """
+    try:
+        stored = header_of(initial.file)
+    except Misfit as error:
+        raise ValueError(f"'{initial.file}' is damaged or no safetensors file: {error}") from None
+    names = names_of_backbone(stored, method.backbone, initial)  # of a file of any size only what is used is read
+    refuse_misfit(stored, names, method.backbone, initial)
+    digest = hash_of(initial.file)
+    if expected is not None and digest != expected:
+        raise ValueError(f"'{initial.path}' has changed since this run began with its weights. Start a new run.")
+    method.backbone.load_state_dict(finite_tensors(initial, names))
+    parts = ["backbone"]
+    if initial.config is not None and initial.config["method"] == method.name:
+        parts += [name for name in method.representation if take_head(method, name, stored, initial)]
+    method.reset_twin()  # a moving average begins as a copy
+    return {"path": str(initial.path.resolve()), "hash": digest, "parts": parts}
+
+
+def hash_of(file: Path) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    with open(file, "rb") as stream:
+        while part := stream.read(2**22):
+            found.update(part)
+    return found.hexdigest()
+
+
+def backbone_weights(tensors: dict[str, Tensor], backbone: nn.Module, initial: Initial) -> dict[str, Tensor]:
+    """The tensors that are the backbone's, by its own names. Raises ValueError if they are others, or not finite."""
+    stored = header_of_state(tensors)
+    names = names_of_backbone(stored, backbone, initial)
+    refuse_misfit(stored, names, backbone, initial)
+    return all_finite({name: tensors[other] for name, other in names.items()}, initial)
+
+
+def names_of_backbone(stored: Header, backbone: nn.Module, initial: Initial) -> dict[str, str]:
+    """By the backbone's own names, those in the file, with or without the prefix `backbone.`; ValueError if others."""
+    wanted = backbone.state_dict().keys()
+    whole = {name: name for name in stored}
+    prefixed = within(whole, "backbone.")
+    found = whole if stored.keys() == wanted else prefixed
+    if not found or found.keys() != wanted:
+        others = prefixed.keys() or stored.keys()
+        missing, other = sorted(wanted - others), sorted(others - wanted)
+        said = [f"lacks {missing[0]}"] * bool(missing) + [f"has {other[0][:100]}" for _ in other[:1]]
+        raise ValueError(
+            f"'{initial.path}' holds the weights of another network than this backbone: it {' and '.join(said)}."
+            " Choose the network that they belong to with --backbone (and --set front_end=...)."
+        )
+    return found
+
+
+def refuse_misfit(stored: Header, names: dict[str, str], backbone: nn.Module, initial: Initial) -> None:
+    """Raises ValueError if a stored tensor has another shape or kind than the backbone's."""
+    for name, (kind, shape) in header_of_state(backbone.state_dict()).items():
+        found = stored[names[name]]
+        if found[1] != shape:
+            theirs, ours = ("x".join(map(str, one)) or "a number" for one in (found[1], shape))
+            raise ValueError(
+                f"'{initial.path}' does not fit this backbone: {name} is {theirs} there and {ours} here. The number of"
+                " channels of the images and the backbone must be those of the weights."
+            )
+        if found[0] != kind:
+            raise ValueError(f"'{initial.path}' does not fit this backbone: {name} holds {found[0]}, not {kind}.")
+
+
+def take_head(method: Method, name: str, stored: Header, initial: Initial) -> bool:
+    """Takes the head over if it is in both with equal shapes."""
+    head, names = getattr(method, name, None), within({key: key for key in stored}, f"{name}.")
+    if not isinstance(head, nn.Module):
+        return False
+    if {own: stored[other] for own, other in names.items()} != header_of_state(head.state_dict()):
+        return False
+    head.load_state_dict(finite_tensors(initial, names))
+    return True
+
+
+def finite_tensors(initial: Initial, names: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors of the file by their own names."""
+    with safe_open(initial.file, framework="pt") as file:
+        return all_finite({name: file.get_tensor(stored) for name, stored in names.items()}, initial)
+
+
+def all_finite(tensors: dict[str, Tensor], initial: Initial) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"'{initial.path}' holds numbers that are not finite ({name}).")
+    return tensors
+
+
+def within(named: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """What has the prefix, by the rest of its name."""
+    return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}

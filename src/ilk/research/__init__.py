@@ -1,0 +1,1 @@
+"""Many trainings: comparisons, studies, benchmarks and the papers' published tables."""

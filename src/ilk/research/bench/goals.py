@@ -1,0 +1,105 @@
+"""What ilk wants to be: how many times faster than what people use today, and below which limits."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ilk.research.bench import memory
+from ilk.research.bench.measure import Line
+
+IMPORT, HELP = 0.15, 0.3  # seconds
+BYTES_AN_IMAGE = 250  # of names, places and order; its pixels are 3,072
+
+
+class Ratio(NamedTuple):
+    part: str
+    ours: str  # how the line's name begins
+    theirs: str
+    least: float
+    where: tuple[str, ...]  # how the names end
+
+
+RATIOS = (
+    Ratio("views", "ilk linear, 32 px, ", "torchvision, 32 px, ", 20, ("one core",)),
+    Ratio("views", "ilk linear, 32 px, ", "kornia, 32 px, ", 8, ("one core", "GPU")),
+    Ratio("views", "ilk linear, 224 px, ", "torchvision, 224 px, ", 8, ("one core",)),
+    Ratio("views", "ilk, 32 px, ", "torchvision, 32 px, ", 20, ("one core",)),
+    Ratio("views", "ilk, 32 px, ", "kornia, 32 px, ", 8, ("one core", "GPU")),
+    Ratio("views", "ilk, 224 px, ", "torchvision, 224 px, ", 8, ("one core",)),
+    Ratio("decode", "ilk, folder -> 96 px, ", "torchvision ImageFolder -> 96 px, ", 2, ("one core",)),
+    Ratio("decode", "ilk, folder -> 224 px, ", "torchvision ImageFolder -> 224 px, ", 2, ("one core",)),
+)
+STEP = 4  # times as fast as the plain loop
+NEARLY = 0.8  # of the speed of decoding alone
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A goal and what was measured; `value` None: not measured here. `spread`: least and greatest of the repeats."""
+
+    part: str
+    text: str
+    wanted: float
+    at_least: bool
+    value: float | None
+    spread: tuple[float, float] | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.wanted if self.at_least else self.value <= self.wanted
+
+
+def judge(lines: Sequence[Line], parts: Sequence[str]) -> list[Judged]:
+    """The goals of the parts that were measured."""
+    found = [*ratios(lines), *steps(lines), *limits(lines)]
+    return [one for one in found if one.part in parts]
+
+
+def ratios(lines: Sequence[Line]) -> Iterator[Judged]:
+    for part, ours, theirs, least, where in RATIOS:
+        for place in where:
+            a, b = named(lines, part, ours + place), named(lines, part, theirs + place)
+            if a is not None and b is not None:
+                yield against(part, f"{a.name} : {theirs.split(' ')[0].rstrip(',')}", a, b, least)
+    alone = [line for line in lines if line.part == "predict" and line.name.startswith("ilk, folder decoded")]
+    for a, b in zip(alone[1:], alone, strict=False):
+        yield against("predict", "decoding and assigning a folder : decoding alone", a, b, NEARLY)
+
+
+def steps(lines: Sequence[Line]) -> Iterator[Judged]:
+    for plain in lines:
+        ours = named(lines, "train", "ilk" + plain.name.removeprefix("plain"))
+        if plain.part == "train" and plain.name.startswith("plain") and ours is not None:
+            yield against("train", f"{ours.name} : plain float32 loop", ours, plain, STEP)
+    counted = [line.more["waits"] for line in lines if "waits" in line.more]
+    if counted:
+        most = max(one.get("_local_scalar_dense", 0.0) for one in counted)
+        yield Judged("train", "calls of .item() in a step", 0, False, most)
+
+
+def limits(lines: Sequence[Line]) -> Iterator[Judged]:
+    for name, most in (("import ilk", IMPORT), ("ilk --help", HELP)):
+        line = named(lines, "start", name)
+        if line is not None:
+            yield Judged("start", f"{name}, seconds", most, False, line.median, line.spread)
+    yield Judged(
+        "memory", "bytes an image by which a training grows beyond the page cache", BYTES_AN_IMAGE, False,
+        memory.growth(list(lines)),
+    )  # fmt: skip
+
+
+def named(lines: Sequence[Line], part: str, name: str) -> Line | None:
+    return next((line for line in lines if (line.part, line.name) == (part, name)), None)
+
+
+def against(part: str, text: str, a: Line, b: Line, least: float) -> Judged:
+    """The median over repeats of a : b, each pair measured one right after the other."""
+    if not a.values or not b.values:
+        return Judged(part, text, least, True, None)
+    found = [x / y for x, y in zip(a.values, b.values, strict=True)]
+    return Judged(part, text, least, True, statistics.median(found), (min(found), max(found)))

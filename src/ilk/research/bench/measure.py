@@ -1,0 +1,179 @@
+"""Timing that can be believed: cases in turn, several repeats, a median with its spread."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ilk.system.progress import Watch
+
+LEAST = 0.3  # seconds that a repeat lasts at least, so that the clock and the first cache misses do not matter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where and how thoroughly is measured. `folder`: JPEG files; `scratch`: a folder that goes afterwards."""
+
+    device: str
+    precision: str
+    cores: int
+    repeats: int
+    quick: bool
+    seed: int
+    folder: Path
+    scratch: Path
+    watch: Watch
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+    def smaller(self, many: int, few: int) -> int:
+        """`many`, or `few` where it is to be quick."""
+        return few if self.quick else many
+
+
+@dataclass(kw_only=True)
+class Case:
+    """One thing to time: a call of `work` does `count` of something. Without `work`, `note` says why.
+
+    `unit`: "images/s" and the like are more when faster; "s" is less. `peer`: not ilk's own, so that its
+    failure is a remark, not an error. `after`: called once after the last repeat; gives what else to
+    record. `close`: called last, whatever happened.
+    """
+
+    name: str
+    work: Callable[[], object] | None
+    count: float = 1.0
+    unit: str = "images/s"
+    threads: int | None = None
+    peer: bool = False
+    note: str = ""
+    after: Callable[[], dict[str, Any]] | None = None
+    close: Callable[[], object] | None = None
+
+
+@dataclass(kw_only=True)
+class Line:
+    """What came out for one case: a value for each repeat, in `unit`; none if it could not be measured."""
+
+    part: str
+    name: str
+    unit: str
+    values: list[float]
+    note: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.values) if self.values else None
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The least and the greatest value."""
+        return (min(self.values), max(self.values)) if self.values else None
+
+    @property
+    def more_is_better(self) -> bool:
+        return self.unit.endswith("/s")
+
+
+def measure(part: str, cases: Sequence[Case], setting: Setting) -> list[Line]:
+    """A line for each case. In every repeat all cases have a turn, so that a machine's drift hits all alike."""
+    values: dict[int, list[float]] = {number: [] for number in range(len(cases))}
+    inner: dict[int, int] = {}
+    notes = [case.note for case in cases]
+    more: list[dict[str, Any]] = [{} for _ in cases]
+    try:
+        for number, case in enumerate(cases):
+            if case.work is not None:
+                with tolerant(case, number, notes, inner):
+                    inner[number] = calls_needed(case, setting)
+        for turn in range(setting.repeats):
+            numbers = list(inner)
+            shift = turn % len(numbers) if numbers else 0  # none is always the first
+            for done, number in enumerate(numbers[shift:] + numbers[:shift], 1):
+                case = cases[number]
+                with tolerant(case, number, notes, inner):
+                    seconds = timed(case, inner[number], setting)
+                    values[number].append(worth(case, inner[number], seconds))
+                setting.watch.progress(turn * len(numbers) + done, setting.repeats * len(numbers), f"measuring {part}")
+        for number, case in enumerate(cases):
+            if number in inner and case.after is not None:
+                with threads(case.threads):
+                    more[number] = case.after()
+    finally:
+        for case in cases:
+            if case.close is not None:
+                case.close()
+    kept = [values[number] if number in inner else [] for number in range(len(cases))]
+    return [
+        Line(part=part, name=case.name, unit=case.unit, values=found, note=note, more=other)
+        for case, found, note, other in zip(cases, kept, notes, more, strict=True)
+    ]
+
+
+@contextmanager
+def tolerant(case: Case, number: int, notes: list[str], inner: dict[int, int]) -> Iterator[None]:
+    """Turns the failure of a peer into a remark and leaves it out from then on."""
+    try:
+        yield
+    except Exception as error:  # another library's mistake must not cost the measurements of all others
+        if not case.peer:
+            raise
+        notes[number] = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        inner.pop(number, None)
+
+
+def calls_needed(case: Case, setting: Setting) -> int:
+    """How many calls of `work` a repeat consists of, after it was warmed up."""
+    first = timed(case, 1, setting)
+    least = LEAST / 6 if setting.quick else LEAST
+    if first > 2 * least:
+        return 1
+    return max(1, math.ceil(least / max(min(first, timed(case, 1, setting)), 1e-6)))
+
+
+def timed(case: Case, calls: int, setting: Setting) -> float:
+    """The seconds that `calls` calls take, the device's work included."""
+    assert case.work is not None  # the caller asked
+    with threads(case.threads):
+        finish(setting)
+        began = time.perf_counter()
+        for _ in range(calls):
+            case.work()
+        finish(setting)
+        return time.perf_counter() - began
+
+
+def finish(setting: Setting) -> None:
+    """Waits until the device has done what it was given."""
+    if setting.on_gpu:
+        torch.cuda.synchronize(setting.device)
+    elif setting.device == "mps":
+        torch.mps.synchronize()
+
+
+def worth(case: Case, calls: int, seconds: float) -> float:
+    """The value of a repeat in the case's unit: so many a second, or seconds a call."""
+    return case.count * calls / max(seconds, 1e-9) if case.unit.endswith("/s") else seconds / calls
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """While it lasts torch computes with `count` threads; None leaves them as they are."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

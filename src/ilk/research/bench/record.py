@@ -1,0 +1,148 @@
+"""A measurement as a file, as a table, and beside an earlier one."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ilk.research.bench.goals import Judged
+from ilk.research.bench.measure import Line
+from ilk.system.files import read_json
+
+FORMAT = 1
+WIDE = 160  # columns in a file or a pipe
+SAME = ("processor", "cores", "gpu", "device", "precision", "quick", "seed", "pictures")  # or the comparison limps
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What ran the measurements, and how busy it was before. `gpu`: the name of the device, where it is one."""
+    return {
+        "system": platform.system(),
+        "processor": processor(),
+        "cores": usable_cores(),
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def usable_cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    file = Path("/proc/cpuinfo")
+    if file.is_file():
+        for line in file.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def as_values(about: Mapping[str, Any], lines: Sequence[Line], goals: Sequence[Judged]) -> dict[str, Any]:
+    """All of it as plain values, for JSON."""
+    shown = [asdict(line) | {"median": line.median, "spread": line.spread} for line in lines]
+    judged = [asdict(goal) | {"reached": goal.reached} for goal in goals]
+    return {"format": FORMAT, "kind": "ilk bench", **about, "lines": shown, "goals": judged}
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[Line]]:
+    """A measurement that was written before. Raises ValueError or FileNotFoundError, a sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file '{path}'. Give --against a file that ilk bench --out wrote.")
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("kind") != "ilk bench" or found.get("format") != FORMAT:
+        raise ValueError(f"'{path}' was not written by this version of ilk bench. Measure again with --out.")
+    names = ("part", "name", "unit", "values", "note", "more")
+    try:
+        return found, [Line(**{name: line[name] for name in names}) for line in found["lines"]]
+    except (KeyError, TypeError):
+        raise ValueError(f"'{path}' is damaged: a line lacks something. Measure again with --out.") from None
+
+
+def compared(line: Line, earlier: Sequence[Line]) -> tuple[float, str] | None:
+    """How many times as good as before (1: the same), and `better` or `worse` where the repeats do not overlap."""
+    before = next((one for one in earlier if (one.part, one.name) == (line.part, line.name)), None)
+    if before is None or not line.median or not before.median or not line.spread or not before.spread:
+        return None
+    ratio = line.median / before.median if line.more_is_better else before.median / line.median
+    apart = line.spread[0] > before.spread[1] or line.spread[1] < before.spread[0]
+    return ratio, ("better" if ratio > 1 else "worse") if apart else ""
+
+
+def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """What the two measurements do not have in common and would need to, a sentence each."""
+    found = []
+    for name in SAME:
+        new, old = (({**one, **one.get("machine", {})}).get(name) for one in (now, before))
+        if new != old:
+            found.append(f"the earlier measurement had {name} {old}, this one has {new}")
+    return found
+
+
+def show(lines: Sequence[Line], goals: Sequence[Judged], earlier: Sequence[Line] | None = None) -> None:
+    """Prints the table and the goals."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("part", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for name in ("median", "least - greatest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    if earlier is not None:
+        table.add_column("than before", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for line in lines:
+        cells = [line.part, line.name, *numbers(line), line.unit]
+        if earlier is not None:
+            found = compared(line, earlier)
+            cells.append("" if found is None else f"{found[0]:.2f} x {found[1]}".strip())
+        table.add_row(*cells, remark(line))
+    console.print(table)
+    if goals:
+        console.print("\nGoals:")
+    for goal in goals:
+        console.print("  " + goal_line(goal))
+
+
+def numbers(line: Line) -> tuple[str, str]:
+    if line.median is None or line.spread is None:
+        return "-", ""
+    return short(line.median), f"{short(line.spread[0])} - {short(line.spread[1])}"
+
+
+def short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def remark(line: Line) -> str:
+    words = [line.note] if line.note else []
+    if "shares" in line.more:
+        words.append(", ".join(f"{name} {share:.0%}" for name, share in line.more["shares"].items()))
+    if line.more.get("waits"):
+        words.append("waits a step: " + ", ".join(f"{name} {n:.0f}" for name, n in line.more["waits"].items()))
+    if "device_bytes" in line.more:
+        words.append(f"{line.more['device_bytes'] / 2**20:,.0f} MiB on the device")
+    return "; ".join(words)
+
+
+def goal_line(goal: Judged) -> str:
+    limit = f"{'at least' if goal.at_least else 'at most'} {short(goal.wanted)}"
+    if goal.value is None:
+        return f"not measured  {goal.text} (wanted: {limit})"
+    word = "reached     " if goal.reached else "not reached "
+    spread = "" if goal.spread is None else f" ({short(goal.spread[0])} - {short(goal.spread[1])})"
+    return f"{word}  {goal.text}: {short(goal.value)}{spread} (wanted: {limit})"

@@ -1,0 +1,124 @@
+"""A measurement from end to end: pictures, the parts in turn, each written down as soon as it is there."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ilk.research.bench import decoding, memory, predicting, starting, training, viewing
+from ilk.research.bench.goals import Judged, judge
+from ilk.research.bench.measure import Line, Setting, measure
+from ilk.research.bench.photos import write_folder
+from ilk.research.bench.record import as_values, machine, usable_cores
+from ilk.system.files import write_json
+from ilk.system.processes import choose_device, choose_precision
+from ilk.system.progress import Watch
+from ilk.system.versions import versions
+
+TIMED = {one.PART: one.groups for one in (starting, decoding, viewing, training, predicting)}
+PARTS = (*TIMED, memory.PART)
+BUSY = 0.5  # of the cores in use by others before the start
+FILES, FEW_FILES = 512, 48
+
+
+@dataclass
+class Found:
+    """What was measured so far, and of which parts."""
+
+    about: dict[str, Any]
+    lines: list[Line] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+
+    @property
+    def goals(self) -> list[Judged]:
+        return judge(self.lines, self.parts)
+
+    def values(self) -> dict[str, Any]:
+        return as_values({**self.about, "parts": self.parts}, self.lines, self.goals)
+
+
+def chosen_parts(names: Sequence[str]) -> list[str]:
+    """The parts of these names, all without any. Raises ValueError with the nearest name."""
+    for name in names:
+        if name not in PARTS:
+            near = difflib.get_close_matches(name, PARTS, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ValueError(f"Unknown part '{name}'.{hint} Known: {', '.join(PARTS)}.")
+    return [name for name in PARTS if not names or name in names]
+
+
+def run_bench(
+    parts: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    repeats: int = 5,
+    quick: bool = False,
+    seed: int = 0,
+    images: Path | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    found: Found | None = None,
+) -> Found:
+    """Measures the parts, those of `PARTS` that are named or all of them.
+
+    `images`: a folder of files to decode in the place of drawn ones. `out`: the JSON file, written after
+    each group of lines, so that what is stopped loses nothing. `found`: filled as measuring goes on.
+    Raises ValueError, FileNotFoundError or FileExistsError, a sentence, before anything is measured.
+    """
+    wanted, watch = chosen_parts(parts), watch or Watch()
+    check(repeats, images, out)
+    place = choose_device(device)
+    kind = choose_precision(precision, place)
+    found = found if found is not None else Found({})
+    found.about |= {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": machine(place),
+        "versions": versions(), "device": place, "precision": kind, "quick": quick, "repeats": repeats, "seed": seed,
+        "pictures": "drawn" if images is None else str(images),
+    }  # fmt: skip
+    load = found.about["machine"]["load"]
+    if load is not None and load > BUSY * usable_cores():
+        watch.warn(f"something else is running (load {load:.1f}); figures will be too low and spread")
+    with tempfile.TemporaryDirectory(prefix="ilk-bench-") as scratch:
+        setting = Setting(
+            device=place, precision=kind, cores=usable_cores(), repeats=repeats, quick=quick, seed=seed,
+            folder=images or Path(scratch) / "photos", scratch=Path(scratch), watch=watch,
+        )  # fmt: skip
+        if images is None and {"decode", "predict"} & set(wanted):
+            watch.say("drawing pictures")
+            write_folder(setting.folder, setting.smaller(FILES, FEW_FILES), seed)
+        for part in wanted:
+            watch.say(f"measuring {part}")
+            for lines in measured(part, setting):
+                found.lines += lines
+                if out is not None:
+                    write_json(out, found.values())
+            found.parts.append(part)
+            if out is not None:
+                write_json(out, found.values())
+    return found
+
+
+def measured(part: str, setting: Setting) -> Iterator[list[Line]]:
+    """The lines of a part, group by group."""
+    if part == memory.PART:
+        yield memory.lines(setting)
+        return
+    for cases in TIMED[part](setting):
+        yield measure(part, cases, setting)
+
+
+def check(repeats: int, images: Path | None, out: Path | None) -> None:
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1; got {repeats}. Five or more show the spread.")
+    if images is not None and not images.is_dir():
+        raise FileNotFoundError(f"There is no folder '{images}'. Give --images a folder of pictures, or leave it out.")
+    if out is not None and out.exists():
+        raise FileExistsError(f"'{out}' exists already. Choose another --out, or delete it.")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder '{out.resolve().parent}' to write '{out.name}' to. Make it first.")

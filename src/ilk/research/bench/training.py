@@ -1,0 +1,235 @@
+"""How fast a step is, where its time goes, and whether it waits for the device."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ilk.images import load_images
+from ilk.methods import METHODS, get_preset
+from ilk.pipeline.plan import Plan, make_plan
+from ilk.pipeline.request import Request
+from ilk.research.bench import peers
+from ilk.research.bench.measure import Case, Setting, finish
+from ilk.research.bench.photos import photo_like
+from ilk.sampling import steps_of
+from ilk.system.processes import make_fabric
+from ilk.training.loop import Loop, main_pass, make_optimizer
+from ilk.views import get_views
+
+PART = "train"
+CLUSTERS, EPOCHS = 10, 2
+LAST = EPOCHS - 1  # the epoch that is measured: cluster heads take part in every step
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is trained: a method, a backbone, pictures of `size` pixels with `channels`, `batch` at a time."""
+
+    method: str
+    backbone: str
+    size: int
+    channels: int
+    batch: int
+
+    @property
+    def views(self) -> str:
+        """What a person's pictures of that kind would get."""
+        return "drawing" if self.channels == 1 else "photo"
+
+    @property
+    def name(self) -> str:
+        kind = "gray" if self.channels == 1 else "RGB"
+        return f"{self.method}, {self.backbone}, {self.size} px {kind}, batch {self.batch}"
+
+
+def shapes(setting: Setting) -> list[tuple[Shape, bool]]:
+    """What is measured, and whether it is compared with a plain loop."""
+    batch = setting.smaller(256, 32)
+    if setting.on_gpu:
+        found = [(Shape(method, "resnet18-cifar", 32, 3, batch), method == "cc") for method in METHODS]
+        return [*found, (Shape("cc", "small", 32, 3, batch), True), (Shape("cc", "resnet18", 96, 3, batch), True)]
+    found = [(Shape("cc", "small", 32, 3, batch), True), (Shape("cc", "small", 28, 1, batch), False)]
+    if setting.quick:
+        return found
+    others = [(Shape(method, "small", 28, 1, batch), False) for method in METHODS if method != "cc"]
+    wide = (Shape("cc", "resnet18-cifar", 32, 3, 64), True)  # a fourth of the batch: seconds a step, not minutes
+    return [*found, (Shape("cc", "small", 48, 3, batch), False), *others, wide]
+
+
+def groups(setting: Setting) -> Iterator[list[Case]]:
+    fabric = make_fabric(setting.device, setting.precision)
+    for shape, compared in shapes(setting):
+        if setting.on_gpu:
+            yield cases(setting, shape, compared, fabric, "GPU", setting.cores)
+            continue
+        yield cases(setting, shape, compared, fabric, "one core", 1)
+        if setting.cores > 1 and shape.method == "cc":
+            yield cases(setting, shape, compared, fabric, "all cores", setting.cores)
+
+
+def cases(setting: Setting, shape: Shape, compared: bool, fabric: Fabric, where: str, cores: int) -> list[Case]:
+    """ilk's own loop, and the plain one where it is compared."""
+    steps = setting.smaller(4, 2) if shape.backbone == "small" or setting.on_gpu else 1
+    pixels = photo_like(shape.batch * steps, shape.size, setting.seed)
+    if shape.channels == 1:
+        pixels = pixels.mean(3).astype("uint8")
+    plan, loop = begin(shape, load_images(pixels, image_size=shape.size), fabric)
+    name = f"ilk {shape.name}, {where}"
+    peak = {"device_bytes": peak_of(loop, steps, setting)} if setting.on_gpu else {}
+
+    def after() -> dict[str, Any]:
+        return {"shares": shares(loop, setting), "waits": waits(loop), **peak}
+
+    done = [Case(name=name, work=lambda: one_pass(loop, steps), count=shape.batch * steps, threads=cores, after=after)]
+    if not compared:
+        return done
+    recipe, _ = get_views("cc")
+    plain_name = f"plain {shape.name}, {where}"
+    try:
+        workers = cores if cores > 1 else 0
+        plain = peers.PlainTraining(
+            plan.method, pixels, recipe, batch=shape.batch, workers=workers, device=setting.device
+        )
+    except peers.Missing as why:
+        return [*done, Case(name=plain_name, work=None, note=str(why), peer=True)]
+    return [
+        *done,
+        Case(name=plain_name, work=plain, count=len(pixels), threads=cores, peer=True, close=plain.close),
+    ]
+
+
+def peak_of(loop: Loop, steps: int, setting: Setting) -> int:
+    """The peak of the device's memory in a pass of ilk's own; to be asked before anything else is put there."""
+    one_pass(loop, steps)  # kernels are chosen in the first
+    finish(setting)
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(setting.device)
+    one_pass(loop, steps)
+    finish(setting)
+    return int(torch.cuda.max_memory_allocated(setting.device))
+
+
+def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
+    """A plan with every loss term at work from the first step, and the loop that trains it."""
+    settings: dict[str, Any] = {"batch_size": shape.batch}
+    if hasattr(get_preset(shape.method, "default").config, "warm_start"):
+        settings["warm_start"] = 0.0
+    request = Request(
+        n_clusters=CLUSTERS, method=shape.method, backbone=shape.backbone, views=shape.views, epochs=EPOCHS,
+        settings=settings, device=str(fabric.device),
+    )  # fmt: skip
+    plan = make_plan(request, images, fabric)
+    method = plan.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # nn.Module.to takes it
+    model, optimizer = fabric.setup(method, make_optimizer(method, plan.train))
+    loop = Loop(model, method, optimizer, plan.views, plan.train, fabric, images)
+
+    def encode(m: int) -> torch.Tensor:
+        rows = torch.arange(min(m, loop.n))
+        with torch.no_grad():
+            return method.backbone(loop.source[rows.to(fabric.device)] / 255).float()
+
+    method.start_epoch(LAST, EPOCHS, encode, 0)
+    method.train()
+    return plan, loop
+
+
+def one_pass(loop: Loop, steps: int) -> object:
+    return main_pass(loop, LAST, steps)
+
+
+class Timed:
+    """Stands in for `inner` and adds the time of a call (of `method`, if named) to `clock[part]`."""
+
+    def __init__(self, inner: Any, part: str, clock: Counter[str], setting: Setting, method: str = "") -> None:
+        self.inner, self.part, self.clock, self.setting, self.method = inner, part, clock, setting, method
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self.around(self.inner)(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        return self.around(found) if name == self.method else found
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*given: Any, **named: Any) -> Any:
+            finish(self.setting)
+            began = time.perf_counter()
+            try:
+                return call(*given, **named)
+            finally:
+                finish(self.setting)
+                self.clock[self.part] += time.perf_counter() - began  # type: ignore[assignment]  # seconds, not a count
+
+        return wrapped
+
+
+def shares(loop: Loop, setting: Setting) -> dict[str, float]:
+    """The parts of the time of a pass that go to views, forward, backward and step; the rest is other."""
+    clock: Counter[str] = Counter()
+    kept = loop.views, loop.model, loop.fabric, loop.optimizer
+    loop.views = Timed(loop.views, "views", clock, setting)  # type: ignore[assignment]  # it stands in
+    loop.model = Timed(loop.model, "forward", clock, setting)
+    loop.fabric = Timed(loop.fabric, "backward", clock, setting, "backward")  # type: ignore[assignment]
+    loop.optimizer = Timed(loop.optimizer, "step", clock, setting, "step")
+    try:
+        finish(setting)
+        began = time.perf_counter()
+        one_pass(loop, steps_of(loop.n, loop.config.batch_size))
+        finish(setting)
+        total = time.perf_counter() - began
+    finally:
+        loop.views, loop.model, loop.fabric, loop.optimizer = kept
+    found = {name: clock[name] / total for name in ("views", "forward", "backward", "step")}
+    return {name: round(value, 3) for name, value in {**found, "other": 1 - sum(found.values())}.items()}
+
+
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal")
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for whose result a program waits when it is computed on a GPU.
+
+    Optimisers keep their step numbers on the CPU, whatever the device; reading `those` waits for nothing.
+    """
+
+    def __init__(self, those: set[int]) -> None:
+        super().__init__()
+        self.those = those
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in WAITING and not (name == "_local_scalar_dense" and args[0].data_ptr() in self.those):
+            self.counts[name] += 1
+        elif name in ("index", "index_put_") and any(
+            isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+        ):
+            self.counts["mask"] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def waits(loop: Loop) -> dict[str, float]:
+    """How many such operations a step has, by name; what a pass does once at its end is not counted."""
+    states = loop.optimizer.state.values()
+    those = {state["step"].data_ptr() for state in states if isinstance(state.get("step"), torch.Tensor)}
+    after: list[Counter[str]] = [Counter()]  # so many until the end of each step
+    kept = loop.on_step
+    try:
+        with Waits(those) as seen:
+            loop.on_step = lambda step, total: after.append(Counter(seen.counts))
+            one_pass(loop, steps_of(loop.n, loop.config.batch_size))
+    finally:
+        loop.on_step = kept
+    if len(after) > 2:
+        del after[0]  # what a pass does once at its beginning
+    first, last = after[0], after[-1]
+    return {name: (last[name] - first[name]) / (len(after) - 1) for name in sorted(last) if last[name] != first[name]}

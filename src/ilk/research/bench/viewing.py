@@ -1,0 +1,76 @@
+"""How fast random views are made: SimCLR's list as CC publishes it for each size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from ilk.images import load_images
+from ilk.research.bench import peers
+from ilk.research.bench.measure import Case, Setting
+from ilk.research.bench.photos import photo_like
+from ilk.views import ViewRecipe, Views, get_views
+
+PART = "views"
+SIZES = {32: "cc", 96: "cc-strong", 224: "cc-strong-blur"}  # blur at 224 pixels only, as published
+BATCH = {32: 256, 96: 64, 224: 64}
+
+
+def groups(setting: Setting) -> Iterator[list[Case]]:
+    for size, name in SIZES.items():
+        recipe, _ = get_views(name)
+        if setting.on_gpu:
+            yield compared(setting, size, recipe, "GPU", setting.cores)
+            continue
+        yield compared(setting, size, recipe, "one core", 1)
+        if setting.cores > 1:
+            yield compared(setting, size, recipe, "all cores", setting.cores)
+
+
+def compared(setting: Setting, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
+    """ilk, kornia and torchvision on the same pictures; a pass makes two views of each.
+
+    ilk has two lines: "linear" with colours changed by one matrix, as it does for photographs, and the exact list.
+    """
+    batch = setting.smaller(BATCH[size], 32)
+    pixels = photo_like(batch, size, setting.seed)
+    images, device = load_images(pixels, image_size=size), torch.device(setting.device)
+    source = images[:].to(device) if setting.on_gpu else images
+    index = torch.arange(batch, device=device)
+    draws = torch.Generator(device).manual_seed(setting.seed)
+    both = {"count": 2 * batch, "unit": "views/s"}
+
+    def ours(colours: str) -> Case:
+        views, name = Views(replace(recipe, colours=colours), size=size), "ilk" if colours == "exact" else "ilk linear"
+        return Case(name=f"{name}, {size} px, {where}", work=lambda: views(source[index], draws), threads=cores, **both)  # type: ignore[arg-type]  # a table
+
+    cases = [ours("linear"), ours("exact")]
+    name = f"kornia, {size} px, {where}"
+    try:
+        change = peers.kornia_views(recipe, size).to(device)  # type: ignore[attr-defined]  # it is a module
+
+        def theirs() -> object:
+            floats = source[index] / 255
+            return change(floats), change(floats)
+
+        cases.append(Case(name=name, work=theirs, threads=cores, peer=True, **both))  # type: ignore[arg-type]
+    except peers.Missing as why:
+        cases.append(Case(name=name, work=None, note=str(why), peer=True, unit="views/s"))
+    cases.append(torchvision_case(pixels, recipe, size, where, cores))
+    return cases
+
+
+def torchvision_case(pixels: object, recipe: ViewRecipe, size: int, where: str, cores: int) -> Case:
+    """One Pillow image at a time in a DataLoader, with a worker for each core."""
+    name = f"torchvision, {size} px, {'all cores' if where == 'GPU' else where}"
+    try:
+        data = peers.Pairs(pixels, peers.torchvision_views(recipe, size))  # type: ignore[arg-type]  # an array
+    except peers.Missing as why:
+        return Case(name=name, work=None, note=str(why), peer=True, unit="views/s")
+    loaded = peers.loader(data, max(8, len(data) // (2 * cores)), cores if cores > 1 else 0, shuffle=False)
+    return Case(
+        name=name, work=lambda: sum(len(a) for a, _, _ in loaded), count=2 * len(data), unit="views/s", threads=1,
+        peer=True, close=lambda: peers.close(loaded),
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""`Job`: what is trained on what, and what tells it from other jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from ilk.methods import METHODS
+from ilk.pipeline.request import Request
+from ilk.research.baselines import BASELINES
+from ilk.research.labelled import SPLITS, short_name
+
+from .contents import embeddings_of, network_of, place, recipes_of
+
+READ_OUTS = ("heads", "kmeans")
+PIXELS = "pixels"
+OF_BASELINES = ("source", "method", "seed", "image_size", "n_clusters", "images", "imbalance", "split", "on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training, or one baseline, on one labelled set, and how its clusters are read.
+
+    `source`: as on the command line (a folder, .npz, FILE.py:NAME, ...), or "digits", scikit-learn's 1,797.
+    `method`: of ilk, or one of `ilk.research.baselines.BASELINES`. `preset` to `n_clusters`: as for `Request`; without
+    `n_clusters`, the number of classes. `images`: a random subset of that many, the same for every seed.
+    `imbalance`: a long tail of that ratio, drawn by `seed` (`long_tailed`). `split`: which images are trained on
+    and scored. `on`: what a baseline clusters, "pixels" or the embeddings of a run folder. `read_out`: "kmeans"
+    takes k-means of a run's embeddings (10 starts) for its clusters. `select`: as for `Request`.
+    """
+
+    source: str
+    method: str
+    seed: int = 0
+    preset: str = "default"
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    views: str | None = None
+    backbone: str | None = None
+    image_size: int | None = None
+    balance: str | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    n_clusters: int | None = None
+    images: int | None = None
+    imbalance: float | None = None
+    split: str = "train+test"
+    on: str = PIXELS
+    read_out: str = "heads"
+    select: str = "last"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", dict(self.settings))
+        for name, known in (("split", SPLITS), ("read_out", READ_OUTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
+        if self.images is not None and self.images < 2:
+            raise ValueError(f"images must be at least 2; got {self.images}.")
+        if self.n_clusters is not None and self.n_clusters < 2:
+            raise ValueError(f"n_clusters must be at least 2; got {self.n_clusters}.")
+        if self.imbalance is not None and not 1 <= self.imbalance < math.inf:
+            raise ValueError(f"imbalance must be a number of at least 1; got {self.imbalance}.")
+        if not self.on:
+            raise ValueError(f"on must be '{PIXELS}' or a run folder; it is empty.")
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.method in BASELINES
+
+    @property
+    def key(self) -> str:
+        """A hash of everything asked that changes the training, and so not of `read_out`; see also `Task`.
+
+        What names stand for is in it: the settings behind a preset, the recipes behind views, the weights of a run
+        or a file. Where those change, both runs are kept; how numbers and paths are written does not matter.
+        """
+        asked = {name: value for name, value in asdict(self).items() if name != "read_out"}
+        asked["settings"] = {name: str(value) for name, value in sorted(self.settings.items())}
+        asked["source"] = place(self.source)
+        asked["on"] = PIXELS if self.on == PIXELS else embeddings_of(self.on)
+        for name in ("minutes", "imbalance"):
+            asked[name] = None if asked[name] is None else float(asked[name])
+        if self.is_baseline:
+            asked = {name: asked[name] for name in OF_BASELINES}
+        else:
+            asked["backbone"] = None if self.backbone is None else network_of(self.backbone)
+            try:
+                preset = self.request(2).resolved_preset()
+                asked["preset_means"] = [asdict(preset.config), asdict(preset.recipe)]
+                asked["settings"] = sorted(self.settings)  # which were asked matters: defaults may give way
+                asked["views_mean"] = None if self.views is None else recipes_of(self.views)
+            except (ValueError, TypeError):  # it will be refused, which is told then
+                pass
+        text = json.dumps(asked, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+    def folder_of(self, key: str) -> str:
+        """The name of its run folder, `key` being that of its `Task`."""
+        return f"{short_name(self.source)}-{self.method}-s{self.seed}-{key}"
+
+    @property
+    def title(self) -> str:
+        on = "" if self.on == PIXELS else f" ({self.on})"
+        read = ", read by k-means" if self.read_out == "kmeans" else ""
+        return f"{self.method} on {short_name(self.source)}{on}, seed {self.seed}{read}"
+
+    def request(self, k: int) -> Request:
+        return Request(
+            n_clusters=self.n_clusters or k, method=self.method, preset=self.preset, seed=self.seed,
+            settings=self.settings, views=self.views, backbone=self.backbone, image_size=self.image_size,
+            balance=self.balance, epochs=self.epochs, minutes=self.minutes, select=self.select,
+        )  # fmt: skip
+
+
+def refuse_unknown(method: str) -> None:
+    """Raises ValueError, with the nearest name, for what is neither a method nor a baseline."""
+    if method not in BASELINES and method not in METHODS:
+        near = get_close_matches(method, [*METHODS, *BASELINES], 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown method '{method}'.{hint} Known: {', '.join([*METHODS, *BASELINES])}.")

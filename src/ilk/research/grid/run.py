@@ -1,0 +1,198 @@
+"""Jobs done one after the other: each a run folder or a baseline, and a row."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ilk.analysis.metrics import effective_clusters, score
+from ilk.evaluate.imbalance import ratio_reached
+from ilk.images import load_images
+from ilk.methods import get_method
+from ilk.pipeline.request import MAX_SIZE
+from ilk.pipeline.workflow import fit
+from ilk.research.baselines import clusters_of, get_baseline, kmeans, refuse_large
+from ilk.research.labelled import Labelled, open_labelled
+from ilk.runs.folder import Run
+from ilk.runs.tables import read_embeddings, read_table
+from ilk.system.files import DiskFull, sweep
+from ilk.system.lock import held
+from ilk.system.progress import Watch
+from ilk.system.ranks import world
+from ilk.system.text import in_short
+from ilk.system.versions import versions
+
+from .embedded import embeddings_for
+from .job import PIXELS, Job
+from .rows import ROWS, Rows
+from .task import Task, chosen, task_of
+from .watch import GridWatch
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+    report: bool = False,
+    then: Callable[[list[dict[str, Any]]], None] | None = None,
+    opened: Mapping[str, Labelled] | None = None,
+) -> list[dict[str, Any]]:
+    """One row a job, in order; those that `folder` has a row of are not repeated, those that failed are tried again.
+
+    `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. `then` is called with the
+    rows while the folder is still held. A row counts as long as the images and their labels are the same. A job
+    that fails has a row with `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative
+    to `folder`. `opened`: sources, by name, that the caller has opened already, with the same `labels`.
+    Raises ValueError or FileNotFoundError before anything is trained where a source cannot be used.
+    """
+    folder, watch = Path(folder), watch or Watch()
+    if world() > 1:
+        raise ValueError("Many trainings take one process, each by itself. Start the command without torchrun.")
+    with held(folder):
+        sweep(folder)
+        rows = Rows(folder / ROWS)
+        if rows.unusable:
+            watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack what is needed of a row and are left aside")
+        sources = {
+            name: (opened or {}).get(name) or open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
+            for name in dict.fromkeys(job.source for job in jobs)
+        }
+        tasks = [task_of(job, sources[job.source]) for job in jobs]
+        waiting = [task for task in dict.fromkeys(tasks) if not rows.has(task)]
+        told = GridWatch(watch, [task.job for task in waiting])
+        for task in waiting:
+            told.begin(task.job)
+            row = attempt(task, folder, labels, cache_dir, told, report)
+            rows.append(row)
+            told.end(task.job, row)
+        found = [rows.of(task) for task in tasks]
+        if then is not None:
+            then(found)
+    failed = {row["key"]: job.title for job, row in zip(jobs, found, strict=True) if row["error"]}
+    for key, title in failed.items():
+        error = next(row["error"] for row in found if row["key"] == key and row["error"])
+        watch.warn(f"{title} failed: {error}")
+    if failed:
+        count = sum(row["error"] is not None for row in found)
+        watch.warn(f"{count} of {len(jobs)} jobs failed; the same command tries them, and only them, again")
+    return found
+
+
+def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
+    """The row of a task, done or failed."""
+    job = task.job
+    row = {**asdict(job), "key": task.key, "scored": task.scored, "labels": labels, "error": None, "run": None}
+    began = time.monotonic()
+    try:
+        if not job.is_baseline:
+            get_method(job.method)
+            row["run"] = f"runs/{task.folder}"
+        done = baseline_row if job.is_baseline else trained_row
+        row |= done(task, folder, cache_dir, watch, report)
+    except DiskFull:
+        raise  # the next would meet it too
+    except Exception as error:  # a loss that is no number, a setting that cannot be, memory: others may still do well
+        sentence = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("ilk.")
+        row["error"] = str(error) if sentence else f"{type(error).__name__}: {in_short(error)}"
+    if row["run"] is not None and not (folder / row["run"]).is_dir():
+        row["run"] = None  # refused before anything was written
+    now = versions()
+    return {
+        **row, "seconds": round(time.monotonic() - began, 2), "threads": torch.get_num_threads(),
+        "machine": now["machine"], "versions": now,
+    }  # fmt: skip
+
+
+def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]:
+    if len(codes) != len(clusters):
+        raise ValueError(
+            f"There are {len(clusters):,} clustered images and {len(codes):,} labels: some file could be read at one"
+            " time and not at another. Start again with another --out."
+        )
+    known = codes >= 0
+    if not known.any():
+        raise ValueError("None of these images has a label, so there is nothing to score against.")
+    found = score(codes[known], clusters[known])
+    names = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
+    used = {"effective_clusters": effective_clusters(clusters), "n_images": len(clusters), "n_clusters": k}
+    return {name: found[name] for name in names} | used
+
+
+def tail_of(task: Task, rows: np.ndarray, watch: Watch) -> dict[str, Any]:
+    """How long the tail is that was cut, which is said where it is shorter than was asked for."""
+    asked = task.job.imbalance
+    if asked is None:
+        return {"imbalance_reached": None}
+    reached = ratio_reached(task.labelled.codes[rows])
+    if reached < 0.95 * asked:
+        watch.warn(f"the largest class has {reached:.4g} times the images of the smallest, not {asked:.4g}, for want"
+                   " of images")  # fmt: skip
+    return {"imbalance_reached": round(reached, 3)}
+
+
+def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
+    """Trains, or goes on, or finds the run that another read-out has made, and scores it."""
+    job, labelled = task.job, task.labelled
+    if job.on != PIXELS:
+        raise ValueError(f"{job.method} is trained on images; only baselines are run on the embeddings of a run.")
+    rows, k = chosen(job, labelled)
+    run, (source, names) = Run(folder / "runs" / task.folder), labelled.given(rows)
+    resumed = run.exists
+    fit(
+        job.request(k), source, run, labels=names, resume=True, cache_dir=cache_dir, report=report, watch=watch,
+        command=["ilk.research.grid", task.folder],
+    )  # fmt: skip
+    config, last = run.config, run.log()[-1]
+    clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
+    if job.read_out == "kmeans":
+        embeddings = read_embeddings(run / "embeddings.npy", len(clusters))
+        refuse_large("kmeans", *embeddings.shape)
+        clusters = kmeans(np.asarray(embeddings, dtype=np.float32), k, job.seed)
+    loss = last.get("loss")
+    return {
+        **scores_of(labelled.codes[rows], clusters, k), **tail_of(task, rows, watch),
+        "training_seconds": last["seconds"], "epochs": config["train"]["epochs"], "resumed": resumed,
+        "loss": loss if loss is not None and math.isfinite(loss) else None, "backbone": config["backbone"],
+        "views": config["views"]["name"], "image_size": config["images"]["size"],
+        "fingerprint": config["source"]["fingerprint"],
+    }  # fmt: skip
+
+
+def baseline_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
+    """Clusters pixels in [0, 1], or the embeddings of a run, and scores that."""
+    job, labelled = task.job, task.labelled
+    get_baseline(job.method)
+    rows, k = chosen(job, labelled)
+    codes, size = labelled.codes[rows], None
+    if job.on == PIXELS:
+        refuse_large(job.method, len(rows), 1)  # before any image is decoded
+        source, _ = labelled.given(rows)
+        images = load_images(
+            source, image_size=job.image_size, max_image_size=MAX_SIZE["cpu"], labels="none", cache_dir=cache_dir
+        )
+        refuse_large(job.method, len(images), math.prod(images.shape))
+        x, size = images[:].flatten(1).numpy().astype(np.float32) / 255, images.shape[1]
+    else:
+        x = embeddings_for(Run(job.on), labelled, rows, cache_dir)
+    began = time.monotonic()
+    clusters = clusters_of(job.method, x, k, job.seed)
+    spent = round(time.monotonic() - began, 3)
+    return {
+        **scores_of(codes, clusters, k),
+        **tail_of(task, rows, watch),
+        "training_seconds": spent,
+        "image_size": size,
+        "epochs": None,
+        "loss": None,
+    }

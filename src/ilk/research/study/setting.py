@@ -1,0 +1,84 @@
+"""What a run of studies has in common, what its pages are called, and the command that gives them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ilk.research.study.definition import Study, studies
+
+DIGITS, FOLDER, ALL = "digits", Path("runs/studies"), "STUDIES"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for all cells: the source, what T stands for, the seeds, and what was changed of the study."""
+
+    source: str
+    domain: str
+    seeds: int
+    changed: Mapping[str, Any]
+    labels: str | None = None
+    folder: Path = FOLDER
+
+    def differs(self, study: Study) -> dict[str, Any]:
+        """What is not the study's own: pages of that stand beside the study's, and never in their place."""
+        found: dict[str, Any] = dict(self.changed)
+        found |= {} if self.source == DIGITS else {"source": self.source}
+        found |= {"labels": self.labels} if self.labels else {}
+        found |= {"cells": study.picked} if study.picked else {}
+        return found | ({"file": study.file} if study.file and study.name in studies() else {})
+
+    def stem(self, study: Study) -> str:
+        """The name of the study's pages. Fewer seeds than a page has get one of their own."""
+        differs = self.differs(study)
+        usual = named(study.name, differs)
+        if seeds_on(self.folder / f"{usual}.parquet") > self.seeds:
+            return named(study.name, {**differs, "seeds": self.seeds})
+        return usual
+
+    def stem_of_all(self, chosen: Sequence[Study]) -> str:
+        """The name of the page of all studies, STUDIES where they are those that ilk brings, as they are."""
+        whole = {study.name for study in chosen} == set(studies())
+        differs: dict[str, Any] = {} if whole else {"studies": [study.file or study.name for study in chosen]}
+        others = {study.name: self.stem(study) for study in chosen if self.stem(study) != study.name}
+        differs |= {"stems": others} if others else {}
+        return named(ALL, differs | ({"source": self.source} if differs and self.source != DIGITS else {}))
+
+    def command(self, chosen: Sequence[Study]) -> str:
+        """The command that gives the pages again, to be pasted into a shell."""
+        whole = len(chosen) > 1 and [study.file or study.name for study in chosen] == list(studies())
+        words = ["ilk", "study", "all" if whole else ",".join(study.file or study.name for study in chosen)]
+        words += [] if self.source == DIGITS else ["--source", self.source]
+        words += ["--labels", self.labels] if self.labels else []
+        words += ["--seeds", str(self.seeds)]
+        words += [word for name, value in self.changed.items() for word in (f"--{name}", str(value))]
+        words += ["--cells", ",".join(chosen[0].picked)] if chosen[0].picked else []
+        return shlex.join(words + ([] if self.folder == FOLDER else ["--out", str(self.folder)]))
+
+
+def named(name: str, differs: Mapping[str, Any]) -> str:
+    """`name`, or with the source and a short hash of what differs."""
+    if not differs:
+        return name
+    from ilk.research.labelled import short_name
+
+    text = json.dumps(differs, sort_keys=True, default=str)
+    words = [name, *([short_name(differs["source"])] if "source" in differs else [])]
+    return "-".join([*words, hashlib.blake2b(text.encode(), digest_size=3).hexdigest()])
+
+
+def seeds_on(file: Path) -> int:
+    """How many seeds the rows of a page have; 0 where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return len(pq.read_table(file, columns=["seed"])["seed"].unique())
+    except (OSError, KeyError, pa.ArrowException):
+        return 0

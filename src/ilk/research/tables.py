@@ -1,0 +1,142 @@
+"""Results of many trainings as tables: means over seeds, in Markdown, LaTeX and Parquet."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ilk.runs.tables import write_parquet
+from ilk.system.progress import collapse_warning
+from ilk.system.text import safe_text
+
+SCORES = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
+TITLES = {"accuracy": "ACC", "nmi_arithmetic": "NMI", "nmi_geometric": "NMI (geometric)", "ari": "ARI"}
+SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "\u2212": "$-$", "\u00b1": r"$\pm$", "\u00d7": r"$\times$",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}  # fmt: skip
+
+
+def mean_and_sd(values: Iterable[float]) -> tuple[float, float | None]:
+    """The mean, and the standard deviation of a sample (n - 1), None for a single value."""
+    found = np.array(list(values), dtype=np.float64)
+    return float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else None
+
+
+def collapsed(row: Mapping[str, Any]) -> bool:
+    """Whether the images of a run fill less than half of its clusters, as `collapse_warning` says, if it is known."""
+    return collapse_warning(row.get("effective_clusters"), row.get("n_clusters", 0)) is not None
+
+
+def summary(
+    rows: Iterable[Mapping[str, Any]], by: Sequence[str], scores: Sequence[str] = SCORES
+) -> list[dict[str, Any]]:
+    """One row a group of rows that are equal in the fields `by`, in order of appearance; failed ones only count.
+
+    It has those fields and: `seeds` (rows that did not fail), `failed`, `collapsed`, and for each score and for
+    `training_seconds` NAME, the mean, NAME_sd (n - 1; None for fewer than two) and NAME_each, the values. Means are
+    None where every row failed.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(json.dumps([row.get(name) for name in by], default=str), []).append(row)
+    found = []
+    for members in groups.values():
+        done = [row for row in members if not row.get("error")]
+        group: dict[str, Any] = {name: members[0].get(name) for name in by}
+        group |= {
+            "seeds": len(done), "failed": len(members) - len(done), "collapsed": sum(map(collapsed, done)),
+        }  # fmt: skip
+        for name in (*scores, "training_seconds"):
+            each = [row[name] for row in done if row.get(name) is not None]
+            mean, sd = mean_and_sd(each) if each else (None, None)
+            group |= {name: mean, f"{name}_sd": sd, f"{name}_each": each}
+        found.append(group)
+    return found
+
+
+def spread(mean: float | None, sd: float | None = None, digits: int = 3) -> str:
+    """`0.911 +- 0.068`; the mean alone where there is no spread, a dash where there is no mean."""
+    if mean is None or not math.isfinite(mean):
+        return "-"
+    return f"{mean:.{digits}f}" if sd is None else f"{mean:.{digits}f} +- {sd:.{digits}f}"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown; bars and line ends in cells are escaped."""
+
+    def line(cells: Iterable[Any]) -> str:
+        texts = (" ".join(str(cell).split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+        return f"| {' | '.join(texts)} |"
+
+    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
+
+
+def escaped(text: Any) -> str:
+    """Text as LaTeX shows it, letter by letter; ` +- ` becomes the sign."""
+    plain = "".join(SPECIAL.get(letter, letter) for letter in " ".join(str(text).split()))
+    return re.sub(r"(?<=\d) \+- (?=\d)", r" $\\pm$ ", plain)
+
+
+def latex(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", label: str = "", left: int = 1,
+    notes: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """A table for LaTeX with the package booktabs; the first `left` columns are flush left, the others centred.
+
+    `notes`: sentences in small print below the table.
+    """
+    columns = "l" * left + "c" * (len(header) - left)
+    lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "  \\centering"]
+    lines += [f"  \\caption{{{escaped(caption)}}}"] if caption else []
+    lines += [f"  \\label{{{label}}}"] if label else []
+    lines += [f"  \\begin{{tabular}}{{{columns}}}", "    \\toprule"]
+    lines += [f"    {' & '.join(map(escaped, header))} \\\\", "    \\midrule"]
+    lines += [f"    {' & '.join(map(escaped, row))} \\\\" for row in rows]
+    lines += ["    \\bottomrule", "  \\end{tabular}"]
+    lines += [f"  \\par\\footnotesize {escaped(note)}" for note in notes]
+    return "\n".join([*lines, "\\end{table}", ""])
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as Parquet: every field a column, of one type; tables and lists within a row as JSON text."""
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    write_parquet(path, pa.table({name: column([row.get(name) for row in rows]) for name in names}))
+
+
+def column(values: Sequence[Any]) -> Any:
+    """Values as one pyarrow column of truth, whole numbers, numbers or text; text where they are of several kinds."""
+    import pyarrow as pa
+
+    plain = [
+        value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, default=str)
+        for value in values
+    ]
+    kinds = {type(value) for value in plain if value is not None}
+    if kinds <= {bool} and kinds:
+        return pa.array(plain, pa.bool_())
+    if kinds <= {int} and kinds:
+        return pa.array(plain, pa.int64())
+    if kinds <= {int, float} and kinds:
+        return pa.array([None if value is None else float(value) for value in plain], pa.float64())
+    return pa.array([None if value is None else safe_text(str(value)) for value in plain], pa.string())
+
+
+WIDE = 200  # letters a line of a table takes at most in a file or a pipe
+
+
+def console() -> Any:
+    """A rich console for tables, which squeezes none of them where there is no terminal to fit."""
+    from rich.console import Console
+
+    found = Console(highlight=False, markup=False)
+    return found if found.is_terminal else Console(highlight=False, markup=False, width=WIDE)

@@ -1,0 +1,1 @@
+"""The machine: files, locks, processes, devices, memory and progress. Nothing here knows about images."""
