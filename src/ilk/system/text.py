@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 def safe_text(text: str) -> str:
     """`text` with what is no Unicode (file names may hold any bytes) as escapes such as `\\udcff`."""
@@ -11,3 +14,9 @@ def safe_text(text: str) -> str:
 def in_short(error: BaseException) -> str:
     """The message of an error in one line of at most 200 characters, or its type where it has none."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, with the nearest of the `known` names, or nothing where none is near."""
+    near = get_close_matches(name, list(known), 1)
+    return f" Did you mean '{near[0]}'?" if near else ""
