@@ -26,7 +26,16 @@ from ilk.losses import (
     semantic_contrast,
     soft_cross_entropy,
 )
-from ilk.system.processes import agree, as_shared, choose_device, choose_precision, gather, make_fabric, place
+from ilk.system.processes import (
+    agree,
+    as_shared,
+    choose_device,
+    choose_precision,
+    gather,
+    make_fabric,
+    place,
+    recorded_precision,
+)
 
 N, D, K = 6, 5, 3
 
@@ -113,6 +122,32 @@ def test_auto_takes_bf16_where_the_hardware_has_it(
 def test_a_named_precision_is_taken_whatever_the_hardware(machine: Callable[..., None]) -> None:
     machine()
     assert choose_precision("bf16", "cpu") == "bf16" and choose_precision("float32", "cuda") == "float32"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("recorded", ["float32", None, 7, "fp16"])
+def test_a_run_in_float32_or_without_a_record_is_predicted_in_float32(
+    machine: Callable[..., None], recorded: object, device: str
+) -> None:
+    machine(cuda=True, mps=True, amx=True, bf16=True)
+    assert recorded_precision(recorded, device) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "chosen"),
+    [
+        ("cpu", {"amx": True}, "bf16"),
+        ("cpu", {"amx": False}, "float32"),
+        ("cuda", {"cuda": True, "bf16": True}, "bf16"),
+        ("cuda", {"cuda": True, "bf16": False}, "float32"),
+        ("mps", {"mps": True, "amx": True}, "float32"),
+    ],
+)
+def test_a_run_in_bf16_is_predicted_in_bf16_where_the_hardware_has_it(
+    machine: Callable[..., None], device: str, has: dict[str, bool], chosen: str
+) -> None:
+    machine(**has)
+    assert recorded_precision("bf16", device) == chosen
 
 
 @pytest.mark.parametrize("name", ["fp16", "float64", ""])

@@ -39,7 +39,7 @@ from ilk.pipeline.request import Request, device_and_precision
 from ilk.pipeline.workflow import circumstances, fit, write_hierarchy, write_results
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table, write_known_labels
-from ilk.system.processes import choose_device, choose_precision, make_fabric
+from ilk.system.processes import choose_device, choose_precision, make_fabric, recorded_precision
 from ilk.system.progress import Watch, collapse_warning, epoch_line
 from ilk.training.assign import Assignments, assign
 from ilk.training.confidence import calibrated, read_calibration, write_calibration
@@ -77,7 +77,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     balance : which sizes of clusters are right: "uniform", "estimated" or "off" (any); None: as the preset says.
     offline : True asks nothing of the network.
     random_state : int, RandomState or None (a new seed at each fit).
-    device, precision : "auto", or as the command line has them.
+    device : "auto", "cpu", "cuda" or "mps".
+    precision : "auto", "float32" or "bf16", for training; new images are assigned in the precision of the training.
     cache_dir : where decoded files are kept; None: the platform's cache folder.
     verbose : True prints what the command line would print.
 
@@ -331,7 +332,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     def _assign(self, X: Any, *, probabilities: bool = False) -> Assignments:
         images = self._open(X)
         device = choose_device(self.device)
-        precision = choose_precision(self.precision, device)
+        precision = recorded_precision(self.config_.get("precision"), device)
         method = self.method_ if self._encoder is None else on_images(self.method_, self._encoder)
         found = assign(
             method, images, make_fabric(device, precision), temperature=self._calibration.temperature,

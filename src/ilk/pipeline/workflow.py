@@ -45,7 +45,15 @@ from ilk.runs.tables import (
     write_table,
 )
 from ilk.system.files import file_hash, read_json, write_json
-from ilk.system.processes import in_turn, make_fabric, several, shared, together
+from ilk.system.processes import (
+    choose_device,
+    in_turn,
+    make_fabric,
+    recorded_precision,
+    several,
+    shared,
+    together,
+)
 from ilk.system.progress import Watch, collapse_warning, collapsing
 from ilk.system.text import in_short, safe_text
 from ilk.system.versions import versions
@@ -305,7 +313,8 @@ def predict(
     was_given = (config.get("encoder") or {}).get("spec") == EMBEDDINGS
     if embeddings is not None and not was_given:
         raise ValueError(f"'{run}' takes images, not embeddings. Leave --embeddings out.")
-    device, precision = device_and_precision(Request(n_clusters=config["n_clusters"], device=device))
+    device = choose_device(device)
+    precision = recorded_precision(config.get("precision"), device)
     fabric, target = make_fabric(device, precision), Run(out)
     first = fabric.is_global_zero
     watch = watch if watch is not None and first else Watch()

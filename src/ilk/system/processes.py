@@ -61,6 +61,15 @@ def choose_precision(name: str, device: str) -> str:
     return name
 
 
+def recorded_precision(recorded: object, device: str) -> str:
+    """The precision in which a run's model assigns images on `device`: the one that it was trained in, if possible.
+
+    `recorded`: what config.json says, "float32" or "bf16". A run that records nothing, and one in bf16 on a
+    device that does not multiply bf16 faster, are computed in float32.
+    """
+    return choose_precision("auto", device) if recorded == "bf16" else "float32"
+
+
 def make_fabric(device: str, precision: str) -> Fabric:
     """A launched `Fabric`: one process, or the ones that torchrun started.
 
