@@ -1,0 +1,1 @@
+"""The folder of one training: its settings, its tables, its log."""
