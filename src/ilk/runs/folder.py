@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ilk.system.files import TEMPORARY, read_json, read_json_lines, replacing, room_for, sweep, write_json, write_text
+from ilk.runs.config import FORMAT, check_config, checked
+from ilk.system.files import TEMPORARY, read_json, read_json_lines, room_for, sweep, write_json, write_text
 from ilk.system.lock import FILE as LOCK
 from ilk.system.lock import held
-from ilk.runs.config import FORMAT, check_config, checked
 
 SELECTION = "selection.json"  # which epoch's model it is, where it is not the last one's
 LAST = ("scores.json", "report.html")  # written after the assignments, which mark a run as finished

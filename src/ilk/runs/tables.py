@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ilk.system.text import safe_text
-from ilk.system.files import read_json, replacing, write_text
 from ilk.runs.config import MOST_CLUSTERS
+from ilk.system.files import read_json, replacing, write_text
+from ilk.system.text import safe_text
 
 COLUMNS = ("id", "path", "cluster", "confidence", "second_cluster", "margin", "label")
 CHUNK = 65_536  # rows looked at together
