@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from command import Command, Outcome
 
 KINDS = ("disc", "stripes")
+CACHE_NUMBERS = itertools.count()
 TINY = {"batch_size": 32, "cluster_heads": 2}  # settings that train 60 images in a blink
 
 
@@ -25,11 +27,25 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder below which each test has a cache of its own."""
+    return tmp_path_factory.mktemp("caches")
+
+
 @pytest.fixture(autouse=True)
-def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
+def own_cache(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of this test's cache, which ilk creates if it is used: most tests never do."""
+    folder = cache_root / str(next(CACHE_NUMBERS))
     monkeypatch.setenv("ILK_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def cache_dir(own_cache: Path) -> Path:
+    """This test's cache folder, empty."""
+    own_cache.mkdir()
+    return own_cache
 
 
 @pytest.fixture(autouse=True)

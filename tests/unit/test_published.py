@@ -1,0 +1,218 @@
+"""The published tables: every figure as it is printed, misprints named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ilk.research.published import (
+    CLASSES,
+    DATASETS,
+    PROTOCOL,
+    SCORES,
+    Table,
+    dataset_of,
+    figures,
+    folder,
+    read_tables,
+    table,
+    tables,
+)
+from places import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SIX = ("cifar10", "cifar20", "stl10", "imagenet10", "imagenet_dogs", "tiny_imagenet")
+# NMI/ACC/ARI of the main tables, as the papers print them (CRLC's as SCL quotes them, Dogs in the right order)
+MAIN = {
+    "cc": ".705/.790/.637 | .431/.429/.266 | .764/.850/.726 | .859/.893/.822 | .445/.429/.274 | .340/.140/.071",
+    "crlc": ".679/.799/.634 | .416/.425/.263 | .729/.818/.682 | .831/.854/.759 | .484/.461/.297",
+    "scl": ".744/.813/.683 | .477/.482/.314 | .593/.638/.485 | .877/.930/.861 | .728/.763/.652 | .337/.172/.080",
+    "dcdc": ".585/.699/.506 | .310/.349/.179 | .621/.734/.547 | .817/.879/.787 | .360/.365/.207 | .323/.164/.073",
+    "c2bin": ".62/.72/.53 | .36/.35/.20 | .62/.73/.55",
+}
+# ablations: the table, the set and its column of accuracies (linear probe for C2BIN)
+ABLATIONS = [
+    ("cc/views", "cifar10", "acc", {"T(x)+T(x)": 0.790, "T(x)+x": 0.690, "x+x": 0.169}),
+    ("cc/views", "imagenet10", "nmi", {"T(x)+T(x)": 0.859, "T(x)+x": 0.852, "x+x": 0.063}),
+    ("cc/heads", "cifar10", "ari", {"both": 0.637, "instance only": 0.616, "cluster only": 0.499}),
+    ("cc/heads", "imagenet10", "acc", {"both": 0.893, "instance only": 0.888, "cluster only": 0.892}),
+    ("cc/backbones", "cifar10", "acc", {"ResNet-18": 0.736, "ResNet-34": 0.790, "ResNet-50": 0.747}),
+    ("cc/backbones", "imagenet10", "acc", {"ResNet-18": 0.889, "ResNet-34": 0.893, "ResNet-50": 0.895}),
+    ("scl/instance", "cifar20", "acc", {"moco-kmeans": 0.360, "pad": 0.288, "deepcluster": 0.189, "scl": 0.482}),
+    ("dcdc/losses", "cifar10", "acc", {"sample only": 0.606, "class only": 0.458, "both": 0.699}),
+    ("dcdc/losses", "tiny_imagenet", "acc", {"sample only": 0.098, "class only": 0.092, "both": 0.164}),
+    ("dcdc/over-clustering", "stl10", "acc", {"with": 0.734, "without": 0.612}),
+    ("dcdc/repeats", "cifar20", "acc", {"3 views": 0.349, "1 view": 0.328}),
+    ("dcdc/batch", "cifar20", "acc", dict(zip(("100", "200", "300", "400", "500", "1000"),
+                                              (0.296, 0.349, 0.342, 0.323, 0.325, 0.302), strict=True))),
+    ("c2bin/alignment", "stl10", "linear", dict(zip(
+        ("align only", "32", "128", "32-32-32", "128-128-128", "32-64-128"),
+        (0.804, 0.784, 0.813, 0.793, 0.822, 0.840), strict=True))),
+    ("c2bin/scales", "stl10", "linear", dict(zip(
+        ("8", "16", "512", "8-8-8", "16-16-16", "512-512-512", "8-16-32", "16-32-64"),
+        (0.7528, 0.7906, 0.8001, 0.7608, 0.8008, 0.8050, 0.8350, 0.8391), strict=True))),
+]  # fmt: skip
+
+every_table = pytest.mark.parametrize("one", tables().values(), ids=lambda one: one.ref)
+
+
+@every_table
+def test_every_table_says_what_it_is_and_how_it_came_about(one: Table) -> None:
+    assert one.citation and one.number and one.title and one.rows
+    assert set(one.protocol) == set(PROTOCOL) and all(isinstance(text, str) and text for text in one.protocol.values())
+
+
+@every_table
+def test_every_figure_is_in_range_of_a_known_set_and_stands_there_once(one: Table) -> None:
+    for row in one.rows:
+        scores = {name: row[name] for name in SCORES if name in row}
+        assert scores and all(isinstance(value, float) and 0 < value < 1 for value in scores.values()), row
+        assert row["dataset"] in DATASETS and isinstance(row.get("cell", row.get("method")), str)
+    places = [(row.get("cell", row.get("method")), row["dataset"]) for row in one.rows]
+    assert len(places) == len(set(places))
+
+
+@every_table
+def test_the_adjusted_rand_index_is_the_lowest_of_the_three(one: Table) -> None:
+    """It is, in all tables; a line whose columns were exchanged would show."""
+    for row in one.rows:
+        if "ari" in row:
+            assert row["ari"] < min(row["acc"], row["nmi"]), row
+
+
+@every_table
+def test_the_figures_of_a_misprint_are_consistent(one: Table) -> None:
+    """The table has what is to be read; differences fit the digits; repeated digits are those of the other line."""
+    for slip in one.misprints:
+        assert slip["why"] and slip["column"] in SCORES
+        own = one.figures(slip["cell"]).get(slip["dataset"])
+        if "same_as" in slip:
+            assert own is None and slip["printed"] == one.figures(slip["same_as"])[slip["dataset"]][slip["column"]]
+            continue
+        assert own is not None and slip["printed"] != slip["read"]
+        if "against" in slip:
+            other = one.figures(slip["against"])[slip["dataset"]]
+            assert own[slip["column"]] - other[slip["column"]] == pytest.approx(slip["read"], abs=1e-9)
+        else:
+            assert own[slip["column"]] == slip["read"]
+
+
+def test_the_known_misprints_are_all_there() -> None:
+    named = {(ref, slip["cell"], slip["dataset"]) for ref, one in tables().items() for slip in one.misprints}
+    assert named == {
+        ("crlc/main", "crlc", "imagenet_dogs"), ("scl/quoted", "dccs", "stl10"), ("scl/quoted", "dccs", "imagenet10"),
+        ("c2bin/alignment", "32", "stl10"), ("c2bin/alignment", "32-32-32", "stl10"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", MAIN)
+def test_main_tables_have_the_printed_figures(method: str) -> None:
+    lines = [[float(value) for value in text.split("/")] for text in MAIN[method].split("|")]
+    found = {row["dataset"]: [row["nmi"], row["acc"], row["ari"]] for row in table(f"{method}/main").rows}
+    assert found == dict(zip(SIX, lines, strict=False))
+
+
+@pytest.mark.parametrize(("ref", "dataset", "column", "expected"), ABLATIONS)
+def test_ablations_have_the_printed_figures(ref: str, dataset: str, column: str, expected: dict[str, float]) -> None:
+    found = {row.get("cell", row.get("method")): row[column] for row in table(ref).rows if row["dataset"] == dataset}
+    assert found == expected
+
+
+@pytest.mark.parametrize("source", ["cifar10", "CIFAR-10", "/data/cifar10.npz", "sets.py:cifar10", "data/cifar_10/"])
+def test_figures_are_found_by_the_name_of_the_source(source: str) -> None:
+    (found,) = figures("cc", source)
+    assert (found["acc"], found["nmi"], found["ari"]) == (0.790, 0.705, 0.637)
+    assert "AAAI 2021" in found["source"] and "224 pixels" in found["protocol"] and "Uncertain: " in found["note"]
+
+
+def test_both_mean_and_best_are_found_and_say_which_they_are() -> None:
+    assert [(one["acc"], "best of 5" in one["protocol"]) for one in figures("c2bin", "stl10")] == [
+        (0.73, False), (0.75, True)]  # fmt: skip
+
+
+def test_a_score_that_is_not_reported_is_none() -> None:
+    (found,) = figures("kmeans", "cifar10")
+    assert (found["acc"], found["nmi"], found["ari"]) == (0.229, None, None)
+
+
+@pytest.mark.parametrize(("method", "source"), [("cc", "digits"), ("cc", "my-photos"), ("nothing", "cifar10")])
+def test_nothing_is_found_where_nothing_is_published(method: str, source: str) -> None:
+    assert figures(method, source) == []
+
+
+def test_sets_are_known_by_their_other_names() -> None:
+    names = ["CIFAR-100", "ImageNet-Dogs", "tiny-imagenet", "stl10.npz", "holiday"]
+    assert [dataset_of(name) for name in names] == ["cifar20", "imagenet_dogs", "tiny_imagenet", "stl10", None]
+
+
+@pytest.mark.parametrize(
+    "name", ["data/cifar10-0.npz", "imagenet-10-0", "cifar1-0", "cifar--10", "imagenet-1-00", "unknown", "stl-1-0"]
+)
+def test_digits_that_are_apart_are_not_read_as_one_number(name: str) -> None:
+    assert dataset_of(name) is None
+
+
+@pytest.mark.parametrize("name", ["cifar-100-20", "imagenet-dog15", "ImageNet_Dogs", "tinyimagenet", "imagenet-100"])
+def test_one_separator_may_stand_between_the_parts_of_a_name_or_not(name: str) -> None:
+    assert dataset_of(name) in ("cifar20", "imagenet_dogs", "tiny_imagenet", "imagenet100")
+
+
+def test_figures_of_another_number_of_classes_are_none() -> None:
+    assert set(CLASSES) == set(DATASETS) - {"unknown"}
+    assert figures("cc", "cifar100", classes=20) == figures("cc", "cifar100") != []
+    assert figures("cc", "cifar100", classes=100) == []
+
+
+def test_an_unknown_table_suggests_the_nearest() -> None:
+    with pytest.raises(ValueError, match="There is no published table 'cc/view'. Did you mean 'cc/views'"):
+        table("cc/view")
+
+
+TABLE = """
+source = "A, 2020"
+[[tables]]
+id = "main"
+number = "1"
+title = "t"
+columns = ["method", "dataset", "acc"]
+rows = [["a", "cifar10", 0.5]]
+[tables.protocol]
+split = "a"
+resolution = "b"
+selection = "c"
+backbone = "d"
+epochs = "e"
+trials = "f"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "t"', "", "x.toml', table 'main' does not say: title."),
+        ('trials = "f"', "", "x.toml', table 'main' does not say: trials."),
+        ('"acc"]', '"accuracy"]', "table 'main' has the unknown column 'accuracy'. Known: cell, method"),
+        ("0.5]]", "]]", "table 'main': the row \\['a', 'cifar10'\\] has not 3 values"),
+        ("[[tables]]", "[[tables]", "x.toml' is not valid TOML"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_its_name(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(TABLE)
+    assert read_tables(file)[0].figures("a") == {"cifar10": {"acc": 0.5}}
+    file.write_text(TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        read_tables(file)
+
+
+def test_the_tables_are_packed_where_an_installed_ilk_looks_for_them() -> None:
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert built["wheel"]["force-include"] == {"benchmarks/published": "ilk/research/published_tables"}
+    assert "/benchmarks/published" in built["sdist"]["include"]
+    assert folder() == ROOT / "benchmarks" / "published"
