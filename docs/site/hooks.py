@@ -22,10 +22,10 @@ PAGES = {  # page of the site -> file of the repository
     "results.md": "benchmarks/RESULTS.md",
     "studies-here.md": "benchmarks/STUDIES.md",
 }
-COMMANDS = "fit predict score evaluate report export import compare study bench methods demo".split()
 HELP_PAGE = "reference/command-line.md"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-ASSET = re.compile(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=[\"']?(https?:)?//|<link\b[^>]*\bhref=[\"']?(https?:)?//")
+HOST = r"[\"']?(?:https?:)?//"
+ASSET = re.compile(rf"<(?:script|img|iframe|source|video)\b[^>]*\bsrc={HOST}|<link\b[^>]*\bhref={HOST}")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -76,14 +76,15 @@ def help_page() -> str:
     """The help of every command, as the installed program prints it."""
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-    parts = ["# Command line\n\nWhat `ilk COMMAND --help` prints.\n"]
-    for command in ("", *COMMANDS):
-        words = [word for word in (command, "--help") if word]
-        run = subprocess.run(
-            [sys.executable, "-m", "ilk", *words], capture_output=True, text=True, env=environment, check=True
-        )
-        parts.append(f"## ilk {command}".rstrip() + f"\n\n```text\n{run.stdout.strip()}\n```\n")
-    return "\n".join(parts)
+
+    def help_of(*command: str) -> str:
+        words = [sys.executable, "-m", "ilk", *command, "--help"]
+        return subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout.strip()
+
+    top = help_of()
+    commands = re.findall(r"^  ([a-z]+)  ", top.partition("Commands:")[2], re.M)
+    parts = ["# Command line\n\nWhat `ilk COMMAND --help` prints.\n", f"## ilk\n\n```text\n{top}\n```\n"]
+    return "\n".join([*parts, *(f"## ilk {name}\n\n```text\n{help_of(name)}\n```\n" for name in commands)])
 
 
 def on_post_build(config: Any, **_: Any) -> None:
