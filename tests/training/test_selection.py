@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-import ilk.training.selection
 from ilk import load_images
 from ilk.analysis.metrics import accuracy
 from ilk.images import Images
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
+from ilk.research.oracle import by_accuracy, rule_of
 from ilk.runs.config import Wrong, check_config
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.processes import make_fabric
 from ilk.system.progress import Watch
-from ilk.training.selection import SELECTED, Selection
+from ilk.training.selection import MIN_LOSS, RULES, SELECTED, Rule, Selection
 
 
 class Weight(nn.Module):
@@ -45,7 +46,7 @@ def chosen(folder: Path, records: list[dict[str, Any]], by: str = "min_loss") ->
     method, run = Weight(), Run(folder)
     folder.mkdir(exist_ok=True)
     images = load_images(np.zeros((4, 8, 8), np.uint8))
-    selection = Selection(by, run, method, images, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
+    selection = Selection(RULES[by], run, method, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
     for record in records:
         method.weight.data.fill_(record["epoch"])
         selection.see(record)
@@ -84,7 +85,7 @@ def test_a_run_killed_after_its_last_epoch_keeps_the_best_of_that_epochs_terms(t
     for record in records:
         Run(tmp_path).append_log(record)
     method, images = Weight(), load_images(np.zeros((4, 8, 8), np.uint8))
-    Selection("min_loss", Run(tmp_path), method, images, images, make_fabric("cpu", "float32")).restore(3, Watch())  # type: ignore[arg-type]
+    Selection(MIN_LOSS, Run(tmp_path), method, images, make_fabric("cpu", "float32")).restore(3, Watch())  # type: ignore[arg-type]
     assert method.weight.item() == 1.0
 
 
@@ -100,7 +101,7 @@ def test_a_damaged_selection_is_a_sentence_that_says_how_to_go_on(tmp_path: Path
 def test_a_selection_goes_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
     chosen(tmp_path, [epoch(1, 3.0), epoch(2, 1.0)])
     method, images = Weight(), load_images(np.zeros((4, 8, 8), np.uint8))
-    again = Selection("min_loss", Run(tmp_path), method, images, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
+    again = Selection(MIN_LOSS, Run(tmp_path), method, images, make_fabric("cpu", "float32"))  # type: ignore[arg-type]
     method.weight.data.fill_(3)
     again.see(epoch(3, 1.5))
     again.restore(3, Watch())
@@ -117,27 +118,28 @@ def digits() -> Images:
 
 @pytest.fixture(scope="module")
 def trained(digits: Images, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    def train(by: str, **changes: Any) -> Run:
+    def train(by: str | Rule) -> Run:
         folder = tmp_path_factory.mktemp("runs") / "run"
         settings = {"warm_start": 0.3, "cluster_heads": 2, "batch_size": 50, "learning_rate": 0.01}
-        request = Request(n_clusters=10, epochs=6, settings=settings, select=by, device="cpu", **changes)
-        return fit(request, digits, Run(folder), report=False)
+        select, choose = (by, None) if isinstance(by, str) else ("last", by)
+        request = Request(n_clusters=10, epochs=6, settings=settings, select=select, device="cpu")
+        return fit(request, digits, Run(folder), report=False, choose=choose)
 
     return train
 
 
 def test_labels_choose_the_epoch_of_most_accuracy_only_where_that_was_asked_and_it_is_marked(
-    trained: Callable[..., Run], digits: Images, monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., Run], digits: Images
 ) -> None:
     each: list[float] = []  # accuracies of the epochs that have clusters
+    assert digits.labels is not None
+    oracle = by_accuracy(digits.labels)
 
-    def measured(self: Selection) -> float:
-        each.append(original(self))
-        return each[-1]
+    def measured(record: Mapping[str, Any], clusters: Callable[[], np.ndarray]) -> float:
+        each.append(-oracle.value(record, clusters))
+        return -each[-1]
 
-    original = Selection.accuracy
-    monkeypatch.setattr(Selection, "accuracy", measured)
-    run = trained("oracle_acc")
+    run = trained(replace(oracle, value=measured))
     having = [one["epoch"] for one in run.log() if one["effective_clusters"] is not None]
     assert len(each) == len(having) > 2 and len(set(each)) > 1
     said = json.loads((run / "selection.json").read_text())
@@ -162,7 +164,7 @@ def test_the_model_of_a_run_is_that_of_the_chosen_epoch(
         original(self, record)
 
     original = Selection.see
-    monkeypatch.setattr(ilk.training.selection.Selection, "see", see)
+    monkeypatch.setattr(Selection, "see", see)
     run = trained("min_loss")
     losses = {one["epoch"]: one["loss"] for one in run.log() if one["epoch"] > 2}
     said = json.loads((run / "selection.json").read_text())
@@ -171,14 +173,46 @@ def test_the_model_of_a_run_is_that_of_the_chosen_epoch(
     assert all(torch.equal(model[name], value) for name, value in kept[said["epoch"]].items())
 
 
-def test_what_cannot_choose_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="select must be one of last, min_loss, oracle_acc; got 'best'"):
+def test_what_cannot_choose_is_refused() -> None:
+    with pytest.raises(ValueError, match="last.*min_loss.*'best'"):
         Request(n_clusters=2, select="best")
-    with pytest.raises(ValueError, match="there are none"):
-        fit(
-            Request(n_clusters=2, epochs=1, select="oracle_acc", device="cpu", settings={"batch_size": 8}),
-            np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8), Run(tmp_path / "run"),
-        )  # fmt: skip
+    with pytest.raises(ValueError, match="none of these images has one"):
+        by_accuracy(np.full(20, -1))
+
+
+def test_labels_choose_the_epoch_in_comparisons_alone() -> None:
+    with pytest.raises(ValueError, match="'oracle_acc'.*ilk compare"):
+        Request(n_clusters=2, select="oracle_acc")
+    codes = np.array([0, 1])
+    assert rule_of("last", codes) is None and rule_of("min_loss", codes) is None
+    assert rule_of("oracle_acc", codes) is not None
+
+
+def test_a_run_is_resumed_by_the_rule_that_it_was_started_with(digits: Images, tmp_path: Path) -> None:
+    assert digits.labels is not None
+    oracle = by_accuracy(digits.labels)
+    request = Request(n_clusters=10, epochs=2, settings={"batch_size": 50, "warm_start": 0.0}, device="cpu")
+
+    def stop(record: Mapping[str, Any], clusters: Callable[[], np.ndarray]) -> float:
+        raise KeyboardInterrupt
+
+    run = Run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit(request, digits, run, report=False, choose=replace(oracle, value=stop))
+    assert run.config["select"] == "oracle_acc"
+    with pytest.raises(ValueError, match="select=oracle_acc.*ilk compare"):
+        fit(request, digits, run, report=False, resume=True)
+    with pytest.raises(ValueError, match="select=oracle_acc, not min_loss"):
+        fit(request, digits, run, report=False, resume=True, choose=MIN_LOSS)
+    fit(request, digits, run, report=False, resume=True, choose=oracle)
+    said = json.loads((run / "selection.json").read_text())
+    assert (said["by"], said["used_labels"], said["epochs"]) == ("oracle_acc", True, 2)
+
+
+def test_labels_of_other_images_cannot_choose() -> None:
+    oracle = by_accuracy(np.array([0, 1, 1]))
+    with pytest.raises(ValueError, match="2 clustered images and 3 labels"):
+        oracle.value({}, lambda: np.array([0, 1]))
 
 
 def test_a_strangers_run_cannot_select_by_something_else() -> None:

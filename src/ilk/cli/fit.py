@@ -90,7 +90,7 @@ def fit(
         bool, typer.Option("--freeze-backbone", help="Train the heads only; needs --init.")
     ] = False,
     select: Annotated[
-        str, typer.Option(help="The epoch kept: last, min_loss, or oracle_acc (LABELS choose; to compare with papers).")
+        str, typer.Option(help="The epoch whose model is kept: last, or min_loss (the least loss).")
     ] = "last",
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
     device: Device = "auto",

@@ -18,7 +18,7 @@ from ilk.pipeline.initial_weights import find_initial
 from ilk.system.processes import choose_device, choose_precision
 from ilk.views import ViewRecipe, get_views
 
-SELECTIONS = ("last", "min_loss", "oracle_acc")
+SELECTIONS = ("last", "min_loss")
 MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
 
 
@@ -37,7 +37,7 @@ class Request:
     pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
     `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
     `embeddings`: features that were computed elsewhere, as `read_given` takes them.
-    `select`: which epoch's model is kept, "last", "min_loss" or "oracle_acc" (labels choose; see `Selection`).
+    `select`: which epoch's model is kept, "last" or "min_loss"; see `Selection`.
     """
 
     n_clusters: int | str
@@ -83,8 +83,8 @@ class Request:
             raise ValueError(f"train must be heads or all; got '{self.train}'.")
         if self.select not in SELECTIONS:
             raise ValueError(
-                f"select must be one of {', '.join(SELECTIONS)}; got '{self.select}'. oracle_acc lets labels choose the"
-                " epoch, for comparison with papers that did."
+                f"select must be one of {', '.join(SELECTIONS)}; got '{self.select}'."
+                + (" Labels choose the epoch in ilk compare alone." if self.select == "oracle_acc" else "")
             )
         for name in ("feature_views", "neighbours"):
             at_least(name, getattr(self, name), 0)

@@ -60,7 +60,7 @@ from ilk.system.versions import versions
 from ilk.training.assign import PARTS, Assignments, assign, assign_in_parts, forget_parts, parts_begun
 from ilk.training.confidence import calibrated, read_calibration, sorted_out, write_calibration
 from ilk.training.loop import train
-from ilk.training.selection import SELECTED, Selection
+from ilk.training.selection import RULES, SELECTED, Rule, Selection, rule_for
 from ilk.training.snapshots import Moments
 
 BEFORE = (REPRESENTATION, "k_curve.csv", "hierarchy.parquet", KNOWN_FILE)  # written before config.json makes it a run
@@ -77,12 +77,14 @@ def fit(
     cache_dir: str | os.PathLike[str] | None = None,
     command: Sequence[str] = (),
     report: bool = True,
+    choose: Rule | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Trains on `source` and fills the folder of `run`; with `resume`, goes on where it was left.
 
     `extra`: a source of images that help the training and are not clustered. `labels` are for scores only.
-    `report`: whether to end with report.html.
+    `report`: whether to end with report.html. `choose`: the rule by which the epoch is chosen whose model is kept, in
+    place of `request.select`; a resumed run needs the rule that it was started with.
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
@@ -101,7 +103,9 @@ def fit(
                 if first:
                     complete(run, report, watch)
                 return run
+            rule = rule_for(run, plan.config["select"], choose)
         else:
+            rule = choose or RULES[request.select]
             base = Run(run / REPRESENTATION)
             if first:
                 run.refuse_used(but=BEFORE if resume else ())
@@ -118,10 +122,13 @@ def fit(
                 request, source, fabric, learn=learn, extra=extra, labels=labels, cache_dir=cache_dir, watch=watch
             )
             if first:
-                start(plan, images, run, circumstances(images, device, precision, command), watch)
+                found = circumstances(images, device, precision, command)
+                if rule is not None:
+                    found["select"] = rule.name
+                start(plan, images, run, found, watch)
         if first:
             write_bad_files(run / "bad_files.csv", images.bad)
-        warned = train_into(run, plan, images, fabric, watch)
+        warned = train_into(run, plan, images, fabric, watch, rule=rule)
         if first:  # the others leave
             finish(run, plan, images, fabric, watch, warned=warned, report=report)
     return run
@@ -180,11 +187,11 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
     }
 
 
-def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch) -> bool:
+def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, rule: Rule | None = None) -> bool:
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     logged: list[int] = []
-    data, by = plan.data(images), plan.config.get("select", "last")
-    selection = Selection(by, run, plan.method, data, images, fabric)
+    data = plan.data(images)
+    selection = Selection(rule, run, plan.method, data, fabric)
 
     def log(record: dict[str, Any]) -> None:
         if not logged:

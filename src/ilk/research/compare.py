@@ -14,6 +14,7 @@ from ilk.report.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
 from ilk.research.baselines import BASELINES
 from ilk.research.grid import PIXELS, Job, refuse_unknown, run_jobs
 from ilk.research.labelled import short_name
+from ilk.research.oracle import ORACLE
 from ilk.research.tables import SCORES, TITLES, console, latex, markdown, spread, summary, write_rows
 from ilk.runs.folder import Run
 from ilk.system.files import replacing, write_text
@@ -26,7 +27,7 @@ PUBLISHED = "published ACC / NMI / ARI"
 BY = ("source", "method", "on", "read_out", "select", "preset", "settings", "balance")
 OF_TRAININGS = ("preset", "settings", "views", "backbone", "balance", "epochs", "minutes", "select")
 DEFAULTS = {"preset": "default", "select": "last"}
-ORACLE = "labels chose the epoch"
+CHOSEN_BY_LABELS = "labels chose the epoch"
 
 
 def planned(
@@ -193,7 +194,7 @@ def name_of(group: Mapping[str, Any]) -> str:
     name += " + k-means" if group["read_out"] == "kmeans" else ""
     if group["select"] == "last" or group["method"] in BASELINES:
         return name
-    return f"{name} ({group['select']}{': ' + ORACLE if group['select'] == 'oracle_acc' else ''})"
+    return f"{name} ({group['select']}{': ' + CHOSEN_BY_LABELS if group['select'] == ORACLE else ''})"
 
 
 def variant(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> str:
@@ -277,7 +278,7 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def explained(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a table of these rows has to say of itself, in sentences."""
     sentences = ["Collapsed: less than half of the clusters are in use."]
-    if any(row["select"] == "oracle_acc" and row["method"] not in BASELINES for row in rows):
+    if any(row["select"] == ORACLE and row["method"] not in BASELINES for row in rows):
         sentences.append(
             "oracle_acc: labels chose the epoch, as in some papers; without labels there is no such score."
         )

@@ -14,6 +14,7 @@ from ilk.methods import METHODS
 from ilk.pipeline.request import Request
 from ilk.research.baselines import BASELINES
 from ilk.research.labelled import SPLITS, short_name
+from ilk.research.oracle import ORACLE, SELECTIONS
 
 from .contents import embeddings_of, network_of, place, recipes_of
 
@@ -31,7 +32,8 @@ class Job:
     `n_clusters`, the number of classes. `images`: a random subset of that many, the same for every seed.
     `imbalance`: a long tail of that ratio, drawn by `seed` (`long_tailed`). `split`: which images are trained on
     and scored. `on`: what a baseline clusters, "pixels" or the embeddings of a run folder. `read_out`: "kmeans"
-    takes k-means of a run's embeddings (10 starts) for its clusters. `select`: as for `Request`.
+    takes k-means of a run's embeddings (10 starts) for its clusters. `select`: which epoch's model is
+    kept: "last", "min_loss", or "oracle_acc", where labels choose, as some papers do.
     """
 
     source: str
@@ -55,7 +57,7 @@ class Job:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", dict(self.settings))
-        for name, known in (("split", SPLITS), ("read_out", READ_OUTS)):
+        for name, known in (("split", SPLITS), ("read_out", READ_OUTS), ("select", SELECTIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
         if self.images is not None and self.images < 2:
@@ -112,7 +114,8 @@ class Job:
         return Request(
             n_clusters=self.n_clusters or k, method=self.method, preset=self.preset, seed=self.seed,
             settings=self.settings, views=self.views, backbone=self.backbone, image_size=self.image_size,
-            balance=self.balance, epochs=self.epochs, minutes=self.minutes, select=self.select,
+            balance=self.balance, epochs=self.epochs, minutes=self.minutes,
+            select="last" if self.select == ORACLE else self.select,
         )  # fmt: skip
 
 

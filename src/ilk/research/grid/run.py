@@ -21,6 +21,7 @@ from ilk.pipeline.request import MAX_SIZE
 from ilk.pipeline.workflow import fit
 from ilk.research.baselines import clusters_of, get_baseline, kmeans, refuse_large
 from ilk.research.labelled import Labelled, open_labelled
+from ilk.research.oracle import rule_of
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.files import DiskFull, sweep
@@ -151,7 +152,7 @@ def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: 
     resumed = run.exists
     fit(
         job.request(k), source, run, labels=names, resume=True, cache_dir=cache_dir, report=report, watch=watch,
-        command=["ilk.research.grid", task.folder],
+        command=["ilk.research.grid", task.folder], choose=rule_of(job.select, labelled.codes[rows]),
     )  # fmt: skip
     config, last = run.config, run.log()[-1]
     clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()

@@ -10,6 +10,7 @@ import numpy as np
 
 from ilk.evaluate import long_tailed
 from ilk.research.labelled import Labelled
+from ilk.research.oracle import ORACLE
 
 from .job import Job
 
@@ -39,7 +40,7 @@ def task_of(job: Job, labelled: Labelled) -> Task:
         k = chosen(job, labelled)[1]
     except ValueError:  # no such split, a tail of one class: told when it is tried
         k = None
-    shaped = job.imbalance is not None or (job.select == "oracle_acc" and not job.is_baseline)
+    shaped = job.imbalance is not None or (job.select == ORACLE and not job.is_baseline)
     key = digest(json.dumps([job.key, labelled.images.fingerprint, k, scored if shaped else None]).encode())
     return Task(job, labelled, key, job.read_out, scored)
 
