@@ -50,14 +50,14 @@ def photos(tmp_path: Path, photo: Callable[..., bytes]) -> Path:
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Grows by one for each picture that is decoded."""
-    from ilk.images import build
+    from ilk.images import decode_source
 
     calls: list[object] = []
-    real = build.decode
+    real = decode_source.decode
 
     def counted(item: object, size: int, resize: str) -> object:
         calls.append(item)
         return real(item, size, resize)
 
-    monkeypatch.setattr(build, "decode", counted)
+    monkeypatch.setattr(decode_source, "decode", counted)
     return calls

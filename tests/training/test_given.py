@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from ilk import load_images
 from ilk.cli import main
 from ilk.images import Images
-from ilk.images.given import read_given, stand_ins
+from ilk.images.embeddings import read_given, stand_ins
 from ilk.runs.tables import read_table
 
 

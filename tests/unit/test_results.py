@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ilk.images.core import BadFile
+from ilk.images.collection import BadFile
 from ilk.runs.tables import (
     COLUMNS,
     EXAMPLES,

@@ -1,7 +1,7 @@
 """The input layer: any source of pictures -> `Images`, n images behind one index."""
 
-from .core import BadFile, Images
-from .disk import default_cache_dir
-from .load import load_images
+from ilk.images.cache_folder import default_cache_dir
+from ilk.images.collection import BadFile, Images
+from ilk.images.load import load_images
 
 __all__ = ["BadFile", "Images", "default_cache_dir", "load_images"]

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
+from ilk.images.archive_limits import TarStream, check_expansion, zip_member
+from ilk.images.collection import BadFile
+from ilk.images.open_picture import explain, picture_extensions
+from ilk.images.source import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, is_hidden, member_path, unique_names
 from ilk.system.text import safe_text
-
-from .core import BadFile
-from .items import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, is_hidden, member_path, unique_names
-from .opening import explain, picture_extensions
-from .unpacked import TarStream, check_expansion, zip_member
 
 ZIP_ENDINGS = (".zip", ".cbz")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")

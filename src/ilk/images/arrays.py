@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ilk.images.archive_limits import check_expansion
+from ilk.images.collection import Images, check_unique, position_ids
+from ilk.images.open_picture import explain
+from ilk.images.source import Source, Unreadable, file_stamp
 from ilk.system.text import safe_text
-
-from .core import Images, check_unique, position_ids
-from .items import Source, Unreadable, file_stamp
-from .opening import explain
-from .unpacked import check_expansion
 
 IMAGE_KEYS = ("image", "img", "images", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "class", "target", "y")

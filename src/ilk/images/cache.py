@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from .core import to_channels
-from .disk import locked, no_space, to_disk, write_json
+from ilk.images.cache_folder import locked, no_space, to_disk, write_json
+from ilk.images.collection import to_channels
 
 FORMAT = 1
 CHUNK = 1024

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
+from ilk.images.open_picture import Refused, explain, opened
+from ilk.images.resize import SMALL_PIXELS, to_square
+
 from . import jpeg
-from .opening import Refused, explain, opened
-from .resize import SMALL_PIXELS, to_square
 
 RESIZES = ("squash", "crop", "pad")
 MAX_PIXELS = 200_000_000

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .resize import SMALL_PIXELS
+from ilk.images.resize import SMALL_PIXELS
 
 # How much larger than the target a JPEG is decoded at least; libjpeg halves it, up to three times, while it
 # decodes, which saves most of the work. Mean error against a full decode and one exact resize, in levels of

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import all_to_uint8
-from .build import MEMORY_BYTES, Progress, decode_source, fingerprint_of, to_images
-from .core import Images, check_unique
-from .decode import RESIZES
-from .disk import default_cache_dir
-from .items import Source
-from .labels import encode_labels, folder_labels, labels_from_file
-from .sources import find_source
+from ilk.images.arrays import all_to_uint8
+from ilk.images.cache_folder import default_cache_dir
+from ilk.images.collection import Images, check_unique
+from ilk.images.decode import RESIZES
+from ilk.images.decode_source import MEMORY_BYTES, Progress, decode_source, fingerprint_of, to_images
+from ilk.images.find_source import find_source
+from ilk.images.labels import encode_labels, folder_labels, labels_from_file
+from ilk.images.source import Source
 
 MAX_SIDE = 4096
 

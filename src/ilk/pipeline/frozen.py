@@ -15,7 +15,7 @@ from torch import nn
 
 from ilk.analysis.neighbours import near_rows
 from ilk.images import Images, default_cache_dir
-from ilk.images.given import fingerprint, read_given
+from ilk.images.embeddings import fingerprint, read_given
 from ilk.methods.base import Method
 from ilk.networks.features import Chained, Features
 from ilk.networks.pretrained import Encoder

@@ -13,7 +13,7 @@ from torch import nn
 
 from ilk.analysis.hierarchy import Hierarchy, grow_tree
 from ilk.images import Images, load_images
-from ilk.images.given import read_given, stand_ins
+from ilk.images.embeddings import read_given, stand_ins
 from ilk.networks.features import Features
 from ilk.networks.pretrained import Encoder
 from ilk.pipeline.build import method_of

@@ -16,7 +16,7 @@ from ilk.analysis.hierarchy import Hierarchy, table
 from ilk.analysis.metrics import accuracy, effective_clusters
 from ilk.evaluate import score_run
 from ilk.images import Images, load_images
-from ilk.images.given import STAND_INS, fingerprint
+from ilk.images.embeddings import STAND_INS, fingerprint
 from ilk.networks.features import Features
 from ilk.networks.pretrained import Encoder
 from ilk.pipeline.build import load_method, save_model

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 
 from ilk.images import jpeg
 from ilk.images.decode import Decoded, decode, read_header, strict_pillow
-from ilk.images.opening import explain, picture_extensions
+from ilk.images.open_picture import explain, picture_extensions
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 GRAY = NOISE[..., 0].copy()

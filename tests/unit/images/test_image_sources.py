@@ -545,7 +545,7 @@ def test_parquet_rows_without_bytes_use_the_path_or_are_bad(tmp_path, pngs):
 
 
 def test_parquet_rows_far_apart_and_backwards_are_the_right_ones(tmp_path, encode):
-    from ilk.images.tables import parquet_source
+    from ilk.images.parquet import parquet_source
 
     pictures = [encode(np.full((4, 4), i, np.uint8)) for i in range(200)]
     pq.write_table(pa.table({"image": pictures}), tmp_path / "a.parquet", row_group_size=90)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilk.images import build, cache, disk, load_images
+from ilk.images import cache, cache_folder, decode_source, load_images
 
-SRC = Path(build.__file__).parents[2]
+SRC = Path(decode_source.__file__).parents[2]
 
 
 def entries(folder):
@@ -121,7 +121,7 @@ class Stop(Exception):
 
 def stop_after(monkeypatch, count):
     """Makes decoding fail for good after `count` pictures; returns what undoes it."""
-    real, seen = build.decode, []
+    real, seen = decode_source.decode, []
 
     def failing(*args):
         seen.append(1)
@@ -129,8 +129,8 @@ def stop_after(monkeypatch, count):
             raise Stop
         return real(*args)
 
-    monkeypatch.setattr(build, "decode", failing)
-    return lambda: monkeypatch.setattr(build, "decode", real)
+    monkeypatch.setattr(decode_source, "decode", failing)
+    return lambda: monkeypatch.setattr(decode_source, "decode", real)
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(photos, decodes, chunks_of_two, monkeypatch, cache_dir):
@@ -190,15 +190,15 @@ def test_an_interrupted_build_that_lost_a_file_starts_anew(
 def test_a_killed_process_leaves_a_build_that_the_next_one_finishes(photos, decodes, chunks_of_two):
     code = f"""
 import os, signal
-from ilk.images import build, cache, load_images
+from ilk.images import cache, decode_source, load_images
 cache.CHUNK = 2
-real, seen = build.decode, []
+real, seen = decode_source.decode, []
 def decode(*args):
     seen.append(1)
     if len(seen) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
-build.decode = decode
+decode_source.decode = decode
 load_images({str(photos)!r}, workers=1)
 """
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
@@ -263,13 +263,13 @@ def test_a_damaged_cache_is_built_again(photos, decodes, cache_dir, damage):
 
 
 def test_two_builders_of_one_cache_share_the_work(photos, decodes, monkeypatch):
-    counted = build.decode
+    counted = decode_source.decode
 
     def slow(*args):
         time.sleep(0.02)
         return counted(*args)
 
-    monkeypatch.setattr(build, "decode", slow)
+    monkeypatch.setattr(decode_source, "decode", slow)
     found = []
     threads = [threading.Thread(target=lambda: found.append(load_images(photos, workers=1))) for _ in range(3)]
     for thread in threads:
@@ -282,15 +282,15 @@ def test_two_builders_of_one_cache_share_the_work(photos, decodes, monkeypatch):
 
 def test_a_lock_is_held_by_one_at_a_time_and_freed_by_an_error(tmp_path):
     def fail_inside():
-        with disk.locked(tmp_path / "lock"):
+        with cache_folder.locked(tmp_path / "lock"):
             with open(tmp_path / "lock", "a+b") as other:
-                assert not disk.try_lock(other)
+                assert not cache_folder.try_lock(other)
             raise Stop
 
     with pytest.raises(Stop):
         fail_inside()
     with open(tmp_path / "lock", "a+b") as other:
-        assert disk.try_lock(other)
+        assert cache_folder.try_lock(other)
 
 
 def test_a_full_disk_is_told_with_the_folder_the_bytes_and_the_way_out(photos, cache_dir, monkeypatch):
@@ -322,14 +322,14 @@ def test_a_finished_cache_is_read_from_a_folder_that_cannot_be_written(photos, d
     def refuse(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(build, "check_writable", refuse)
+    monkeypatch.setattr(decode_source, "check_writable", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(load_images(photos), first) and len(decodes) == 7
 
 
 def test_images_too_large_for_memory_need_a_folder_that_can_be_written(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(decode_source, "MEMORY_BYTES", 1000)
     (tmp_path / "file").touch()
     for keep in (True, False):
         with pytest.raises(OSError, match="need 1,344 bytes, too many for memory.*--cache-dir"):
@@ -339,7 +339,7 @@ def test_images_too_large_for_memory_need_a_folder_that_can_be_written(photos, t
 def test_without_a_cache_nothing_is_left_on_disk(photos, cache_dir, monkeypatch):
     expected = load_images(photos, cache_dir=cache_dir / "other")
     assert same(load_images(photos, cache=False), expected) and entries(cache_dir) == ["other"]
-    monkeypatch.setattr(build, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(decode_source, "MEMORY_BYTES", 1000)
     images = load_images(photos, cache=False)
     assert not images.in_memory() and same(images, expected) and entries(cache_dir) == ["other"]
 
@@ -389,9 +389,9 @@ def test_archives_and_tables_are_cached_until_they_change(photos, tmp_path, deco
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_the_default_folder_is_where_the_platform_keeps_caches(platform, monkeypatch, tmp_path):
     monkeypatch.delenv("ILK_CACHE")
-    monkeypatch.setattr(disk.sys, "platform", platform)
+    monkeypatch.setattr(cache_folder.sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "AppData"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     expected = {"linux": ".cache/ilk", "darwin": "Library/Caches/ilk", "win32": "AppData/ilk/cache"}
-    assert disk.default_cache_dir() == tmp_path / expected[platform]
+    assert cache_folder.default_cache_dir() == tmp_path / expected[platform]

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .archives import TAR_ENDINGS, ZIP_ENDINGS, tar_source, zip_source
-from .arrays import array_source, dataset_source, images_source, numpy_file_source
-from .core import Images
-from .files import REMOTE, TABLE_EXTENSIONS, folder_source, list_source, walk
-from .items import Source
-from .tables import parquet_source
+from ilk.images.archives import TAR_ENDINGS, ZIP_ENDINGS, tar_source, zip_source
+from ilk.images.arrays import array_source, dataset_source, images_source, numpy_file_source
+from ilk.images.collection import Images
+from ilk.images.parquet import parquet_source
+from ilk.images.picture_files import REMOTE, TABLE_EXTENSIONS, folder_source, list_source, walk
+from ilk.images.source import Source
 
 ACCEPTED = (
     "a folder, an image file, a list of paths or pictures, an array or tensor (n, h, w) or (n, h, w, c), "

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from .cache import FORMAT, DiskStore, MemoryStore, Plan, Stored, cached, open_cache, part_folder, planned
-from .core import BadFile, Images, content_hash, to_channels
-from .decode import Decoded, Header, decode, read_header, strict_pillow
-from .disk import check_writable
-from .items import Source, Unreadable
-from .opening import JUST_NOW
+from ilk.images.cache import FORMAT, DiskStore, MemoryStore, Plan, Stored, cached, open_cache, part_folder, planned
+from ilk.images.cache_folder import check_writable
+from ilk.images.collection import BadFile, Images, content_hash, to_channels
+from ilk.images.decode import Decoded, Header, decode, read_header, strict_pillow
+from ilk.images.open_picture import JUST_NOW
+from ilk.images.source import Source, Unreadable
 
 Progress = Callable[[int, int, str], None]
 SAMPLE = 512

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ilk.images.collection import position_ids
+from ilk.images.source import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, member_path
 from ilk.system.text import safe_text
-
-from .core import position_ids
-from .items import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, member_path
 
 IMAGE_COLUMNS = ("image", "img", "images", "x", "photo", "picture", "bytes", "jpg", "png", "data", "content")
 ID_COLUMNS = ("id", "image_id", "filename", "file_name", "path", "name")

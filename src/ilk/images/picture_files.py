@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ilk.images.arrays import item_to_uint8
+from ilk.images.collection import BadFile, position_ids
+from ilk.images.open_picture import explain, picture_extensions
+from ilk.images.source import Source, Unreadable, file_stamp, is_hidden, unique_names
 from ilk.system.text import safe_text
-
-from .arrays import item_to_uint8
-from .core import BadFile, position_ids
-from .items import Source, Unreadable, file_stamp, is_hidden, unique_names
-from .opening import explain, picture_extensions
 
 TABLE_EXTENSIONS = frozenset({".parquet", ".pq"})
 REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .labels import encode_labels
+from ilk.images.labels import encode_labels
 
 Index = int | slice | Sequence[int] | np.ndarray | torch.Tensor
 

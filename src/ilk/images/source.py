@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import BadFile
+from ilk.images.collection import BadFile
 
 MAX_MEMBER_BYTES = 512 << 20
 

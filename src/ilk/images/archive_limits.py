@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-from .items import MAX_MEMBER_BYTES
+from ilk.images.source import MAX_MEMBER_BYTES
 
 EXPANSION = 200  # no archive of pictures unpacks to so many times its size
 HEADER_BYTES = 1 << 20  # for one header, which may hold a long name

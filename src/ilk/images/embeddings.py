@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ilk.images import Images, load_images
+from ilk.images.collection import Images
+from ilk.images.load import load_images
 from ilk.system.text import safe_text
 
 STAND_INS = "embeddings"  # the kind of source that has no pictures to look at
