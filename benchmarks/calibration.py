@@ -28,7 +28,7 @@ from ilk.methods.subheads import SubHeads
 from ilk.pipeline.plan import make_plan
 from ilk.pipeline.request import Request
 from ilk.sampling import seeded
-from ilk.system.processes import make_fabric, place
+from ilk.system.devices import make_fabric, place
 from ilk.training.assign import assign
 from ilk.training.loop import train
 from ilk.views import Views, channels_last, plain

@@ -29,7 +29,7 @@ from ilk.pipeline.frozen import with_neighbours
 from ilk.pipeline.plan import Frozen, make_plan
 from ilk.pipeline.request import Request
 from ilk.research.tables import markdown
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 from ilk.system.versions import versions
 from ilk.training.assign import assign

@@ -50,8 +50,8 @@ from ilk.pipeline.prepare import reopen
 from ilk.pipeline.request import Request, device_and_precision
 from ilk.pipeline.workflow import circumstances, finish, start
 from ilk.runs.folder import Run
+from ilk.system.devices import OutOfMemory, make_fabric
 from ilk.system.files import read_json, read_json_lines, write_json, write_text
-from ilk.system.processes import OutOfMemory, make_fabric
 from ilk.system.progress import Watch, epoch_line
 from ilk.training.assign import assign
 from ilk.training.loop import TrainingDiverged, train

@@ -28,7 +28,7 @@ from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
 from ilk.research.tables import markdown
 from ilk.runs.folder import Run
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.system.versions import versions
 from ilk.training.assign import assign
 from shared import Lines, add_common, open_set, parse

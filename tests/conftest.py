@@ -111,7 +111,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, photo_folder: Callable[...,
 
 @pytest.fixture(scope="session")
 def fabric() -> Any:
-    from ilk.system.processes import make_fabric
+    from ilk.system.devices import make_fabric
 
     return make_fabric("cpu", "float32")
 

@@ -39,7 +39,7 @@ from ilk.pipeline.request import Request, device_and_precision
 from ilk.pipeline.workflow import circumstances, fit, write_hierarchy, write_results
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table, write_known_labels
-from ilk.system.processes import choose_device, choose_precision, make_fabric, recorded_precision
+from ilk.system.devices import choose_device, choose_precision, make_fabric, recorded_precision
 from ilk.system.progress import Watch, collapse_warning, epoch_line
 from ilk.training.assign import Assignments, assign
 from ilk.training.confidence import calibrated, read_calibration, write_calibration

@@ -190,7 +190,7 @@ def methods_in_two(rank: int, folder: Path, names: Sequence[str]) -> None:
     import torch
     from torch import nn
 
-    from ilk.system.processes import share_statistics
+    from ilk.networks.batch_norm import share_statistics
 
     meet(rank, 2, folder)
     for name in names:
@@ -263,7 +263,7 @@ def short_training(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Any]]]
 
     from ilk.images import load_images
     from ilk.pipeline.plan import make_plan
-    from ilk.system.processes import make_fabric
+    from ilk.system.devices import make_fabric
     from ilk.training.loop import train
 
     digits = load_digits()

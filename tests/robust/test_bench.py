@@ -26,7 +26,7 @@ from ilk.research.bench import memory, peers, predicting, record, run, training
 from ilk.research.bench.goals import Judged, judge
 from ilk.research.bench.measure import Case, Line, Setting, measure
 from ilk.research.bench.photos import photo_like, write_folder
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 from ilk.views import get_views
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ilk.system.processes
+import ilk.system.devices
 import workers
 from ilk.losses import (
     alignment,
@@ -26,16 +26,9 @@ from ilk.losses import (
     semantic_contrast,
     soft_cross_entropy,
 )
-from ilk.system.processes import (
-    agree,
-    as_shared,
-    choose_device,
-    choose_precision,
-    gather,
-    make_fabric,
-    place,
-    recorded_precision,
-)
+from ilk.networks.batch_norm import as_shared
+from ilk.system.devices import choose_device, choose_precision, make_fabric, place, recorded_precision
+from ilk.system.processes import agree, gather
 
 N, D, K = 6, 5, 3
 
@@ -88,7 +81,7 @@ def test_a_device_that_exists_is_taken_as_named(machine: Callable[..., None]) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gpu", "Unknown device 'gpu'. Use auto, cpu, cuda or mps."),
+        ("gpu", "Unknown device 'gpu'. Use auto, cpu, cuda, cuda:0 or mps"),
         ("", "Unknown device ''"),
         ("cuda", "PyTorch sees no CUDA GPU. Use --device cpu or auto."),
         ("cuda:0", "PyTorch sees no CUDA GPU. Use --device cpu or auto."),
@@ -402,7 +395,7 @@ def test_heads_that_wait_may_go_without_a_gradient(monkeypatch: pytest.MonkeyPat
         def launch(self) -> None:
             asked["launched"] = True
 
-    monkeypatch.setattr(ilk.system.processes, "Fabric", Fake)
+    monkeypatch.setattr(ilk.system.devices, "Fabric", Fake)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")

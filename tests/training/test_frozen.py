@@ -143,7 +143,7 @@ def clusters(run: Run) -> np.ndarray:
 
 def predicted(run: Run, source: Any, module: nn.Module | None = None) -> np.ndarray:
     """The clusters by the way that takes images."""
-    from ilk.system.processes import make_fabric
+    from ilk.system.devices import make_fabric
 
     images = load_images(source, image_size=run.config["images"]["size"], channels=run.config["images"]["channels"])
     return assign(load_model(run, module=module), images, make_fabric("cpu", "float32")).cluster

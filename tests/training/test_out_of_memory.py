@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ilk import Clusterer, load_images
-from ilk.system.processes import OutOfMemory, fitting, make_fabric
+from ilk.system.devices import OutOfMemory, fitting, make_fabric
 from ilk.training.encode import encode_images
 
 

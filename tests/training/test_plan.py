@@ -89,7 +89,7 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> No
         ({"settings": {"learning_rate": "-1"}}, "learning_rate must be more than 0"),
         ({"settings": {"optimizer": "lion"}}, "Unknown optimizer 'lion'. Use adam, adamw or sgd"),
         ({"settings": {"warm_start": 1}}, "warm_start"),
-        ({"device": "gpu"}, "Unknown device 'gpu'. Use auto, cpu, cuda or mps"),
+        ({"device": "gpu"}, "Unknown device 'gpu'. Use auto, cpu, cuda, cuda:0 or mps"),
         ({"precision": "fp16"}, "Unknown precision 'fp16'. Use auto, float32 or bf16"),
     ],
 )

@@ -23,7 +23,7 @@ from ilk.research.oracle import by_accuracy, rule_of
 from ilk.runs.config import Wrong, check_config
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 from ilk.training.selection import MIN_LOSS, RULES, SELECTED, Rule, Selection
 

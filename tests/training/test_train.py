@@ -16,7 +16,7 @@ import torch
 import ilk.training.loop
 from ilk import load_images
 from ilk.methods import METHODS
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.training.assign import assign
 from ilk.training.checkpoints import save_checkpoint
 from ilk.training.loop import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, train

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ilk import ViewRecipe, load_images
 from ilk.images import Images
 from ilk.sampling import seeded
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.training import encode
 from ilk.training.encode import encode_images, in_range
 from ilk.views import Views

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ilk.networks.backbones import build_backbone
+from ilk.networks.batch_norm import SharedBatchNorm, in_parts
 from ilk.networks.heads import mlp
-from ilk.networks.parts import in_parts
-from ilk.system.processes import SharedBatchNorm
 
 
 def backbone() -> nn.Module:

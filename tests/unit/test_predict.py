@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ilk import load_images
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.training.assign import assign
 
 

@@ -75,7 +75,8 @@ def readable(error: Exception) -> bool:
     """Whether the error is one that ilk raised for a person: sentences, not an accident inside torch."""
     if isinstance(error, (ValueError, OSError)):
         return True
-    from ilk.system.processes import OutOfMemory, PeerLost
+    from ilk.system.devices import OutOfMemory
+    from ilk.system.processes import PeerLost
     from ilk.training.loop import TrainingDiverged
 
     return isinstance(error, (TrainingDiverged, PeerLost, OutOfMemory))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ilk.evaluate.data import Collection, Rows
-from ilk.system.processes import choose_device, choose_precision, fitting, make_fabric, place
+from ilk.system.devices import choose_device, choose_precision, fitting, make_fabric, place
 from ilk.views import plain
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ilk.evaluate.probe import standardised
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.sampling import seeded, spaced
-from ilk.system.processes import fitting, place
+from ilk.system.devices import fitting, place
 from ilk.views import Views, channels_last, from_description, plain
 
 SILHOUETTE = 2_000  # images that the silhouette rests on, at most

@@ -20,8 +20,8 @@ from ilk.evaluate.retrieval import QUERIES
 from ilk.evaluate.scene import Scene
 from ilk.methods.base import Method
 from ilk.runs.folder import Run
+from ilk.system.devices import choose_device
 from ilk.system.files import file_hash, read_json, write_json
-from ilk.system.processes import choose_device
 from ilk.system.progress import Watch
 
 FILE = "evaluation.json"

@@ -17,8 +17,8 @@ from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
 from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
 from ilk.methods.start import due, fit_heads, partitions
 from ilk.networks.banks import KeyBanks, Twin
+from ilk.networks.batch_norm import in_parts
 from ilk.networks.heads import mlp
-from ilk.networks.parts import in_parts
 from ilk.system.processes import gather
 
 

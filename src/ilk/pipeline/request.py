@@ -15,7 +15,7 @@ from ilk.methods.base import Preset, at_least
 from ilk.networks.backbones import backbone_names
 from ilk.networks.pretrained import SHORT_NAMES
 from ilk.pipeline.initial_weights import find_initial
-from ilk.system.processes import choose_device, choose_precision
+from ilk.system.devices import choose_device, choose_precision
 from ilk.views import ViewRecipe, get_views
 
 SELECTIONS = ("last", "min_loss")

@@ -44,16 +44,9 @@ from ilk.runs.tables import (
     write_parquet,
     write_table,
 )
+from ilk.system.devices import choose_device, make_fabric, recorded_precision
 from ilk.system.files import file_hash, read_json, write_json
-from ilk.system.processes import (
-    choose_device,
-    in_turn,
-    make_fabric,
-    recorded_precision,
-    several,
-    shared,
-    together,
-)
+from ilk.system.processes import in_turn, several, shared, together
 from ilk.system.progress import Watch, collapse_warning, collapsing
 from ilk.system.text import in_short, safe_text
 from ilk.system.versions import versions

@@ -14,8 +14,9 @@ from lightning_fabric import Fabric
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.features import Features
+from ilk.system.devices import fitting, place
 from ilk.system.files import read_json, replacing, sweep, write_json
-from ilk.system.processes import fitting, place, shared, tell, wait_for
+from ilk.system.processes import shared, tell, wait_for
 from ilk.views import plain
 
 BATCH = 512

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ilk.images import Images
 from ilk.sampling import seeded
+from ilk.system.devices import fitting
 from ilk.system.files import room_for, sweep, write_json
 from ilk.system.lock import held
-from ilk.system.processes import fitting, in_turn
+from ilk.system.processes import in_turn
 from ilk.views import ViewRecipe, Views, channels_last, describe, plain
 
 SAVE_EVERY = 10.0  # seconds; a kill loses at most this

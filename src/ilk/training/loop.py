@@ -15,9 +15,11 @@ from torch import Tensor
 
 from ilk.images import Images
 from ilk.methods.base import Encode, Method
+from ilk.networks.batch_norm import share_statistics
 from ilk.networks.features import Features, FeatureViews
 from ilk.sampling import EXTRA, batches, seeded, spaced, steps_of
-from ilk.system.processes import OutOfMemory, agree, fitting, mean_of_ranks, place, several, share_statistics
+from ilk.system.devices import OutOfMemory, fitting, place
+from ilk.system.processes import agree, mean_of_ranks, several
 from ilk.training.checkpoints import load_checkpoint, save_checkpoint
 from ilk.training.snapshots import Moments, pair_similarity
 from ilk.views import Views, channels_last, plain

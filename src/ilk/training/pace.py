@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ilk.images import Images
 from ilk.methods.base import Method
+from ilk.networks.batch_norm import share_statistics
 from ilk.networks.features import Features, FeatureViews
-from ilk.system.processes import share_statistics
 from ilk.training.loop import Loop, Pass, TrainConfig, encoder, extra_pass, main_pass, make_optimizer
 from ilk.views import Views
 

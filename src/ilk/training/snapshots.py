@@ -13,8 +13,8 @@ from torch import Tensor
 from ilk.methods.base import Method
 from ilk.networks.features import FeatureViews
 from ilk.sampling import seeded, spaced
+from ilk.system.devices import fitting
 from ilk.system.files import replacing
-from ilk.system.processes import fitting
 from ilk.views import Views, channels_last, plain
 
 PAIR_IMAGES = 256

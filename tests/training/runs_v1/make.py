@@ -23,7 +23,7 @@ from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import circumstances, finish, start, train_into
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 
 HERE = Path(__file__).parent

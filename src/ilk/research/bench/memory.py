@@ -90,7 +90,7 @@ def peaks(cache: Path, device: str, *, batch: int, steps: int) -> dict[str, int 
 
     from ilk.images import Images
     from ilk.research.bench.training import Shape, begin, one_pass
-    from ilk.system.processes import choose_precision, make_fabric
+    from ilk.system.devices import choose_precision, make_fabric
 
     images = Images(np.load(cache, mmap_mode="r"), fingerprint="bench")
     with Peak() as peak:

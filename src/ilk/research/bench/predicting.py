@@ -12,7 +12,7 @@ from ilk.pipeline.workflow import fit, predict
 from ilk.research.bench.measure import Case, Setting
 from ilk.research.bench.photos import photo_like
 from ilk.runs.folder import Run
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.training.assign import assign
 
 PART = "predict"

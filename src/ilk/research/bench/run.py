@@ -15,8 +15,8 @@ from ilk.research.bench.goals import Judged, judge
 from ilk.research.bench.measure import Line, Setting, measure
 from ilk.research.bench.photos import write_folder
 from ilk.research.bench.record import as_values, machine, usable_cores
+from ilk.system.devices import choose_device, choose_precision
 from ilk.system.files import write_json
-from ilk.system.processes import choose_device, choose_precision
 from ilk.system.progress import Watch
 from ilk.system.versions import versions
 

@@ -21,7 +21,7 @@ from ilk.research.bench import peers
 from ilk.research.bench.measure import Case, Setting, finish
 from ilk.research.bench.photos import photo_like
 from ilk.sampling import steps_of
-from ilk.system.processes import make_fabric
+from ilk.system.devices import make_fabric
 from ilk.training.loop import Loop, main_pass, make_optimizer
 from ilk.views import get_views
 
