@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import workers
 from ilk.pipeline.build import load_method
 from ilk.runs.folder import Run
-from ilk.system.lock import FILE, InUse, held
+from ilk.system import lock
+from ilk.system.lock import FILE, InUse, held, locked
 
 
 def test_a_second_process_is_refused_with_a_sentence_and_a_dead_one_keeps_nobody_out(tmp_path: Path) -> None:
@@ -84,6 +86,66 @@ def test_a_folder_below_a_file_is_refused_with_a_sentence(tmp_path: Path) -> Non
         held(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_a_folder_that_never_comes_to_be_is_refused_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanish(self: Path, *_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", vanish)  # as everything below /proc does
+    start = time.monotonic()
+    with (
+        pytest.raises(OSError, match=r"run' cannot be written to \(No such file or directory\)"),
+        held(tmp_path / "run"),
+    ):
+        pass
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here refuses new ones")
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_folder_in_proc_is_refused_with_a_sentence(wait: bool) -> None:
+    with (
+        pytest.raises(OSError, match="'/proc/x' cannot be written to .*Choose another"),
+        held(Path("/proc/x"), wait=wait),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_file_system_without_locks_refuses_nothing(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(*_: object) -> None:
+        raise OSError(getattr(errno, code), "not here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):
+        with held(tmp_path / "run"):
+            (tmp_path / "run" / "result").touch()
+        assert [file.name for file in (tmp_path / "run").iterdir()] == ["result"]
+
+
+def test_waiting_is_told_once_and_only_when_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "SAY_AFTER", 0.2)
+    told: list[float] = []
+    with locked(tmp_path / "file", waiting=lambda: told.append(time.monotonic())):
+        pass
+    assert told == []
+    child = workers.started(workers.hold, tmp_path / "run", tmp_path / "ready")
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    start = time.monotonic()
+
+    def end() -> None:
+        told.append(time.monotonic())
+        child.kill()
+
+    with held(tmp_path / "run", wait=True, waiting=end):
+        assert len(told) == 1 and told[0] - start >= 0.2
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind the superuser")

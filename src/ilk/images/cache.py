@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ilk.images.cache_folder import locked, no_space, to_disk, write_json
+from ilk.images.cache_folder import no_space, to_disk
 from ilk.images.collection import to_channels
+from ilk.system.files import write_json
+from ilk.system.lock import locked
 
 FORMAT = 1
 CHUNK = 1024
@@ -182,13 +184,15 @@ def cached(
     plan: Callable[[], Plan],
     fill: Callable[[Plan], Stored],
     settled: Callable[[Stored], bool],
+    waiting: Callable[[], None] | None = None,
 ) -> Stored:
-    """What `folder` holds, if it was built from `ids` and is whole; else what `fill` builds, moved there.
+    """The images cached in `folder` if they were decoded from `ids`; else what `fill` builds, moved there.
 
-    `fill(plan)` builds in `part_folder(folder)`. A second process waits for the first and then reads.
-    `settled`: whether another build would come out the same; if not, this one is used only once.
+    `fill(plan)` builds in `part_folder(folder)`. A second process waits for the first and then reads; `waiting`
+    is called once if that takes more than 2 s. `settled`: whether another build would give the same; if not,
+    this one is used only once.
     """
-    with locked(folder.with_name(folder.name + ".lock")):
+    with locked(folder.with_name(folder.name + ".lock"), waiting=waiting):
         stored = open_cache(folder, ids)
         if stored is not None:
             return stored
@@ -203,7 +207,7 @@ def cached(
             "settled": settled(built),
         }
         del built
-        write_json(part / "index.json", index)
+        write_json(part / "index.json", index, compact=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
     stored = open_cache(folder, ids, unsettled=True)

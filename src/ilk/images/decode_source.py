@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ilk.images.cache import FORMAT, DiskStore, MemoryStore, Plan, Stored, cached, open_cache, part_folder, planned
-from ilk.images.cache_folder import check_writable
 from ilk.images.collection import BadFile, Images, content_hash, to_channels
 from ilk.images.decode import Decoded, Header, decode, read_header, strict_pillow
 from ilk.images.open_picture import JUST_NOW
 from ilk.images.source import Source, Unreadable
+from ilk.system.lock import check_lockable
 
 Progress = Callable[[int, int, str], None]
 SAMPLE = 512
@@ -182,12 +182,16 @@ def decode_source(
     def settled(stored: Stored) -> bool:
         return not _warn_of_change(found) and not any(r.startswith(JUST_NOW) for r in stored.bad.values())
 
+    def waiting() -> None:
+        if progress is not None:
+            progress(0, len(found), "waiting for another process that decodes the same images")
+
     keep = cache and found.stamp is not None and not found.in_memory
     folder = where / f"images-{fingerprint}"
     stored = open_cache(folder, found.ids) if keep else None  # first, for a cache may be shared and read-only
     unusable = _why_unusable(where) if keep and stored is None else None
     if keep and stored is None and unusable is None:
-        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled)
+        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled, waiting)
     elif stored is None:
         planning = plan()
         small = planning.nbytes <= MEMORY_BYTES
@@ -229,7 +233,7 @@ def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:
 
 def _why_unusable(where: Path) -> str | None:
     try:
-        check_writable(where)
+        check_lockable(where)
     except OSError as error:
         return error.strerror or str(error)
     return None

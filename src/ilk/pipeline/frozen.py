@@ -120,6 +120,7 @@ def frozen_features(
         identity=encoder.about.fingerprint,
         cache_dir=Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir(),
         progress=lambda done, total: watch.progress(done, total, f"encoding ({1 + count} x)" if count else "encoding"),
+        waiting=lambda: watch.say("waiting for another process that encodes the same images"),
     )  # fmt: skip
     return Frozen(with_neighbours(rows, neighbours, watch), described(encoder), views, encoder)
 

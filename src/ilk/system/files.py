@@ -88,8 +88,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Writes `value` as JSON. `compact`: on one line and in ASCII, for files with an entry for each image."""
+    write_text(path, json.dumps(value, indent=None if compact else 2, ensure_ascii=compact) + "\n")
 
 
 def file_hash(path: Path) -> str:

@@ -42,6 +42,7 @@ def encode_images(
     identity: str = "",
     cache_dir: Path | None = None,
     progress: Progress | None = None,
+    waiting: Callable[[], None] | None = None,
 ) -> np.ndarray:
     """Features of each plain image and of `views` random views of it, (n, 1 + views, d) float16.
 
@@ -73,7 +74,7 @@ def encode_images(
         array = folder / "features.npy"
         if rows_done(folder / "state.json", array, shape) == len(images):  # perhaps where nothing can be written
             return np.load(array, mmap_mode="r", allow_pickle=False)
-        with held(folder, wait=True):  # another process may be making the same
+        with held(folder, wait=True, waiting=waiting):  # another process may encode the same images
             sweep(folder)
             return filled(folder, encoder, images, fabric, maker, views, shape, progress)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from ilk.images import cache, cache_folder, decode_source, load_images
+from ilk.system import lock
 
 SRC = Path(decode_source.__file__).parents[2]
 
@@ -282,15 +283,37 @@ def test_two_builders_of_one_cache_share_the_work(photos, decodes, monkeypatch):
 
 def test_a_lock_is_held_by_one_at_a_time_and_freed_by_an_error(tmp_path):
     def fail_inside():
-        with cache_folder.locked(tmp_path / "lock"):
-            with open(tmp_path / "lock", "a+b") as other:
-                assert not cache_folder.try_lock(other)
+        with lock.locked(tmp_path / "lock"):
+            with pytest.raises(lock.InUse), lock.locked(tmp_path / "lock", wait=False):
+                raise AssertionError("two hold one lock")
             raise Stop
 
     with pytest.raises(Stop):
         fail_inside()
-    with open(tmp_path / "lock", "a+b") as other:
-        assert cache_folder.try_lock(other)
+    with lock.locked(tmp_path / "lock", wait=False):
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_who_waits_for_the_decoding_of_another_says_so(photos, cache_dir, monkeypatch):
+    monkeypatch.setattr(lock, "SAY_AFTER", 0.1)
+    load_images(photos)
+    finished = next(cache_dir.glob("images-*[0-9a-f]"))
+    shutil.rmtree(finished)
+    told = threading.Event()
+    said, loaded = [], []
+
+    def progress(done, total, what):
+        said.append((done, total, what))
+        told.set()
+
+    with lock.locked(finished.with_name(finished.name + ".lock")):
+        thread = threading.Thread(target=lambda: loaded.append(load_images(photos, progress=progress)))
+        thread.start()
+        assert told.wait(30)
+        assert said == [(0, 7, "waiting for another process that decodes the same images")] and not loaded
+    thread.join(30)
+    assert len(loaded[0]) == 7 and said[-1] == (7, 7, "decoding images")
 
 
 def test_a_full_disk_is_told_with_the_folder_the_bytes_and_the_way_out(photos, cache_dir, monkeypatch):
@@ -322,7 +345,7 @@ def test_a_finished_cache_is_read_from_a_folder_that_cannot_be_written(photos, d
     def refuse(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(decode_source, "check_writable", refuse)
+    monkeypatch.setattr(decode_source, "check_lockable", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(load_images(photos), first) and len(decodes) == 7
