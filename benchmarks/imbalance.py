@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from ilk.research.score_tables import markdown
 from scipy.optimize import linear_sum_assignment
 
 from ilk.analysis.metrics import accuracy
-from ilk.evaluate import long_tailed
+from ilk.evaluation import long_tailed
 from ilk.images import Images
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
-from ilk.research.tables import markdown
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.versions import versions

@@ -27,16 +27,12 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from ilk.evaluate.basis import are_positions, same_source
-from ilk.evaluate.label_free import run_agreement
-from ilk.evaluate.protocols import label_free
-from ilk.evaluate.run import Asked, open_scene
+from ilk.evaluation import EvaluationOptions, are_positions, evaluate_run, run_agreement, same_source
 from ilk.pipeline.frozen import load_model
 from ilk.research.labelled import digits
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.files import file_hash, write_text
-from ilk.system.progress import Watch
 
 NEEDED = ("config.json", "assignments.parquet", "scores.json")
 DIGITS = "array (1,797 images)"  # what config.json calls scikit-learn's digits
@@ -62,8 +58,8 @@ def measured(run: Run, images: Any, seed: int, views_of: int) -> dict[str, Any] 
     labels = json.loads((run / "scores.json").read_text(encoding="utf-8")).get("labels")
     if not labels:
         return None
-    asked = Asked(only=("label-free",), images=images, seed=seed, views_of=views_of, device="cpu")
-    block = label_free(open_scene(run, asked, load_model, Watch()))
+    options = EvaluationOptions(only=("label-free",), images=images, seed=seed, views_of=views_of, device="cpu")
+    block = evaluate_run(run, options, model=load_model, write=False)["protocols"]["label-free"]
     config, views = run.config, block["views"]
     refit, pixels = block["generalisation"], block.get("generalisation_pixels")
     return {

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from ilk import Clusterer
 from ilk.cli import main
-from ilk.evaluate import score_run
+from ilk.evaluation import score_run
 from ilk.pipeline.build import load_method, save_model
 from ilk.report import collect
 from ilk.runs.config import check_config

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ilk import cli, load_images
-from ilk.evaluate import long_tailed
+from ilk.evaluation import long_tailed
 from ilk.losses import negative_marginal_entropy
 from ilk.methods import METHODS, get_preset, scl
 from ilk.methods.scl import SCLConfig, Task

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics
 
-from ilk.evaluate import score_run
+from ilk.evaluation import score_run
 from ilk.runs.folder import Run
 from ilk.runs.tables import assignments_table, read_table, write_table
 
@@ -139,7 +139,7 @@ def test_images_without_folders_cannot_be_scored_by_folder(run: Run) -> None:
         score_run(run, "folders")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("folder", "Did you mean folders"), ("my.csv", "CSV or Parquet file")])
+@pytest.mark.parametrize(("name", "hint"), [("folder", "'folders'"), ("my.csv", "CSV or Parquet file")])
 def test_a_file_of_labels_that_is_not_there_is_named(run: Run, name: str, hint: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"no file of labels '{name}'.*{hint}"):
         score_run(run, name)

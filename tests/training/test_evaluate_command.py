@@ -21,8 +21,9 @@ import ilk.cli.evaluate  # registers the command
 from command import Command
 from ilk import load_images
 from ilk.analysis.metrics import accuracy
-from ilk.evaluate import PROTOCOLS, Asked, evaluate_run, protocols
-from ilk.evaluate.run import WORK, open_scene
+from ilk.evaluation import PROTOCOLS, EvaluationOptions, evaluate_run
+from ilk.evaluation.evaluate import FUNCTIONS
+from ilk.evaluation.inputs import Inputs, open_inputs
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table, write_table
 from ilk.system.files import file_hash
@@ -87,7 +88,8 @@ def test_all_protocols_are_run_written_and_printed(call: Command, run: Run, trai
 def test_the_scores_are_those_of_the_table(run: Run) -> None:
     table = read_table(run / "assignments.parquet")
     kinds = [label == "disc" for label in table["label"].to_pylist()]
-    found = evaluate_run(run, Asked(only=("labels",), resamples=10))["protocols"]["labels"]["parts"]["train"]
+    blocks = evaluate_run(run, EvaluationOptions(only=("labels",), resamples=10))["protocols"]
+    found = blocks["labels"]["parts"]["train"]
     assert found["accuracy"]["value"] == pytest.approx(accuracy(np.array(kinds, int), table["cluster"].to_numpy()))
     assert found["images"] == 60 and set(found["recall"]) == {"disc", "stripes"}
 
@@ -113,7 +115,9 @@ def test_a_run_on_held_out_images_is_train_and_test(
     assert retrieval["queries_from"] == f"test (prediction {predicted[1]})"
     assert (retrieval["gallery_from"], retrieval["gallery"]) == ("train", 60)
     assert retrieval["picture"] == "retrieval.png"
-    assert "train (60 images, 2 kinds)" in outcome.out and f"test (prediction {predicted[1]}) (20 images" in outcome.out
+    assert (
+        "train (60 images, 2 classes)" in outcome.out and f"test (prediction {predicted[1]}) (20 images" in outcome.out
+    )
     assert "new to the network" in outcome.out
 
 
@@ -159,25 +163,25 @@ def test_without_labels_what_needs_none_is_done(call: Command, run: Run) -> None
 def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run, photos: Path) -> None:
     from ilk.pipeline.frozen import load_model
 
-    asked = Asked(only=("knn",), features="backbone", resamples=10, device="cpu")
-    scene = open_scene(run, asked, load_model, Watch())
+    options = EvaluationOptions(only=("knn",), features="backbone", resamples=10, device="cpu")
+    inputs = open_inputs(run, options, load_model, Watch())
     images = load_images(photos, image_size=run.config["images"]["size"], channels=3)
     with torch.inference_mode():
         expected = load_model(run).backbone(images[:] / 255).numpy()
-    assert [safe_text(name) for name in images.ids] == scene.main.ids
-    cosine = (expected * scene.main.features).sum(1) / np.linalg.norm(expected, axis=1)
-    np.testing.assert_allclose(cosine / np.linalg.norm(scene.main.features, axis=1), 1, atol=1e-3)
-    found = evaluate_run(run, asked, model=load_model)["protocols"]["knn"]
+    assert [safe_text(name) for name in images.ids] == inputs.main.ids
+    cosine = (expected * inputs.main.features).sum(1) / np.linalg.norm(expected, axis=1)
+    np.testing.assert_allclose(cosine / np.linalg.norm(inputs.main.features, axis=1), 1, atol=1e-3)
+    found = evaluate_run(run, options, model=load_model)["protocols"]["knn"]
     assert found["features"] == "backbone" and found["dim"] == expected.shape[1]
     with pytest.raises(ValueError, match="the model was not given"):
-        evaluate_run(run, asked)
+        evaluate_run(run, options)
 
 
 def test_views_of_images_are_assigned_by_the_model_that_is_there(run: Run) -> None:
     from ilk.pipeline.frozen import load_model
 
-    asked = Asked(only=("label-free",), resamples=10, device="cpu", views_of=20)
-    views = evaluate_run(run, asked, model=load_model)["protocols"]["label-free"]["views"]
+    options = EvaluationOptions(only=("label-free",), resamples=10, device="cpu", views_of=20)
+    views = evaluate_run(run, options, model=load_model)["protocols"]["label-free"]["views"]
     assert views["images"] == 20 and views["reproduced"] == 1 and 0 < views["kept"] <= 1
 
 
@@ -202,30 +206,30 @@ def test_images_given_to_the_training_with_their_label_do_not_score(run: Run) ->
     table = read_table(run / "assignments.parquet")
     known = pa.array([row < 6 for row in range(60)])
     write_table(table.append_column("known", known), run.folder, "assignments")
-    found = evaluate_run(run, Asked(only=("labels", "knn"), resamples=10))["protocols"]
+    found = evaluate_run(run, EvaluationOptions(only=("labels", "knn"), resamples=10))["protocols"]
     assert (found["labels"]["parts"]["train"]["images"], found["labels"]["known_left_out"]) == (54, 6)
     assert found["knn"]["train_images"] + found["knn"]["test_images"] == 54
 
 
 def test_the_same_seed_gives_the_same_figures(run: Run) -> None:
-    asked = Asked(only=("labels", "knn", "probe", "retrieval", "opinions"), resamples=20, seed=3)
-    first, second = (evaluate_run(run, asked)["protocols"] for _ in range(2))
+    options = EvaluationOptions(only=("labels", "knn", "probe", "retrieval", "opinions"), resamples=20, seed=3)
+    first, second = (evaluate_run(run, options)["protocols"] for _ in range(2))
     for block in (*first.values(), *second.values()):
         block.pop("seconds")
     assert first == second
-    other = evaluate_run(run, Asked(only=("labels",), resamples=20, seed=4))["protocols"]
+    other = evaluate_run(run, EvaluationOptions(only=("labels",), resamples=20, seed=4))["protocols"]
     assert other["labels"]["seed"] == 4
 
 
 def test_protocols_that_are_not_asked_for_keep_what_was_found(run: Run) -> None:
-    evaluate_run(run, Asked(only=("knn",), resamples=10))
-    second = evaluate_run(run, Asked(only=("labels",), resamples=10))
+    evaluate_run(run, EvaluationOptions(only=("knn",), resamples=10))
+    second = evaluate_run(run, EvaluationOptions(only=("labels",), resamples=10))
     assert list(second["protocols"]) == ["labels"]
     assert list(read(run.folder)["protocols"]) == ["labels", "knn"]
     table = read_table(run / "assignments.parquet")
     flipped = pa.array(1 - table["cluster"].to_numpy())
     write_table(table.set_column(table.column_names.index("cluster"), "cluster", flipped), run.folder, "assignments")
-    evaluate_run(run, Asked(only=("opinions",), resamples=10))
+    evaluate_run(run, EvaluationOptions(only=("opinions",), resamples=10))
     assert list(read(run.folder)["protocols"]) == ["opinions"]  # those of other assignments are forgotten
     assert read(run.folder)["assignments"] == file_hash(run / "assignments.parquet")
 
@@ -233,10 +237,10 @@ def test_protocols_that_are_not_asked_for_keep_what_was_found(run: Run) -> None:
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     call: Command, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(scene: protocols.Scene) -> dict[str, Any]:
+    def stopped(inputs: Inputs) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(WORK, "probe", stopped)
+    monkeypatch.setitem(FUNCTIONS, "probe", stopped)
     outcome = call(run, *FAST)
     assert outcome.code == 130
     assert "labels, knn are kept in" in outcome.err
@@ -251,9 +255,13 @@ def test_what_is_wrong_is_said_before_any_work(run: Run, tmp_path: Path) -> None
         def say(self, text: str) -> None:
             said.append(text)
 
-    for asked in (Asked(split="nowhere.csv"), Asked(against=(tmp_path / "none",)), Asked(labels="folder")):
+    for options in (
+        EvaluationOptions(split="nowhere.csv"),
+        EvaluationOptions(against=(tmp_path / "none",)),
+        EvaluationOptions(labels="folder"),
+    ):
         with pytest.raises((ValueError, FileNotFoundError)):
-            evaluate_run(run, asked, watch=Listening())
+            evaluate_run(run, options, watch=Listening())
     assert said == [] and not (run / "evaluation.json").exists()
 
 
@@ -264,17 +272,17 @@ def test_what_is_wrong_is_said_before_any_work(run: Run, tmp_path: Path) -> None
         (["--features", "pixels"], "There is no kind of features 'pixels'. Known: embeddings, backbone."),
         (["--optimizer", "adam"], "There is no optimizer of the linear probe 'adam'"),
         (["--split", "nowhere"], "There is no split 'nowhere'. Use random, folders, or a CSV or Parquet file."),
-        (["--split", "folders"], "The first folder of each id must call some images train and some test"),
+        (["--split", "folders"], "The first folder of each id must name some images train and some test"),
         (["--held-out", "1.5"], "between 0 and 1; got 1.5"),
         (["--queries", "0"], "queries must be at least 1; got 0"),
         (["--resamples", "0"], "resamples must be at least 1; got 0"),
         (["--seed", "-1"], "The seed must be 0 or more; got -1"),
         (["--labels", "none", "--only", "knn"], "knn cannot be done: no labels are known"),
         (["--labels", "nowhere.csv"], "There is no file of labels 'nowhere.csv'"),
-        (["--test-labels", "folders"], "Say which: --test PREDICTION"),
+        (["--test-labels", "folders"], "--test PREDICTION"),
         (["--held-out", "0.3", "--split", "folders"], "--split folders already says which images are held out"),
         (["--held-out", "0.3", "--test", "p"], "--test already says which images are held out. Leave --held-out"),
-        (["--split-column", "part"], "Say which: --split FILE"),
+        (["--split-column", "part"], "--split FILE"),
         (["--against", "other", "--only", "knn"], "--against is for label-free. Add it to --only"),
         (["--optimizer", "sgd", "--only", "labels,knn"], "--optimizer is for probe. Add it to --only"),
         (["--held-out", "0.3", "--only", "labels"], "--held-out is for knn, probe. Add one of them"),
@@ -293,11 +301,11 @@ def test_wrong_words_are_one_sentence_and_exit_code_2(call: Command, run: Run, w
 def test_a_run_is_no_prediction_and_a_prediction_of_its_own_images_holds_nothing_out(
     call: Command, run: Run, trained: Path
 ) -> None:
-    assert "is no prediction. Make one with: ilk predict" in call(run, "--test", trained).err
+    assert "is not a prediction. Make one with: ilk predict" in call(run, "--test", trained).err
     copy = Run(shutil.copytree(run.folder, run.folder.parent / "copy"))
     copy.write_config({**{k: v for k, v in copy.config.items() if k != "format"}, "predicted_with": str(run.folder)})
     outcome = call(run, "--test", copy)
-    assert outcome.code == 2 and "has the very images of" in outcome.err
+    assert outcome.code == 2 and "has the same images as" in outcome.err
     both = call(run, "--test", copy, "--split", "folders")
     assert both.code == 2 and "Leave --split out" in both.err
 

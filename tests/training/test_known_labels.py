@@ -16,7 +16,7 @@ import torch
 
 import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.evaluate import score_run
+from ilk.evaluation import score_run
 from ilk.pipeline.known_labels import find_known
 from ilk.pipeline.plan import make_plan
 from ilk.pipeline.request import Request

@@ -77,7 +77,7 @@ def test_a_stored_run_sorts_its_images_as_it_did_then(method: str, stored: Calla
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stored_run_gives_the_scores_and_the_report_that_it_gave(method: str, stored: Callable[[str], Run]) -> None:
-    from ilk.evaluate import score_run
+    from ilk.evaluation import score_run
 
     run = stored(method)
     then = json.loads((run / "scores.json").read_text())

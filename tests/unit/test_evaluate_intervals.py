@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ilk.analysis.metrics import contingency, recalls, score
-from ilk.evaluate.intervals import mean_with_interval, resampled_tables, score_with_intervals
+from ilk.evaluation.intervals import mean_with_interval, resampled_tables, score_with_intervals
 
 
 def noisy(n: int = 300, kinds: int = 4, wrong: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

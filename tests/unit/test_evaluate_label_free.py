@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from ilk import load_images
-from ilk.evaluate import LabelFree, label_free_scores, long_tailed, long_tailed_images, opinions
-from ilk.evaluate.label_free import (
+from ilk.evaluation import LabelFree, label_free_scores, long_tailed, long_tailed_images, opinions
+from ilk.evaluation.label_free import (
     MEANINGS,
     confidence_entropy,
     generalisation,
@@ -22,7 +22,7 @@ from ilk.evaluate.label_free import (
     small_pixels,
     view_stability,
 )
-from ilk.evaluate.opinions import second_opinions
+from ilk.evaluation.opinions import second_opinions
 
 
 def blobs(n: int = 200, kinds: int = 4, spread: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

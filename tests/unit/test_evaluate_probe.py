@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ilk.evaluate import probe
-from ilk.evaluate.data import stratified
-from ilk.evaluate.probe import folds_of, knn, logistic_probe, probes, published_probe, standardised, trained, vote
+from ilk.evaluation import probe
+from ilk.evaluation.probe import folds_of, knn, logistic_probe, probes, published_probe, standardised, trained, vote
+from ilk.evaluation.splits import stratified
 
 
 def blobs(n: int, kinds: int = 3, d: int = 8, spread: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +118,7 @@ def test_the_rate_is_the_best_of_the_folds() -> None:
         for f in range(3):
             w, b = trained(
                 x, torch.from_numpy(labels), torch.from_numpy(fold != f)[:, None], torch.tensor([rate]), 3,
-                total=how["steps"], batch=how["batch"], lars=False, draws=torch.Generator().manual_seed(0),
+                total=how["steps"], batch=how["batch"], lars=False, random=torch.Generator().manual_seed(0),
                 progress=None,
             )  # fmt: skip
             right += ((x @ w[:, 0] + b[0]).argmax(1).numpy() == labels)[fold == f].tolist()
@@ -153,7 +153,7 @@ def test_training_side_by_side_equals_the_recipe_written_out(lars: bool) -> None
     rates = torch.tensor([0.1, 0.5])
     w, b = trained(
         torch.from_numpy(x), torch.from_numpy(y), torch.ones(40, 2, dtype=torch.bool), rates, 3, total=25, batch=40,
-        lars=lars, draws=torch.Generator().manual_seed(0), progress=None,
+        lars=lars, random=torch.Generator().manual_seed(0), progress=None,
     )  # fmt: skip
     for place, rate in enumerate((0.1, 0.5)):
         expected = slow_lars(x, y, rate, 25, lars)
@@ -169,7 +169,7 @@ def test_images_that_a_model_does_not_learn_from_do_not_matter_to_it() -> None:
     for rest in (x[20:], -5 * x[20:]):
         w, _ = trained(
             torch.from_numpy(np.concatenate([x[:20], rest])), torch.from_numpy(y), learns, torch.tensor([0.1]), 3,
-            total=10, batch=40, lars=True, draws=torch.Generator().manual_seed(0), progress=None,
+            total=10, batch=40, lars=True, random=torch.Generator().manual_seed(0), progress=None,
         )  # fmt: skip
         answers.append(w)
     torch.testing.assert_close(*answers)

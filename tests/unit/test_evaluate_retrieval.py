@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ilk.evaluate import retrieval
-from ilk.evaluate.pictures import RIGHT, WRONG, Line, write_retrieval
-from ilk.evaluate.retrieval import chosen_queries, picture_rows, rank_gallery, retrieval_scores
+from ilk.evaluation import retrieval
+from ilk.evaluation.retrieval import chosen_queries, picture_rows, rank_gallery, retrieval_scores
+from ilk.evaluation.retrieval_picture import RIGHT, WRONG, Line, write_retrieval
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_queries_without_a_partner_are_left_out_and_counted() -> None:
 
 def test_retrieval_that_cannot_be_scored_says_so() -> None:
     found = rank_gallery(at_angles(0), at_angles(1, 2), np.array([0]), np.array([1, 1]))
-    with pytest.raises(ValueError, match="No query has another image of its kind"):
+    with pytest.raises(ValueError, match="No query has another image with its label"):
         retrieval_scores(found)
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     "losses sampling views system",  # ground: numpy or torch alone
     "images networks analysis runs",  # parts
     "methods report",  # ideas
-    "training evaluate",  # work
+    "training evaluation",  # work
     "pipeline",
     "estimator research",  # faces
     "cli",

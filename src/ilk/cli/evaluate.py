@@ -70,13 +70,13 @@ def evaluate(
 ) -> None:
     """Measure a run by the papers' protocols, and without labels."""
     from ilk.cli.display import Display
-    from ilk.evaluate import Asked, evaluate_run, evaluation_lines
-    from ilk.evaluate.run import FILE
+    from ilk.evaluation import EvaluationOptions, evaluate_run, evaluation_lines
+    from ilk.evaluation.evaluate import FILE
     from ilk.pipeline.frozen import load_model
     from ilk.runs.folder import Run
 
     chosen = tuple(name.strip() for text in only or [] for name in text.split(",") if name.strip())
-    asked = Asked(
+    options = EvaluationOptions(
         only=chosen, labels=labels, test=test, test_labels=test_labels, split=split, split_column=split_column,
         held_out=held_out, features=features, optimizer=optimizer, images=source_of(images),
         test_images=source_of(test_images),
@@ -85,7 +85,7 @@ def evaluate(
     )  # fmt: skip
     opened = Run(run).open()
     with opened.working(), Display(quiet=quiet) as display:
-        found = evaluate_run(opened, asked, model=load_model, watch=display)
+        found = evaluate_run(opened, options, model=load_model, watch=display)
     for line in evaluation_lines(found):
         print(line)
     print(f"Written to {run / FILE}")

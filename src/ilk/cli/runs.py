@@ -64,7 +64,7 @@ def score(
 ) -> None:
     """Compare the clusters of a run with labels."""
     from ilk.cli.display import score_lines
-    from ilk.evaluate import score_run
+    from ilk.evaluation import score_run
     from ilk.runs.folder import Run
 
     with Run(run).open().working():

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from ilk.analysis.duplicates import find_duplicates, flag_images, odd_line
 from ilk.analysis.hierarchy import Hierarchy, table
 from ilk.analysis.metrics import accuracy, effective_clusters
-from ilk.evaluate import score_run
+from ilk.evaluation import score_run
 from ilk.images import Images, load_images
 from ilk.images.embeddings import STAND_INS, fingerprint
 from ilk.networks.features import Features

@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.features import Features
-from ilk.system.devices import fitting, place
+from ilk.networks.passes import map_images
+from ilk.system.devices import place
 from ilk.system.files import read_json, replacing, sweep, write_json
 from ilk.system.processes import shared, tell, wait_for
-from ilk.views import plain
 
 BATCH = 512
 
@@ -63,18 +63,17 @@ def assign_rows(
     probabilities: bool = False, batch_size: int = BATCH, progress: Callable[[int, int], None] | None = None,
 ) -> Assignments:  # fmt: skip
     """`assign` for the images `rows` of a placed source."""
-    parts: list[tuple[torch.Tensor, ...]] = []
-    for start in range(rows.start, rows.stop, batch_size):
-        chosen = torch.arange(start, min(start + batch_size, rows.stop))
-        with torch.inference_mode(), fabric.autocast():
-            x = plain(source[chosen.to(fabric.device)])
-            y, z = fitting(method.assign_and_embed, x)
+
+    def keep(y: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = tempered(y.float(), temperature)
         best = y.topk(min(2, y.shape[1]), dim=1)
-        parts.append((best.values.cpu(), best.indices.cpu(), z.half().cpu(), y.cpu() if probabilities else y[:0].cpu()))
-        if progress is not None:
-            progress(int(chosen[-1]) + 1 - rows.start, len(rows))
-    values, indices, embedding, probability = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        return best.values.cpu(), best.indices.cpu(), z.half().cpu(), y.cpu() if probabilities else y[:0].cpu()
+
+    columns = map_images(
+        method.assign_and_embed, source, torch.arange(rows.start, rows.stop), fabric, batch_size=batch_size, keep=keep,
+        progress=progress,
+    )  # fmt: skip
+    values, indices, embedding, probability = (column.numpy() for column in columns)
     return Assignments(
         cluster=indices[:, 0],
         confidence=values[:, 0],

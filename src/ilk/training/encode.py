@@ -7,9 +7,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ilk.images import Images
+from ilk.networks.passes import for_each_batch
 from ilk.sampling import seeded
-from ilk.system.devices import fitting
 from ilk.system.files import room_for, sweep, write_json
 from ilk.system.lock import held
 from ilk.system.processes import in_turn
@@ -151,34 +150,27 @@ def passed(
 
     The next batch is read, and changed into views, while the encoder works.
     """
-    n, size = len(images), BATCH.get(fabric.device.type, 32)
-    starts = list(range(first, n, size))
+    n = len(images)
 
-    def ready(start: int) -> list[Tensor]:
-        x = images[start : min(start + size, n)].to(fabric.device)
+    def inputs(x: Tensor, positions: Tensor) -> list[Tensor]:
         batches = [plain(x)]
         if maker is not None:
             for view in range(views):
-                draws = seeded(start, view, 0, fabric.device)
+                draws = seeded(int(positions[0]), view, 0, fabric.device)
                 batches.append(channels_last(maker.view(x / 255, maker.recipe_a, draws)))
         return batches
 
     if progress is not None:
         progress(first, n)
-    with ThreadPoolExecutor(1) as reader, torch.inference_mode():
-        waiting: Any = reader.submit(ready, starts[0]) if starts else None
-        for number, start in enumerate(starts):
-            batches = waiting.result()
-            if number + 1 < len(starts):
-                waiting = reader.submit(ready, starts[number + 1])
-            with fabric.autocast():
-                rows = [fitting(lambda part: (encoder(part).float(),), batch)[0] for batch in batches]
-            found = torch.stack(rows, 1)  # (b, 1 + views, d)
-            if not bool(found.isfinite().all()):
-                raise ValueError("The encoder gives numbers that are not finite; its weights are damaged.")
-            yield start, in_range(found).half().cpu().numpy()
-            if progress is not None:
-                progress(start + len(found), n)
+    for positions, outputs in for_each_batch(
+        lambda x: (encoder(x).float(),), images, torch.arange(first, n), fabric,
+        batch_size=BATCH.get(fabric.device.type, 32), inputs=inputs, read_ahead=True,
+        progress=None if progress is None else lambda done, _: progress(first + done, n),
+    ):  # fmt: skip
+        features = torch.stack(outputs, 1)  # (b, 1 + views, d)
+        if not bool(features.isfinite().all()):
+            raise ValueError("The encoder gives numbers that are not finite; its weights are damaged.")
+        yield int(positions[0]), in_range(features).half().cpu().numpy()
 
 
 def in_range(found: Tensor) -> Tensor:

@@ -17,14 +17,16 @@ from ilk.images import Images
 from ilk.methods.base import Encode, Method
 from ilk.networks.batch_norm import share_statistics
 from ilk.networks.features import Features, FeatureViews
+from ilk.networks.passes import evaluating, map_images
 from ilk.sampling import EXTRA, batches, seeded, spaced, steps_of
-from ilk.system.devices import OutOfMemory, fitting, place
+from ilk.system.devices import OutOfMemory, place
 from ilk.system.processes import agree, mean_of_ranks, several
 from ilk.training.checkpoints import load_checkpoint, save_checkpoint
 from ilk.training.snapshots import Moments, pair_similarity
-from ilk.views import Views, channels_last, plain
+from ilk.views import Views, channels_last
 
 Record = dict[str, Any]
+ENCODED_AT_ONCE = 512  # images
 CHECKPOINT_EVERY = 5.0  # seconds; a kill loses at most this and the epoch under way
 
 
@@ -278,17 +280,11 @@ def encoder(method: Method, source: Any, n: int, fabric: Fabric) -> Encode:
     """What `start_epoch` gets: features of evenly spaced images, (m, d)."""
 
     def encode(m: int) -> Tensor:
-        rows = spaced(n, m)
-        was_training = method.training
-        method.eval()
-        parts = []
-        with torch.inference_mode():
-            for part in rows.split(512):
-                x = source[part.to(fabric.device)]
-                with fabric.autocast():
-                    parts.append(fitting(lambda x: (method.backbone(x).float(),), plain(x))[0])
-        method.train(was_training)
-        return torch.cat(parts).clone()  # a tensor made in inference mode cannot be trained on
+        with evaluating(method):
+            (h,) = map_images(
+                lambda x: (method.backbone(x).float(),), source, spaced(n, m), fabric, batch_size=ENCODED_AT_ONCE
+            )
+        return h.clone()  # a tensor made in inference mode cannot be trained on
 
     return encode
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ilk.methods.base import Method
 from ilk.networks.features import FeatureViews
+from ilk.networks.passes import evaluating, map_images
 from ilk.sampling import seeded, spaced
-from ilk.system.devices import fitting
 from ilk.system.files import replacing
-from ilk.views import Views, channels_last, plain
+from ilk.views import Views, channels_last
 
 PAIR_IMAGES = 256
 FOLLOWED = 1000
@@ -34,17 +34,15 @@ def pair_similarity(
     and the method is left as it was.
     """
     draws = seeded(seed, 0, PAIRS, fabric.device)
-    was_training = method.training
-    method.eval()
-    parts: list[tuple[Tensor, ...]] = []
-    with torch.inference_mode():
-        for rows in spaced(n, min(PAIR_IMAGES, max(16, n // 20))).split(BATCH):
-            both = views(source[rows.to(fabric.device)], draws)  # in float32, as in training
-            with fabric.autocast():
-                found = [part for view in both for part in fitting(method.assign_and_embed, channels_last(view))]
-            parts.append(tuple(part.float() for part in found))
-    method.train(was_training)
-    y_a, z_a, y_b, z_b = (torch.cat(column) for column in zip(*parts, strict=True))
+
+    def both_views(images: Tensor, positions: Tensor) -> list[Tensor]:
+        return [channels_last(view) for view in views(images, draws)]  # in float32, as in training
+
+    with evaluating(method):
+        y_a, z_a, y_b, z_b = map_images(
+            method.assign_and_embed, source, spaced(n, min(PAIR_IMAGES, max(16, n // 20))), fabric, batch_size=BATCH,
+            inputs=both_views, keep=lambda *outputs: tuple(output.float() for output in outputs),
+        )  # fmt: skip
     instance = mean_cosines(z_a, z_b)
     cluster = mean_cosines(y_a.T, y_b.T) if clusters else (None, None)
     names = ("instance_positive", "instance_negative", "cluster_positive", "cluster_negative")
@@ -89,15 +87,12 @@ class Moments:
         """Looks at the images, if `epoch` (0 = before training) is one of the moments. Not `clusters`: -1 for each."""
         if epoch not in self.epochs or epoch in self.kept or not fabric.is_global_zero:
             return
-        was_training = method.training
-        method.eval()
-        parts = []
-        with torch.inference_mode(), fabric.autocast():
-            for rows in torch.from_numpy(self.rows).split(BATCH):
-                y, z = fitting(method.assign_and_embed, plain(source[rows.to(fabric.device)]))
-                parts.append((z.half().cpu(), y.argmax(1).cpu()))
-        method.train(was_training)
-        embedding, cluster = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        with evaluating(method):
+            columns = map_images(
+                method.assign_and_embed, source, torch.from_numpy(self.rows), fabric, batch_size=BATCH,
+                keep=lambda y, z: (z.half().cpu(), y.argmax(1).cpu()),
+            )  # fmt: skip
+        embedding, cluster = (column.numpy() for column in columns)
         self.kept[epoch] = embedding, cluster.astype(np.int32) if clusters else np.full(len(cluster), -1, np.int32)
         if self.path is not None:
             self.write(self.path)

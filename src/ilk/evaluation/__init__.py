@@ -1,0 +1,32 @@
+"""How good a finished run is, by the protocols of the papers and without labels. Nothing here changes a run's model.
+
+`score_run` gives the scores that take seconds; `evaluate_run` runs the protocols and writes `evaluation.json`.
+"""
+
+from ilk.evaluation.collection import find_labels
+from ilk.evaluation.evaluate import evaluate_run
+from ilk.evaluation.intervals import score_with_intervals
+from ilk.evaluation.label_free import LabelFree, label_free_scores, run_agreement
+from ilk.evaluation.long_tail import long_tailed, long_tailed_images
+from ilk.evaluation.options import PROTOCOLS, EvaluationOptions
+from ilk.evaluation.provenance import are_positions, same_source
+from ilk.evaluation.scores import known_scores, score_run
+from ilk.evaluation.text import evaluation_lines
+
+__all__ = [
+    "PROTOCOLS",
+    "EvaluationOptions",
+    "LabelFree",
+    "are_positions",
+    "evaluate_run",
+    "evaluation_lines",
+    "find_labels",
+    "known_scores",
+    "label_free_scores",
+    "long_tailed",
+    "long_tailed_images",
+    "run_agreement",
+    "same_source",
+    "score_run",
+    "score_with_intervals",
+]
