@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ilk.research.score_tables import markdown
 from torch import Tensor, nn
 
 from ilk import load_images
@@ -29,6 +28,7 @@ from ilk.pipeline.encoders import find_encoder
 from ilk.pipeline.frozen import with_neighbours
 from ilk.pipeline.plan import Frozen, make_plan
 from ilk.pipeline.request import Request
+from ilk.research.score_tables import markdown
 from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 from ilk.system.versions import versions

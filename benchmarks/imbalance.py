@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ilk.research.score_tables import markdown
 from scipy.optimize import linear_sum_assignment
 
 from ilk.analysis.metrics import accuracy
@@ -24,6 +23,7 @@ from ilk.evaluation import long_tailed
 from ilk.images import Images
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
+from ilk.research.score_tables import markdown
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.versions import versions

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ilk.research.score_tables import markdown
 
 from ilk.analysis.metrics import accuracy
 from ilk.evaluation import score_run
@@ -27,6 +26,7 @@ from ilk.images import Images
 from ilk.pipeline.build import load_method
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
+from ilk.research.score_tables import markdown
 from ilk.runs.folder import Run
 from ilk.system.devices import make_fabric
 from ilk.system.versions import versions

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from ilk.research.score_tables import spread, summary
 
 from ilk import load_images
 from ilk.images import Images
 from ilk.pipeline.request import MAX_SIZE
 from ilk.research.grid import append_row, read_rows
 from ilk.research.labelled import digits, from_program
+from ilk.research.score_tables import spread, summary
 
 
 def pixels_of(name: str, data: Path) -> tuple[np.ndarray, Any]:

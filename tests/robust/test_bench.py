@@ -21,19 +21,18 @@ import ilk.cli.bench  # noqa: F401  # registers the command
 from command import Command
 from ilk.images import load_images
 from ilk.methods import METHODS
-from ilk.research.bench import measure as measuring
-from ilk.research.bench import memory, peers, predicting, record, run, training
-from ilk.research.bench.goals import Judged, judge
-from ilk.research.bench.measure import Case, Line, Setting, measure
-from ilk.research.bench.photos import photo_like, write_folder
+from ilk.research.bench import memory, other_libraries, parts, prediction_speed, record, step_speed, timing
+from ilk.research.bench.drawn_photos import photo_like, write_folder
+from ilk.research.bench.goals import Goal, judge
+from ilk.research.bench.timing import Case, Conditions, Measurement, measure_cases
 from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
 from ilk.views import get_views
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    return Setting(
+def conditions(tmp_path: Path) -> Conditions:
+    return Conditions(
         device="cpu", precision="float32", cores=1, repeats=3, quick=True, seed=0, folder=tmp_path / "photos",
         scratch=tmp_path, watch=Watch(),
     )  # fmt: skip
@@ -43,15 +42,15 @@ def setting(tmp_path: Path) -> Setting:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still but where a case moves it: `clock[0] += seconds`."""
     now = [0.0]
-    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     return now
 
 
-def line(name: str, values: list[float], unit: str = "images/s", part: str = "views", **more: Any) -> Line:
-    return Line(part=part, name=name, unit=unit, values=values, more=more)
+def line(name: str, values: list[float], unit: str = "images/s", part: str = "views", **more: Any) -> Measurement:
+    return Measurement(part=part, name=name, unit=unit, values=values, more=more)
 
 
-def test_cases_have_turns_and_a_value_is_so_many_a_second(setting: Setting, clock: list[float]) -> None:
+def test_cases_have_turns_and_a_value_is_so_many_a_second(conditions: Conditions, clock: list[float]) -> None:
     calls: list[str] = []
 
     def work(name: str, seconds: float) -> Callable[[], None]:
@@ -61,27 +60,27 @@ def test_cases_have_turns_and_a_value_is_so_many_a_second(setting: Setting, cloc
 
         return done
 
-    found = measure(
+    found = measure_cases(
         "views",
         [Case(name="a", work=work("a", 1.0), count=10), Case(name="b", work=work("b", 4.0), count=2, unit="s")],
-        setting,
+        conditions,
     )
     assert [one.values for one in found] == [[10.0] * 3, [4.0] * 3]
     assert "".join(calls) == "ab" + "ab" + "ba" + "ab"  # each warmed up, then turn by turn, none always first
 
 
-def test_a_short_case_is_repeated_until_the_clock_can_tell(setting: Setting, clock: list[float]) -> None:
+def test_a_short_case_is_repeated_until_the_clock_can_tell(conditions: Conditions, clock: list[float]) -> None:
     calls = itertools.count()
 
     def work() -> None:
         next(calls)
         clock[0] += 0.001
 
-    [found] = measure("views", [Case(name="a", work=work, count=1)], setting)
+    [found] = measure_cases("views", [Case(name="a", work=work, count=1)], conditions)
     assert found.median == pytest.approx(1000) and next(calls) == 2 + 3 * 50  # 50 ms a repeat where it is quick
 
 
-def test_the_failure_of_a_peer_is_a_remark_and_one_of_ours_an_error(setting: Setting) -> None:
+def test_the_failure_of_a_peer_is_a_remark_and_one_of_ours_an_error(conditions: Conditions) -> None:
     def broken() -> None:
         raise RuntimeError("no such kernel\nand more")
 
@@ -91,18 +90,18 @@ def test_the_failure_of_a_peer_is_a_remark_and_one_of_ours_an_error(setting: Set
         Case(name="theirs", work=broken, peer=True, close=lambda: closed.append("theirs")),
         Case(name="absent", work=None, note="not installed", peer=True),
     ]
-    ours, theirs, absent = measure("views", cases, setting)
+    ours, theirs, absent = measure_cases("views", cases, conditions)
     assert len(ours.values) == 3 and theirs.values == absent.values == []
     assert theirs.note == "failed: RuntimeError: no such kernel" and absent.note == "not installed"
     assert closed == ["theirs"]
     with pytest.raises(RuntimeError):
-        measure("views", [Case(name="ours", work=broken)], setting)
+        measure_cases("views", [Case(name="ours", work=broken)], conditions)
 
 
-def test_threads_are_as_before_after_a_case(setting: Setting) -> None:
+def test_threads_are_as_before_after_a_case(conditions: Conditions) -> None:
     seen: list[int] = []
     before = torch.get_num_threads()
-    measure("views", [Case(name="a", work=lambda: seen.append(torch.get_num_threads()), threads=2)], setting)
+    measure_cases("views", [Case(name="a", work=lambda: seen.append(torch.get_num_threads()), threads=2)], conditions)
     assert set(seen) == {2} and torch.get_num_threads() == before
 
 
@@ -156,17 +155,17 @@ def test_a_change_is_marked_only_beyond_the_spread(
 def test_a_measurement_is_read_back_and_another_file_is_refused(tmp_path: Path) -> None:
     lines = [line("a", [1.0, 2.0], waits={"nonzero": 36.0}), line("b", [])]
     about = {"device": "cpu", "machine": {"processor": "one"}, "quick": False}
-    goals = [Judged("views", "a : b", 2, True, 3.0, (2.5, 3.5))]
+    goals = [Goal("views", "a : b", 2, True, 3.0, (2.5, 3.5))]
     file = tmp_path / "one.json"
     file.write_text(json.dumps(record.as_values(about, lines, goals)))
-    found, again = record.read(file)
+    found, again = record.read_record(file)
     assert again == lines and found["goals"][0]["reached"] is True
-    assert record.differences(found, {**found, "machine": {"processor": "two"}}) == [
+    assert record.differing_conditions(found, {**found, "machine": {"processor": "two"}}) == [
         "the earlier measurement had processor two, this one has one"
     ]
     file.write_text('{"epoch": 1}')
     with pytest.raises(ValueError, match="was not written by this version of ilk bench"):
-        record.read(file)
+        record.read_record(file)
 
 
 def test_drawn_pictures_are_a_function_of_the_seed_and_as_smooth_as_photographs(tmp_path: Path) -> None:
@@ -183,29 +182,29 @@ def test_drawn_pictures_are_a_function_of_the_seed_and_as_smooth_as_photographs(
 def test_no_step_waits_for_a_number_from_the_device(method: str) -> None:
     """The loop and every method; what torch's optimisers read of their own counters, on the CPU, is no wait."""
     images = load_images(photo_like(96, 16), image_size=16)
-    shape = training.Shape(method, "small", 16, 3, 32)
-    _, loop = training.begin(shape, images, make_fabric("cpu", "float32"))
-    training.one_pass(loop, 1)  # what happens in the first step alone is not what costs
-    assert training.waits(loop).get("_local_scalar_dense", 0) == 0
+    shape = step_speed.Shape(method, "small", 16, 3, 32)
+    _, loop = step_speed.begin(shape, images, make_fabric("cpu", "float32"))
+    step_speed.one_pass(loop, 1)  # what happens in the first step alone is not what costs
+    assert step_speed.waits(loop).get("_local_scalar_dense", 0) == 0
 
 
 @pytest.mark.parametrize("n", [32, 96])
 def test_a_step_that_waits_is_seen_and_no_end_of_a_pass(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load_images(photo_like(n, 16), image_size=16)
-    _, loop = training.begin(training.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
-    training.one_pass(loop, 1)
-    before = training.waits(loop)
+    _, loop = step_speed.begin(step_speed.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
+    step_speed.one_pass(loop, 1)
+    before = step_speed.waits(loop)
     assert "_local_scalar_dense" not in before
     step = loop.method.after_step
     monkeypatch.setattr(loop.method, "after_step", lambda: (loop.method.observed.sum().item(), step()))
-    assert training.waits(loop) == {**before, "_local_scalar_dense": 1.0}
+    assert step_speed.waits(loop) == {**before, "_local_scalar_dense": 1.0}
 
 
-def test_the_shares_of_a_step_are_those_of_its_parts_and_the_loop_is_as_before(setting: Setting) -> None:
+def test_the_shares_of_a_step_are_those_of_its_parts_and_the_loop_is_as_before(conditions: Conditions) -> None:
     images = load_images(photo_like(64, 16), image_size=16)
-    _, loop = training.begin(training.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
+    _, loop = step_speed.begin(step_speed.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
     kept = loop.views, loop.model, loop.fabric, loop.optimizer
-    found = training.shares(loop, setting)
+    found = step_speed.shares(loop, conditions)
     assert list(found) == ["views", "forward", "backward", "step", "other"]
     assert sum(found.values()) == pytest.approx(1, abs=0.003) and min(found.values()) >= 0
     assert found["forward"] > 0 and found["backward"] > 0 and found["step"] > 0
@@ -245,7 +244,7 @@ def test_peaks_of_memory_are_seen_while_they_last() -> None:
 
 
 def test_the_memory_on_the_device_is_of_a_pass_of_ilks_own_before_the_plain_loop_is_there(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that holds 7 bytes at the peak of ilk's pass, and 1,000 from when the plain loop is there."""
     told: list[str] = []
@@ -254,17 +253,17 @@ def test_the_memory_on_the_device_is_of_a_pass_of_ilks_own_before_the_plain_loop
     def plain(*_: Any, **__: Any) -> Any:
         told.append("plain")
         held[0] = 1000
-        raise peers.Missing("not installed")
+        raise other_libraries.Missing("not installed")
 
-    real = training.one_pass
-    monkeypatch.setattr(training, "one_pass", lambda *given: (told.append("pass"), real(*given)))
+    real = step_speed.one_pass
+    monkeypatch.setattr(step_speed, "one_pass", lambda *given: (told.append("pass"), real(*given)))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(f"wait {device}"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: told.append(f"reset {device}"))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held[0])
-    monkeypatch.setattr(peers, "PlainTraining", plain)
-    shape = training.Shape("cc", "small", 16, 3, 32)
-    found = training.cases(
-        replace(setting, device="cuda:1"), shape, True, make_fabric("cpu", "float32"), "GPU", cores=1
+    monkeypatch.setattr(other_libraries, "PlainTraining", plain)
+    shape = step_speed.Shape("cc", "small", 16, 3, 32)
+    found = step_speed.cases(
+        replace(conditions, device="cuda:1"), shape, True, make_fabric("cpu", "float32"), "GPU", cores=1
     )
     assert told == ["pass", "wait cuda:1", "reset cuda:1", "pass", "wait cuda:1", "plain"]
     assert found[0].after is not None and found[0].after()["device_bytes"] == 7
@@ -274,11 +273,11 @@ def test_another_gpu_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Model {device[-1]}")
     assert record.machine("cpu")["gpu"] is None
     one, two = ({"device": "cuda", "machine": record.machine(f"cuda:{number}")} for number in (1, 2))
-    assert record.differences(one, two) == ["the earlier measurement had gpu Model 2, this one has Model 1"]
+    assert record.differing_conditions(one, two) == ["the earlier measurement had gpu Model 2, this one has Model 1"]
 
 
 def test_images_are_assigned_in_the_precision_that_was_asked_for(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Seen(Exception):
         pass
@@ -286,16 +285,16 @@ def test_images_are_assigned_in_the_precision_that_was_asked_for(
     def plan(request: Any, *_: Any) -> Any:
         raise Seen(request.precision)
 
-    monkeypatch.setattr(predicting, "make_plan", plan)
+    monkeypatch.setattr(prediction_speed, "make_plan", plan)
     with pytest.raises(Seen, match="bf16"):
-        next(predicting.groups(replace(setting, precision="bf16")))
+        next(prediction_speed.groups(replace(conditions, precision="bf16")))
 
 
 def test_absent_libraries_are_said_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
-    with pytest.raises(peers.Missing, match=r"not installed \(pip install torchvision\)"):
-        peers.torchvision_views(get_views("cc")[0], 32)
+    with pytest.raises(other_libraries.Missing, match=r"not installed \(pip install torchvision\)"):
+        other_libraries.torchvision_views(get_views("cc")[0], 32)
 
 
 def test_the_plain_loop_trains_the_same_method_on_views_of_single_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,11 +308,11 @@ def test_the_plain_loop_trains_the_same_method_on_views_of_single_pictures(monke
 
         return change
 
-    monkeypatch.setattr(peers, "torchvision_views", views)
+    monkeypatch.setattr(other_libraries, "torchvision_views", views)
     pixels = photo_like(64, 16)
-    shape = training.Shape("cc", "small", 16, 3, 32)
-    plan, _ = training.begin(shape, load_images(pixels, image_size=16), make_fabric("cpu", "float32"))
-    plain = peers.PlainTraining(plan.method, pixels, get_views("cc")[0], batch=32, workers=0, device="cpu")
+    shape = step_speed.Shape("cc", "small", 16, 3, 32)
+    plan, _ = step_speed.begin(shape, load_images(pixels, image_size=16), make_fabric("cpu", "float32"))
+    plain = other_libraries.PlainTraining(plan.method, pixels, get_views("cc")[0], batch=32, workers=0, device="cpu")
     before = [p.detach().clone() for p in plain.method.parameters()]
     ours = [p.detach().clone() for p in plan.method.parameters()]
     plain()
@@ -361,11 +360,11 @@ def test_a_mistake_is_one_sentence(call: Command, tmp_path: Path, words: list[st
 def test_what_was_measured_before_ctrl_c_is_shown_and_written(
     call: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def stopped(setting: Setting) -> Any:
+    def stopped(conditions: Conditions) -> Any:
         yield [Case(name="the first", work=lambda: None)]
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(run.TIMED, "views", stopped)
+    monkeypatch.setitem(parts.TIMED, "views", stopped)
     found = call("start", "views", "train", "--quick", "--repeats", "1", "--device", "cpu", "--out", "some.json")
     assert found.code == 130 and "the first" in found.out
     assert found.err.endswith("ilk bench views train\n")
@@ -374,17 +373,17 @@ def test_what_was_measured_before_ctrl_c_is_shown_and_written(
 
 
 def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(name: str) -> Any:
-        raise peers.Missing(f"not installed (pip install {name.split('.')[0]})")
+        raise other_libraries.Missing(f"not installed (pip install {name.split('.')[0]})")
 
-    monkeypatch.setattr(peers, "imported", absent)
-    monkeypatch.setattr("ilk.research.bench.viewing.SIZES", {32: "cc"})
-    monkeypatch.setattr("ilk.research.bench.decoding.SIZES", (16,))
-    write_folder(setting.folder, 4)
+    monkeypatch.setattr(other_libraries, "imported", absent)
+    monkeypatch.setattr("ilk.research.bench.view_speed.SIZES", {32: "cc"})
+    monkeypatch.setattr("ilk.research.bench.decoding_speed.SIZES", (16,))
+    write_folder(conditions.folder, 4)
     for part, peer in (("decode", "torchvision ImageFolder"), ("views", "kornia")):
-        lines = [one for found in run.measured(part, setting) for one in found]
+        lines = [one for found in parts.measured(part, conditions) for one in found]
         assert all(one.values for one in lines if one.name.startswith("ilk"))
         assert [one.values for one in lines if one.name.startswith(peer)] == [[]]
         assert all("not installed" in one.note for one in lines if not one.values)
@@ -393,4 +392,4 @@ def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
 def test_bench_is_a_command(call: Command) -> None:
     found = call("--help")
     assert found.code == 0 and "--against" in found.out
-    assert all(part in found.out for part in run.PARTS)
+    assert all(part in found.out for part in parts.PARTS)

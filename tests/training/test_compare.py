@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import ilk.research.compare as ilk_compare
+import ilk.research.compare.jobs as compare_jobs
+import ilk.research.compare.results as compare_results
 from ilk.cli import main
 from ilk.research import published
-from ilk.research.compare import HEADER, PUBLISHED, differences, planned, protocol, table, triple, write_results
+from ilk.research.compare import comparison_jobs, write_results
+from ilk.research.compare.published_figures import differences, our_protocol, triple
+from ilk.research.compare.tables import HEADER, PUBLISHED, comparison_table
 from ilk.system.files import read_json_lines
 from ilk.system.lock import InUse, held
 
@@ -54,58 +57,60 @@ def row(method: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
 
 
 def test_every_method_gets_every_seed_and_a_baseline_without_chance_one() -> None:
-    jobs = planned(["digits", "b.npz", "digits"], ["cc", "kmeans", "agglomerative"], 2, epochs=3)
+    jobs = comparison_jobs(["digits", "b.npz", "digits"], ["cc", "kmeans", "agglomerative"], 2, epochs=3)
     found = [(job.source, job.method, job.seed, job.epochs) for job in jobs]
     each = [("cc", 0, 3), ("cc", 1, 3), ("kmeans", 0, None), ("kmeans", 1, None), ("agglomerative", 0, None)]
     assert found == [(source, *one) for source in ("digits", "b.npz") for one in each]
 
 
 def test_a_long_tail_that_differs_by_seed_is_clustered_for_each() -> None:
-    jobs = planned(["digits"], ["agglomerative"], 3, imbalance=10.0)
+    jobs = comparison_jobs(["digits"], ["agglomerative"], 3, imbalance=10.0)
     assert [(job.seed, job.imbalance) for job in jobs] == [(0, 10), (1, 10), (2, 10)]
 
 
 def test_baselines_run_on_each_representation_and_trainings_on_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ilk_compare.Run, "open", lambda self: self)
-    jobs = planned(["digits"], ["cc", "kmeans"], 1, on=["pixels", "runs/a"])
+    monkeypatch.setattr(compare_jobs.Run, "open", lambda self: self)
+    jobs = comparison_jobs(["digits"], ["cc", "kmeans"], 1, on=["pixels", "runs/a"])
     assert [(job.method, job.on) for job in jobs] == [("cc", "pixels"), ("kmeans", "pixels"), ("kmeans", "runs/a")]
 
 
 def test_a_setting_that_one_of_the_methods_knows_is_left_to_it_and_one_that_none_knows_is_refused() -> None:
-    assert len(planned(["digits"], ["cc", "dcdc"], 1, settings={"over_clusters": 20})) == 2
+    assert len(comparison_jobs(["digits"], ["cc", "dcdc"], 1, settings={"over_clusters": 20})) == 2
     with pytest.raises(ValueError, match="There is no setting 'overclusters'"):
-        planned(["digits"], ["cc", "dcdc"], 1, settings={"overclusters": 20})
+        comparison_jobs(["digits"], ["cc", "dcdc"], 1, settings={"overclusters": 20})
 
 
 # what is said of the results
 
 
 def test_means_and_spreads_stand_beside_the_published_figure() -> None:
-    header, (cc, kmeans) = table([row("cc", 0, 0.5), row("cc", 1, 0.7), row("kmeans", 0, 0.2)])
+    header, (cc, kmeans) = comparison_table([row("cc", 0, 0.5), row("cc", 1, 0.7), row("kmeans", 0, 0.2)])
     assert header == [*HEADER, PUBLISHED]
     assert cc == [
         "cifar10", "cc", "0.600 +- 0.141", "0.400 +- 0.000", "0.300 +- 0.000", "2", "0", "2 min",
         "0.790 / 0.705 / 0.637",
     ]  # fmt: skip
-    assert kmeans[-1] == "; ".join(map(triple, published.figures("kmeans", "cifar10"))) and "0.229" in kmeans[-1]
+    assert (
+        kmeans[-1] == "; ".join(map(triple, published.published_scores("kmeans", "cifar10"))) and "0.229" in kmeans[-1]
+    )
 
 
 def test_where_nothing_is_published_there_is_no_column_for_it() -> None:
-    header, cells = table([row("cc", 0, 0.5, source="digits")])
+    header, cells = comparison_table([row("cc", 0, 0.5, source="digits")])
     assert header == list(HEADER) and len(cells[0]) == len(header)
 
 
 def test_collapsed_and_failed_seeds_are_counted() -> None:
     failed = row("cc", 2, 0.0, source="digits", error="diverged")
     rows = [row("cc", 0, 0.5, source="digits", effective_clusters=1.2), row("cc", 1, 0.5, source="digits"), failed]
-    _, (cells,) = table(rows)
+    _, (cells,) = comparison_table(rows)
     assert cells[5:7] == ["2 (1 failed)", "1"]
 
 
 def test_the_difference_to_a_published_protocol_is_named_field_by_field() -> None:
     rows = [row("cc", 0, 0.5), row("cc", 1, 0.5)]
-    (figure,) = published.figures("cc", "cifar10")
-    text = differences(figure, protocol(rows[0], rows))
+    (figure,) = published.published_scores("cc", "cifar10")
+    text = differences(figure, our_protocol(rows[0], rows))
     for part in ("resolution 224 (here 32)", "backbone ResNet-34 (here small)", "epochs 1000 (here 20)",
                  "trials unknown (here 2)"):  # fmt: skip
         assert part in text
@@ -140,13 +145,13 @@ def test_rows_that_differ_in_preset_settings_or_balance_are_never_averaged() -> 
     rows = [row("cc", seed, 0.5, preset="default", settings={}, balance=None) for seed in (0, 1)]
     rows += [row("cc", 0, 0.9, preset="paper", settings={}, balance=None)]
     rows += [row("cc", 0, 0.7, preset="default", settings={"batch_size": 8}, balance="off")]
-    found = [(line[1], line[5]) for line in table(rows)[1]]
+    found = [(line[1], line[5]) for line in comparison_table(rows)[1]]
     assert found == [
         ("cc [preset default, no settings, balance as preset]", "2"),
         ("cc [preset paper, no settings, balance as preset]", "1"),
         ("cc [preset default, batch_size=8, balance off]", "1"),
     ]
-    assert [line[1] for line in table(rows[:2])[1]] == ["cc"]
+    assert [line[1] for line in comparison_table(rows[:2])[1]] == ["cc"]
 
 
 def test_a_picture_of_an_earlier_command_does_not_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +176,8 @@ def test_the_results_are_written_while_the_folder_is_still_held(
         seen.append(folder)
 
     seen: list[Path] = []
-    monkeypatch.setattr(ilk_compare, "write_results", write)
-    ilk_compare.compare(planned([npz], ["kmeans"], 1), tmp_path / "out")
+    monkeypatch.setattr(compare_results, "write_results", write)
+    compare_results.run_comparison(comparison_jobs([npz], ["kmeans"], 1), tmp_path / "out")
     assert seen == [tmp_path / "out"]
 
 

@@ -19,13 +19,13 @@ from PIL import Image
 from sklearn.cluster import KMeans
 
 import ilk.research.grid.job
-import ilk.research.grid.run
+import ilk.research.grid.train_jobs
 from digits_grid import digits_jobs
 from ilk.analysis.metrics import score
-from ilk.evaluate import long_tailed
+from ilk.evaluation import long_tailed
 from ilk.research.grid import ROWS, Job, Rows, run_jobs, task_of
+from ilk.research.grid.progress import GridProgress
 from ilk.research.grid.task import chosen
-from ilk.research.grid.watch import GridWatch
 from ilk.research.labelled import Labelled, folder_split, open_labelled, short_name
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
@@ -351,7 +351,7 @@ def test_a_row_holds_the_scores_of_its_run_and_is_not_made_twice(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished job was done again")
 
-    monkeypatch.setattr(ilk.research.grid.run, "attempt", never)
+    monkeypatch.setattr(ilk.research.grid.train_jobs, "attempt", never)
     assert run_jobs(jobs, tmp_path / "out") == rows
 
 
@@ -500,7 +500,9 @@ def test_a_tail_that_the_images_do_not_allow_is_recorded_and_said(tmp_path: Path
 def test_one_bar_runs_over_all_jobs_and_the_time_left_is_that_of_like_jobs(npz: str) -> None:
     told = Told()
     slow, fast = tiny(npz), Job(source=npz, method="kmeans")
-    watch = GridWatch(told, [slow, fast, dataclasses.replace(slow, source="other"), dataclasses.replace(fast, seed=1)])
+    watch = GridProgress(
+        told, [slow, fast, dataclasses.replace(slow, source="other"), dataclasses.replace(fast, seed=1)]
+    )
     watch.begin(slow)
     watch.progress(1, 2, "training")
     watch.progress(1, 1, "decoding")

@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import ilk.research.study.run
+import ilk.research.study.train_cells
 from command import Command
 from ilk.pipeline.build import load_method
 from ilk.research import published
 from ilk.research.grid import Job
 from ilk.research.study import find_study, seconds_of, studies, wanted
 from ilk.research.study.definition import SHIPPED, Study, job_of, read_study, views_of
-from ilk.research.study.judge import FAILS, HOLDS, OPEN, difference, differences, verdict
-from ilk.research.study.pages import anchor, by_seed, conclusions_of, here, page, printed_columns, printed_order
-from ilk.research.study.run import Options, nearest_neighbours, run_studies, run_study
+from ilk.research.study.pages import anchor, by_seed, conclusions_of, here, printed_columns, printed_order, study_page
+from ilk.research.study.train_cells import Options, nearest_neighbours, run_studies, run_study
+from ilk.research.study.verdicts import FAILS, HOLDS, OPEN, difference, differences, verdict
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.progress import Watch
@@ -376,7 +376,7 @@ def ablation(job: Job) -> float | None:
 def test_all_studies_stand_on_one_page_with_what_holds_on_top(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(ablation))
     chosen = wanted("cc-views,cc-heads")
     run_studies(chosen, tmp_path, Options(source=source, seeds=3))
     (file,) = tmp_path.glob("STUDIES-kinds-*.md")
@@ -401,7 +401,7 @@ def test_a_stop_keeps_the_pages_of_the_seeds_that_are_done(
             raise KeyboardInterrupt
         return made(ablation)(jobs, folder, **asked)
 
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stops)
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", stops)
     with pytest.raises(KeyboardInterrupt):
         run_studies(wanted("cc-views"), tmp_path, Options(source=source, seeds=3))
     text = page_of(tmp_path, "cc-views")
@@ -414,7 +414,7 @@ def test_a_training_that_failed_is_named_and_left_out_of_its_pairs(
     def fails(job: Job) -> float | None:
         return None if job.seed == 1 and "+" in (job.views or "") else ablation(job)
 
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(fails))
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(fails))
     (study,) = wanted("cc-views")
     rows = run_study(study, tmp_path, Options(source=source, seeds=3))
     assert by_seed(study, rows)["T+x"].keys() == {0, 2}
@@ -428,7 +428,7 @@ def test_without_matplotlib_all_but_the_plot_is_written(
     warned: list[str] = []
     watch = Watch()
     watch.warn = warned.append  # type: ignore[method-assign]
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(ablation))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1), watch)
     assert {file.suffix for file in tmp_path.iterdir()} == {".md", ".tex", ".parquet"}
@@ -437,17 +437,21 @@ def test_without_matplotlib_all_but_the_plot_is_written(
 
 
 def test_a_misprint_of_the_published_table_is_told_with_it() -> None:
-    text = page(
-        studies()["c2bin-alignment"], [], ilk.research.study.run.Setting("x", "photo", 1, {}), drawn=False, level=1
+    text = study_page(
+        studies()["c2bin-alignment"],
+        [],
+        ilk.research.study.train_cells.Setting("x", "photo", 1, {}),
+        drawn=False,
+        level=1,
     )
-    assert "Misprint: The printed difference" in text and published.table("c2bin/alignment").citation in text
+    assert "Misprint: The printed difference" in text and published.find_table("c2bin/alignment").citation in text
 
 
 def test_what_is_asked_takes_the_place_of_what_the_study_says(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Job] = []
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
     run_study(wanted("cc-views")[0], tmp_path, Options(source=source, seeds=1, epochs=7, images=50))
     assert {(job.source, job.epochs, job.images, job.seed) for job in seen} == {(source, 7, 50, 0)}
     assert "--epochs 7 --images 50" in page_of(tmp_path, "cc-views")
@@ -456,8 +460,8 @@ def test_what_is_asked_takes_the_place_of_what_the_study_says(
 @pytest.fixture
 def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[dict[str, Any]]]]:
     """`digits("cc-views", cells=None, seeds=3)`: a run of studies on the digits that trains nothing, in `tmp_path`."""
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
-    monkeypatch.setattr(ilk.research.study.run, "nearest_neighbours", lambda run: 0.5)
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.train_cells, "nearest_neighbours", lambda run: 0.5)
 
     def run(names: str, cells: str | None = None, **options: Any) -> dict[str, list[dict[str, Any]]]:
         return run_studies(wanted(names, cells), tmp_path, Options(**options))
@@ -490,7 +494,7 @@ def test_a_page_grows_with_the_seeds_and_a_stop_does_not_shrink_it(
             raise KeyboardInterrupt
         return made(ablation)(jobs, folder, **asked)
 
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stops)
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", stops)
     with pytest.raises(KeyboardInterrupt):
         digits("cc-views", seeds=3)
     assert "3 seeds" in (tmp_path / "cc-views.md").read_text()
@@ -510,7 +514,7 @@ def test_the_page_of_all_studies_stays_where_some_are_run(tmp_path: Path, digits
 def test_run_it_again_is_the_whole_command_quoted_for_a_shell(
     tmp_path: Path, own: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(ablation))
     file = own().rename(tmp_path / "my own.toml")
     run_studies(wanted(str(file), "both,read otherwise"), tmp_path / "out", Options(seeds=1))
     words = f"'{file}' --seeds 1 --cells 'both,read otherwise' --out {tmp_path / 'out'}"
@@ -529,7 +533,7 @@ def test_an_even_draw_has_as_many_images_as_the_long_tail_of_any_source(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Job] = []
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(lambda job: seen.append(job) or 0.5))  # type: ignore[func-returns-value]
     run_studies(wanted("imbalance", "cc even,cc 10:1"), tmp_path, Options(source=source, seeds=1))
     even, tail = seen
     assert even.images == 33 and tail.images is None and tail.imbalance == 10  # of 30 and 30: 30 and 3
@@ -587,7 +591,7 @@ def test_without_a_name_all_studies_are_listed(call: Command) -> None:
 def test_the_command_writes_and_prints_what_was_found(
     call: Command, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", made(ablation))
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", made(ablation))
     code, out, _ = call("cc-views", "--source", source, "--out", "here")
     assert code == 0 and "holds: Changing both views is better than changing one (Table 3)" in out
     assert "0.810 +- 0.010" in out and "ACC 0.790" in out
@@ -599,7 +603,7 @@ def test_ctrl_c_says_how_to_go_on(call: Command, source: str, monkeypatch: pytes
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ilk.research.study.run, "run_jobs", stop)
+    monkeypatch.setattr(ilk.research.study.train_cells, "run_jobs", stop)
     code, _, err = call("cc-views", "--source", source)
     assert code == 130 and f"Go on with the same command:\n  ilk study cc-views --source {source}" in err
 

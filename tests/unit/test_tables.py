@@ -9,7 +9,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ilk.research.tables import collapsed, column, escaped, latex, markdown, mean_and_sd, spread, summary, write_rows
+from ilk.research.score_tables import (
+    collapsed,
+    column,
+    escaped,
+    latex,
+    markdown,
+    mean_and_sd,
+    spread,
+    summary,
+    write_rows,
+)
 
 
 def row(method: str, accuracy: float, used: float = 9.0, **more: Any) -> dict[str, Any]:

@@ -37,11 +37,11 @@ def bench(
 ) -> None:
     """Measure how fast this machine is with ilk, and with its peers."""
     from ilk.cli.display import Display
-    from ilk.research.bench import Found, chosen_parts, differences, read, run_bench, show
+    from ilk.research.bench import BenchRecord, chosen_parts, differing_conditions, read_record, run_bench, show_record
 
     wanted = chosen_parts(parts or [])
-    before, earlier = (None, None) if against is None else read(against)
-    found = Found({})
+    before, earlier = (None, None) if against is None else read_record(against)
+    found = BenchRecord({})
     stopped = False
     with Display(quiet=quiet) as display:
         try:
@@ -51,9 +51,9 @@ def bench(
             )  # fmt: skip
         except KeyboardInterrupt:
             stopped = True
-        for text in [] if before is None else differences(found.about, before):
+        for text in [] if before is None else differing_conditions(found.about, before):
             display.warn(text)
-    show(found.lines, found.goals, earlier)
+    show_record(found.lines, found.goals, earlier)
     if out is not None and out.exists():
         print(f"\nWritten to {out}")
     if stopped:

@@ -77,10 +77,9 @@ def compare(
 ) -> None:
     """Train methods and baselines on labelled sets, side by side."""
     from ilk.cli.display import Display
-    from ilk.research.compare import compare as run_compare
-    from ilk.research.compare import planned, print_results
+    from ilk.research.compare import comparison_jobs, print_results, run_comparison
 
-    jobs = planned(
+    jobs = comparison_jobs(
         sources, split_words(methods), seeds, on=split_words(on), preset=preset, settings=parsed(settings or []),
         views=views, backbone=backbone, image_size=image_size, balance=balance, epochs=epochs, minutes=minutes,
         n_clusters=clusters, images=images, imbalance=imbalance, split=split, select=select,
@@ -88,7 +87,7 @@ def compare(
     command = shlex.join(["ilk", *sys.argv[1:]])
     with Display(quiet=quiet) as display:
         try:
-            rows = run_compare(
+            rows = run_comparison(
                 jobs, out, labels=labels, cache_dir=cache_dir, watch=display, command=command, report=report
             )
         except KeyboardInterrupt:

@@ -40,14 +40,14 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Try the papers' ablations, beside their published figures."""
-    from ilk.research.study.show import show_results, show_studies
+    from ilk.research.study.terminal import show_results, show_studies
 
     if name is None:
         show_studies(seeds)
         return
     from ilk.cli.display import Display
     from ilk.research.study import wanted
-    from ilk.research.study.run import Options, run_studies
+    from ilk.research.study.train_cells import Options, run_studies
 
     chosen = wanted(name, cells)
     options = Options(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ilk.research.bench import memory
-from ilk.research.bench.measure import Line
+from ilk.research.bench.timing import Measurement
 
 IMPORT, HELP = 0.15, 0.3  # seconds
 BYTES_AN_IMAGE = 250  # of names, places and order; its pixels are 3,072
@@ -37,7 +37,7 @@ NEARLY = 0.8  # of the speed of decoding alone
 
 
 @dataclass(frozen=True)
-class Judged:
+class Goal:
     """A goal and what was measured; `value` None: not measured here. `spread`: least and greatest of the repeats."""
 
     part: str
@@ -54,13 +54,13 @@ class Judged:
         return self.value >= self.wanted if self.at_least else self.value <= self.wanted
 
 
-def judge(lines: Sequence[Line], parts: Sequence[str]) -> list[Judged]:
+def judge(lines: Sequence[Measurement], parts: Sequence[str]) -> list[Goal]:
     """The goals of the parts that were measured."""
     found = [*ratios(lines), *steps(lines), *limits(lines)]
     return [one for one in found if one.part in parts]
 
 
-def ratios(lines: Sequence[Line]) -> Iterator[Judged]:
+def ratios(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for part, ours, theirs, least, where in RATIOS:
         for place in where:
             a, b = named(lines, part, ours + place), named(lines, part, theirs + place)
@@ -71,7 +71,7 @@ def ratios(lines: Sequence[Line]) -> Iterator[Judged]:
         yield against("predict", "decoding and assigning a folder : decoding alone", a, b, NEARLY)
 
 
-def steps(lines: Sequence[Line]) -> Iterator[Judged]:
+def steps(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for plain in lines:
         ours = named(lines, "train", "ilk" + plain.name.removeprefix("plain"))
         if plain.part == "train" and plain.name.startswith("plain") and ours is not None:
@@ -79,27 +79,27 @@ def steps(lines: Sequence[Line]) -> Iterator[Judged]:
     counted = [line.more["waits"] for line in lines if "waits" in line.more]
     if counted:
         most = max(one.get("_local_scalar_dense", 0.0) for one in counted)
-        yield Judged("train", "calls of .item() in a step", 0, False, most)
+        yield Goal("train", "calls of .item() in a step", 0, False, most)
 
 
-def limits(lines: Sequence[Line]) -> Iterator[Judged]:
+def limits(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for name, most in (("import ilk", IMPORT), ("ilk --help", HELP)):
         line = named(lines, "start", name)
         if line is not None:
-            yield Judged("start", f"{name}, seconds", most, False, line.median, line.spread)
-    yield Judged(
+            yield Goal("start", f"{name}, seconds", most, False, line.median, line.spread)
+    yield Goal(
         "memory", "bytes an image by which a training grows beyond the page cache", BYTES_AN_IMAGE, False,
         memory.growth(list(lines)),
     )  # fmt: skip
 
 
-def named(lines: Sequence[Line], part: str, name: str) -> Line | None:
+def named(lines: Sequence[Measurement], part: str, name: str) -> Measurement | None:
     return next((line for line in lines if (line.part, line.name) == (part, name)), None)
 
 
-def against(part: str, text: str, a: Line, b: Line, least: float) -> Judged:
+def against(part: str, text: str, a: Measurement, b: Measurement, least: float) -> Goal:
     """The median over repeats of a : b, each pair measured one right after the other."""
     if not a.values or not b.values:
-        return Judged(part, text, least, True, None)
+        return Goal(part, text, least, True, None)
     found = [x / y for x, y in zip(a.values, b.values, strict=True)]
-    return Judged(part, text, least, True, statistics.median(found), (min(found), max(found)))
+    return Goal(part, text, least, True, statistics.median(found), (min(found), max(found)))

@@ -11,35 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from ilk.research.bench.measure import Line, Setting
-from ilk.research.bench.photos import photo_like
+from ilk.research.bench.drawn_photos import photo_like
+from ilk.research.bench.timing import Conditions, Measurement
 
 PART = "memory"
 SIDE, BATCH, STEPS = 32, 256, 8
 FEW, MANY = 10_000, 200_000
 
 
-def lines(setting: Setting) -> list[Line]:
+def lines(conditions: Conditions) -> list[Measurement]:
     """The peak memory of a few steps on a cache of few and of many images, each in a process of its own."""
     found = []
     for n in (FEW, MANY):
-        cache = write_cache(setting.scratch / f"cache-{n}.npy", n, setting.seed)
+        cache = write_cache(conditions.scratch / f"cache-{n}.npy", n, conditions.seed)
         try:
-            seen = [in_own_process(cache, setting.device) for _ in range(setting.smaller(3, 1))]
+            seen = [in_own_process(cache, conditions.device) for _ in range(conditions.smaller(3, 1))]
         except OSError as why:
-            return [Line(part=PART, name="training on a cache", unit="bytes", values=[], note=str(why))]
+            return [Measurement(part=PART, name="training on a cache", unit="bytes", values=[], note=str(why))]
         finally:
             cache.unlink()
         name = f"ilk, training on {n:,} images of {SIDE} px"
         for kind, about in (("anonymous", "without the page cache"), ("device", "on the device")):
             values = [float(one[kind]) for one in seen if one[kind] is not None]
             if values:
-                found.append(Line(part=PART, name=f"{name}, {about}", unit="bytes", values=values, more={"images": n}))
-        setting.watch.progress(len(found), 2, "measuring memory")
+                found.append(
+                    Measurement(part=PART, name=f"{name}, {about}", unit="bytes", values=values, more={"images": n})
+                )
+        conditions.watch.progress(len(found), 2, "measuring memory")
     return found
 
 
-def growth(found: list[Line]) -> float | None:
+def growth(found: list[Measurement]) -> float | None:
     """Bytes an image by which the memory without the page cache grows, from the fewest images to the most."""
     mine = [one for one in found if one.part == PART and one.median is not None and "page cache" in one.name]
     if len(mine) < 2:
@@ -48,7 +50,7 @@ def growth(found: list[Line]) -> float | None:
     return (many.median - few.median) / (images_of(many) - images_of(few))  # type: ignore[operator]  # both are there
 
 
-def images_of(line: Line) -> int:
+def images_of(line: Measurement) -> int:
     return int(line.more["images"])
 
 
@@ -89,7 +91,7 @@ def peaks(cache: Path, device: str, *, batch: int, steps: int) -> dict[str, int 
     import torch
 
     from ilk.images import Images
-    from ilk.research.bench.training import Shape, begin, one_pass
+    from ilk.research.bench.step_speed import Shape, begin, one_pass
     from ilk.system.devices import choose_precision, make_fabric
 
     images = Images(np.load(cache, mmap_mode="r"), fingerprint="bench")

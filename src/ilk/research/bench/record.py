@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ilk.research.bench.goals import Judged
-from ilk.research.bench.measure import Line
+from ilk.research.bench.goals import Goal
+from ilk.research.bench.timing import Measurement
 from ilk.system.files import read_json
 
 FORMAT = 1
@@ -49,14 +49,14 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def as_values(about: Mapping[str, Any], lines: Sequence[Line], goals: Sequence[Judged]) -> dict[str, Any]:
+def as_values(about: Mapping[str, Any], lines: Sequence[Measurement], goals: Sequence[Goal]) -> dict[str, Any]:
     """All of it as plain values, for JSON."""
     shown = [asdict(line) | {"median": line.median, "spread": line.spread} for line in lines]
     judged = [asdict(goal) | {"reached": goal.reached} for goal in goals]
     return {"format": FORMAT, "kind": "ilk bench", **about, "lines": shown, "goals": judged}
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[Line]]:
+def read_record(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
     """A measurement that was written before. Raises ValueError or FileNotFoundError, a sentence."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file '{path}'. Give --against a file that ilk bench --out wrote.")
@@ -65,12 +65,12 @@ def read(path: Path) -> tuple[dict[str, Any], list[Line]]:
         raise ValueError(f"'{path}' was not written by this version of ilk bench. Measure again with --out.")
     names = ("part", "name", "unit", "values", "note", "more")
     try:
-        return found, [Line(**{name: line[name] for name in names}) for line in found["lines"]]
+        return found, [Measurement(**{name: line[name] for name in names}) for line in found["lines"]]
     except (KeyError, TypeError):
         raise ValueError(f"'{path}' is damaged: a line lacks something. Measure again with --out.") from None
 
 
-def compared(line: Line, earlier: Sequence[Line]) -> tuple[float, str] | None:
+def compared(line: Measurement, earlier: Sequence[Measurement]) -> tuple[float, str] | None:
     """How many times as good as before (1: the same), and `better` or `worse` where the repeats do not overlap."""
     before = next((one for one in earlier if (one.part, one.name) == (line.part, line.name)), None)
     if before is None or not line.median or not before.median or not line.spread or not before.spread:
@@ -80,7 +80,7 @@ def compared(line: Line, earlier: Sequence[Line]) -> tuple[float, str] | None:
     return ratio, ("better" if ratio > 1 else "worse") if apart else ""
 
 
-def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+def differing_conditions(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """What the two measurements do not have in common and would need to, a sentence each."""
     found = []
     for name in SAME:
@@ -90,7 +90,9 @@ def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def show(lines: Sequence[Line], goals: Sequence[Judged], earlier: Sequence[Line] | None = None) -> None:
+def show_record(
+    lines: Sequence[Measurement], goals: Sequence[Goal], earlier: Sequence[Measurement] | None = None
+) -> None:
     """Prints the table and the goals."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
@@ -117,7 +119,7 @@ def show(lines: Sequence[Line], goals: Sequence[Judged], earlier: Sequence[Line]
         console.print("  " + goal_line(goal))
 
 
-def numbers(line: Line) -> tuple[str, str]:
+def numbers(line: Measurement) -> tuple[str, str]:
     if line.median is None or line.spread is None:
         return "-", ""
     return short(line.median), f"{short(line.spread[0])} - {short(line.spread[1])}"
@@ -128,7 +130,7 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def remark(line: Line) -> str:
+def remark(line: Measurement) -> str:
     words = [line.note] if line.note else []
     if "shares" in line.more:
         words.append(", ".join(f"{name} {share:.0%}" for name, share in line.more["shares"].items()))
@@ -139,7 +141,7 @@ def remark(line: Line) -> str:
     return "; ".join(words)
 
 
-def goal_line(goal: Judged) -> str:
+def goal_line(goal: Goal) -> str:
     limit = f"{'at least' if goal.at_least else 'at most'} {short(goal.wanted)}"
     if goal.value is None:
         return f"not measured  {goal.text} (wanted: {limit})"

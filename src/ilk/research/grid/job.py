@@ -13,10 +13,9 @@ from typing import Any
 from ilk.methods import METHODS
 from ilk.pipeline.request import Request
 from ilk.research.baselines import BASELINES
+from ilk.research.grid.fingerprints import embeddings_of, network_of, place, recipes_of
 from ilk.research.labelled import SPLITS, short_name
 from ilk.research.oracle import ORACLE, SELECTIONS
-
-from .contents import embeddings_of, network_of, place, recipes_of
 
 READ_OUTS = ("heads", "kmeans")
 PIXELS = "pixels"

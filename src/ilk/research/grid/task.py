@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ilk.evaluate import long_tailed
+from ilk.evaluation import long_tailed
+from ilk.research.grid.job import Job
 from ilk.research.labelled import Labelled
 from ilk.research.oracle import ORACLE
-
-from .job import Job
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Study:
         """The published figures of a cell, by data set."""
         if self.published is None or cell.published is None:
             return {}
-        return published.table(self.published).figures(cell.published)
+        return published.find_table(self.published).scores_of(cell.published)
 
 
 def nearest(name: str, known: Any) -> str:
@@ -250,7 +250,7 @@ def views_of(text: str, domain: str) -> str:
 
 def check_published(ref: str, cells: tuple[Cell, ...], where: str) -> None:
     try:
-        table = published.table(ref)
+        table = published.find_table(ref)
     except ValueError as error:
         raise ValueError(f"{where}, key 'published': {error}") from None
     known = list(dict.fromkeys(str(row.get("cell", row.get("method"))) for row in table.rows))

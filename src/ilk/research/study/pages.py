@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ilk.research import published
+from ilk.research.score_tables import TITLES, latex, markdown, spread, summary, write_rows
 from ilk.research.study.definition import COLUMNS, KNN, PRINTED_AS, SCORES, Cell, Conclusion, Study
-from ilk.research.study.judge import FAILS, HOLDS, OPEN, RULE, differences, verdict
 from ilk.research.study.setting import Setting, seeds_on
-from ilk.research.tables import TITLES, latex, markdown, spread, summary, write_rows
+from ilk.research.study.verdicts import FAILS, HOLDS, OPEN, RULE, differences, verdict
 from ilk.system.files import replacing, write_text
 from ilk.system.progress import Watch
 
@@ -40,7 +40,7 @@ def write_study(
     write_rows(folder / f"{name}.parquet", rows)
     caption = f"{study.title}. {setting.source}, {done(rows)} seeds, mean and standard deviation."
     write_text(folder / f"{name}.tex", latex(header, lines, caption=caption, label=f"tab:{name}", left=2))
-    write_text(folder / f"{name}.md", page(study, rows, setting, drawn=drawn, level=1))
+    write_text(folder / f"{name}.md", study_page(study, rows, setting, drawn=drawn, level=1))
 
 
 def table_of(
@@ -67,12 +67,12 @@ def table_of(
         if short:
             column = PRINTED_AS[study.score]
             printed = {one: {column: told[column]} if column in told else told for one, told in printed.items()}
-        theirs = [figures(printed.get(one), most=1 if short else None) for one in sets]
+        theirs = [printed_scores(printed.get(one), most=1 if short else None) for one in sets]
         lines.append([cell.name, cell.about, *found, mean + failed, *theirs])
     return header, lines
 
 
-def figures(printed: Mapping[str, float] | None, most: int | None = None) -> str:
+def printed_scores(printed: Mapping[str, float] | None, most: int | None = None) -> str:
     """Published figures in one cell of a table: `ACC 0.790, NMI 0.705, ARI 0.637`; at most so many of them."""
     titles = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "linear": "linear probe", "knn5": "5-NN", "knn200": "200-NN"}
     told = [f"{title} {printed[name]:.3f}" for name, title in titles.items() if name in printed] if printed else []
@@ -123,7 +123,7 @@ def done(rows: Sequence[Mapping[str, Any]]) -> int:
     return len({row["seed"] for row in rows})
 
 
-def page(
+def study_page(
     study: Study, rows: Sequence[Mapping[str, Any]], setting: Setting, *, drawn: bool, level: int, rule: bool = True
 ) -> str:
     """The study in Markdown. `level`: of its title."""
@@ -139,7 +139,7 @@ def page(
         head = ["conclusion", "order of the cells", "its own figures", "here", score]
         parts.append(markdown(head, told))
         parts += [RULE] if rule else []
-    parts.append(protocol(study))
+    parts.append(published_protocol(study))
     if failed := [row for row in rows if row.get("error")]:
         parts.append("Failed: " + "; ".join(f"{row['cell']}, seed {row['seed']}: {row['error']}" for row in failed))
     parts.append(f"Run it again: `{setting.command([study])}`")
@@ -168,12 +168,12 @@ def here(rows: Sequence[Mapping[str, Any]], setting: Setting) -> str:
     )
 
 
-def protocol(study: Study) -> str:
+def published_protocol(study: Study) -> str:
     """What the published figures were made with: why they are not to be compared digit by digit."""
     source = ", ".join(filter(None, (study.paper, study.table)))
     if study.published is None:
         return f"Source: {source}. No digits are published for this." if source else "Nothing is published for this."
-    one = published.table(study.published)
+    one = published.find_table(study.published)
     text = f"Published: {one.citation}, {one.number}; {published.protocol_line(one)}. Compare orders, not digits."
     text += "".join(f" Misprint: {slip['why']}" for slip in one.misprints)
     return text + (f" Uncertain: {one.uncertain}" if one.uncertain else "")
@@ -199,7 +199,7 @@ def write_all(
         *tally("What we expected, and no paper says", [pair for pair in told if not pair[1]["where"]], setting),
     ]
     parts += [
-        page(
+        study_page(
             study, found[study.name], setting, drawn=(folder / f"{setting.stem(study)}.png").is_file(), level=2,
             rule=False,
         )

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ilk.images import load_images
-from ilk.research.bench import peers
-from ilk.research.bench.measure import Case, Setting
+from ilk.research.bench import other_libraries
+from ilk.research.bench.timing import Case, Conditions
 
 PART = "decode"
 SIZES = (96, 224)
 
 
-def groups(setting: Setting) -> Iterator[list[Case]]:
+def groups(conditions: Conditions) -> Iterator[list[Case]]:
     """Groups of cases that are compared with each other."""
-    count = len(load_images(setting.folder, image_size=8, cache=False, workers=setting.cores))
+    count = len(load_images(conditions.folder, image_size=8, cache=False, workers=conditions.cores))
     for size in SIZES:
-        for where, workers in places(setting.cores):
+        for where, workers in places(conditions.cores):
             yield [
-                Case(name=f"ilk, folder -> {size} px, {where}", work=ours(setting, size, workers), count=count),
-                theirs(setting.folder, size, where, workers, count),
+                Case(name=f"ilk, folder -> {size} px, {where}", work=ours(conditions, size, workers), count=count),
+                theirs(conditions.folder, size, where, workers, count),
             ]
 
 
@@ -29,20 +29,20 @@ def places(cores: int) -> list[tuple[str, int]]:
     return [("one core", 1)] + ([("all cores", cores)] if cores > 1 else [])
 
 
-def ours(setting: Setting, size: int, workers: int) -> Callable[[], object]:
-    return lambda: load_images(setting.folder, image_size=size, cache=False, workers=workers)
+def ours(conditions: Conditions, size: int, workers: int) -> Callable[[], object]:
+    return lambda: load_images(conditions.folder, image_size=size, cache=False, workers=workers)
 
 
 def theirs(folder: Path, size: int, where: str, workers: int, count: int) -> Case:
     name = f"torchvision ImageFolder -> {size} px, {where}"
     try:
-        data = peers.image_folder(folder, size)
-    except peers.Missing as why:
+        data = other_libraries.image_folder(folder, size)
+    except other_libraries.Missing as why:
         return Case(name=name, work=None, note=str(why), peer=True)
     if workers == 1:
         return Case(name=name, work=lambda: [data[i] for i in range(len(data))], count=count, peer=True)
-    loaded = peers.loader(data, 64, workers, shuffle=False)
+    loaded = other_libraries.loader(data, 64, workers, shuffle=False)
     return Case(
         name=name, work=lambda: sum(len(x) for x, _ in loaded), count=count, peer=True,
-        close=lambda: peers.close(loaded),
+        close=lambda: other_libraries.close(loaded),
     )  # fmt: skip

@@ -19,7 +19,7 @@ LEAST = 0.3  # seconds that a repeat lasts at least, so that the clock and the f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Conditions:
     """Where and how thoroughly is measured. `folder`: JPEG files; `scratch`: a folder that goes afterwards."""
 
     device: str
@@ -62,7 +62,7 @@ class Case:
 
 
 @dataclass(kw_only=True)
-class Line:
+class Measurement:
     """What came out for one case: a value for each repeat, in `unit`; none if it could not be measured."""
 
     part: str
@@ -86,7 +86,7 @@ class Line:
         return self.unit.endswith("/s")
 
 
-def measure(part: str, cases: Sequence[Case], setting: Setting) -> list[Line]:
+def measure_cases(part: str, cases: Sequence[Case], conditions: Conditions) -> list[Measurement]:
     """A line for each case. In every repeat all cases have a turn, so that a machine's drift hits all alike."""
     values: dict[int, list[float]] = {number: [] for number in range(len(cases))}
     inner: dict[int, int] = {}
@@ -96,16 +96,18 @@ def measure(part: str, cases: Sequence[Case], setting: Setting) -> list[Line]:
         for number, case in enumerate(cases):
             if case.work is not None:
                 with tolerant(case, number, notes, inner):
-                    inner[number] = calls_needed(case, setting)
-        for turn in range(setting.repeats):
+                    inner[number] = calls_needed(case, conditions)
+        for turn in range(conditions.repeats):
             numbers = list(inner)
             shift = turn % len(numbers) if numbers else 0  # none is always the first
             for done, number in enumerate(numbers[shift:] + numbers[:shift], 1):
                 case = cases[number]
                 with tolerant(case, number, notes, inner):
-                    seconds = timed(case, inner[number], setting)
+                    seconds = timed(case, inner[number], conditions)
                     values[number].append(worth(case, inner[number], seconds))
-                setting.watch.progress(turn * len(numbers) + done, setting.repeats * len(numbers), f"measuring {part}")
+                conditions.watch.progress(
+                    turn * len(numbers) + done, conditions.repeats * len(numbers), f"measuring {part}"
+                )
         for number, case in enumerate(cases):
             if number in inner and case.after is not None:
                 with threads(case.threads):
@@ -116,7 +118,7 @@ def measure(part: str, cases: Sequence[Case], setting: Setting) -> list[Line]:
                 case.close()
     kept = [values[number] if number in inner else [] for number in range(len(cases))]
     return [
-        Line(part=part, name=case.name, unit=case.unit, values=found, note=note, more=other)
+        Measurement(part=part, name=case.name, unit=case.unit, values=found, note=note, more=other)
         for case, found, note, other in zip(cases, kept, notes, more, strict=True)
     ]
 
@@ -133,32 +135,32 @@ def tolerant(case: Case, number: int, notes: list[str], inner: dict[int, int]) -
         inner.pop(number, None)
 
 
-def calls_needed(case: Case, setting: Setting) -> int:
+def calls_needed(case: Case, conditions: Conditions) -> int:
     """How many calls of `work` a repeat consists of, after it was warmed up."""
-    first = timed(case, 1, setting)
-    least = LEAST / 6 if setting.quick else LEAST
+    first = timed(case, 1, conditions)
+    least = LEAST / 6 if conditions.quick else LEAST
     if first > 2 * least:
         return 1
-    return max(1, math.ceil(least / max(min(first, timed(case, 1, setting)), 1e-6)))
+    return max(1, math.ceil(least / max(min(first, timed(case, 1, conditions)), 1e-6)))
 
 
-def timed(case: Case, calls: int, setting: Setting) -> float:
+def timed(case: Case, calls: int, conditions: Conditions) -> float:
     """The seconds that `calls` calls take, the device's work included."""
     assert case.work is not None  # the caller asked
     with threads(case.threads):
-        finish(setting)
+        finish(conditions)
         began = time.perf_counter()
         for _ in range(calls):
             case.work()
-        finish(setting)
+        finish(conditions)
         return time.perf_counter() - began
 
 
-def finish(setting: Setting) -> None:
+def finish(conditions: Conditions) -> None:
     """Waits until the device has done what it was given."""
-    if setting.on_gpu:
-        torch.cuda.synchronize(setting.device)
-    elif setting.device == "mps":
+    if conditions.on_gpu:
+        torch.cuda.synchronize(conditions.device)
+    elif conditions.device == "mps":
         torch.mps.synchronize()
 
 

@@ -17,9 +17,9 @@ from ilk.images import load_images
 from ilk.methods import METHODS, get_preset
 from ilk.pipeline.plan import Plan, make_plan
 from ilk.pipeline.request import Request
-from ilk.research.bench import peers
-from ilk.research.bench.measure import Case, Setting, finish
-from ilk.research.bench.photos import photo_like
+from ilk.research.bench import other_libraries
+from ilk.research.bench.drawn_photos import photo_like
+from ilk.research.bench.timing import Case, Conditions, finish
 from ilk.sampling import steps_of
 from ilk.system.devices import make_fabric
 from ilk.training.loop import Loop, main_pass, make_optimizer
@@ -51,43 +51,43 @@ class Shape:
         return f"{self.method}, {self.backbone}, {self.size} px {kind}, batch {self.batch}"
 
 
-def shapes(setting: Setting) -> list[tuple[Shape, bool]]:
+def shapes(conditions: Conditions) -> list[tuple[Shape, bool]]:
     """What is measured, and whether it is compared with a plain loop."""
-    batch = setting.smaller(256, 32)
-    if setting.on_gpu:
+    batch = conditions.smaller(256, 32)
+    if conditions.on_gpu:
         found = [(Shape(method, "resnet18-cifar", 32, 3, batch), method == "cc") for method in METHODS]
         return [*found, (Shape("cc", "small", 32, 3, batch), True), (Shape("cc", "resnet18", 96, 3, batch), True)]
     found = [(Shape("cc", "small", 32, 3, batch), True), (Shape("cc", "small", 28, 1, batch), False)]
-    if setting.quick:
+    if conditions.quick:
         return found
     others = [(Shape(method, "small", 28, 1, batch), False) for method in METHODS if method != "cc"]
     wide = (Shape("cc", "resnet18-cifar", 32, 3, 64), True)  # a fourth of the batch: seconds a step, not minutes
     return [*found, (Shape("cc", "small", 48, 3, batch), False), *others, wide]
 
 
-def groups(setting: Setting) -> Iterator[list[Case]]:
-    fabric = make_fabric(setting.device, setting.precision)
-    for shape, compared in shapes(setting):
-        if setting.on_gpu:
-            yield cases(setting, shape, compared, fabric, "GPU", setting.cores)
+def groups(conditions: Conditions) -> Iterator[list[Case]]:
+    fabric = make_fabric(conditions.device, conditions.precision)
+    for shape, compared in shapes(conditions):
+        if conditions.on_gpu:
+            yield cases(conditions, shape, compared, fabric, "GPU", conditions.cores)
             continue
-        yield cases(setting, shape, compared, fabric, "one core", 1)
-        if setting.cores > 1 and shape.method == "cc":
-            yield cases(setting, shape, compared, fabric, "all cores", setting.cores)
+        yield cases(conditions, shape, compared, fabric, "one core", 1)
+        if conditions.cores > 1 and shape.method == "cc":
+            yield cases(conditions, shape, compared, fabric, "all cores", conditions.cores)
 
 
-def cases(setting: Setting, shape: Shape, compared: bool, fabric: Fabric, where: str, cores: int) -> list[Case]:
+def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, where: str, cores: int) -> list[Case]:
     """ilk's own loop, and the plain one where it is compared."""
-    steps = setting.smaller(4, 2) if shape.backbone == "small" or setting.on_gpu else 1
-    pixels = photo_like(shape.batch * steps, shape.size, setting.seed)
+    steps = conditions.smaller(4, 2) if shape.backbone == "small" or conditions.on_gpu else 1
+    pixels = photo_like(shape.batch * steps, shape.size, conditions.seed)
     if shape.channels == 1:
         pixels = pixels.mean(3).astype("uint8")
     plan, loop = begin(shape, load_images(pixels, image_size=shape.size), fabric)
     name = f"ilk {shape.name}, {where}"
-    peak = {"device_bytes": peak_of(loop, steps, setting)} if setting.on_gpu else {}
+    peak = {"device_bytes": peak_of(loop, steps, conditions)} if conditions.on_gpu else {}
 
     def after() -> dict[str, Any]:
-        return {"shares": shares(loop, setting), "waits": waits(loop), **peak}
+        return {"shares": shares(loop, conditions), "waits": waits(loop), **peak}
 
     done = [Case(name=name, work=lambda: one_pass(loop, steps), count=shape.batch * steps, threads=cores, after=after)]
     if not compared:
@@ -96,10 +96,10 @@ def cases(setting: Setting, shape: Shape, compared: bool, fabric: Fabric, where:
     plain_name = f"plain {shape.name}, {where}"
     try:
         workers = cores if cores > 1 else 0
-        plain = peers.PlainTraining(
-            plan.method, pixels, recipe, batch=shape.batch, workers=workers, device=setting.device
+        plain = other_libraries.PlainTraining(
+            plan.method, pixels, recipe, batch=shape.batch, workers=workers, device=conditions.device
         )
-    except peers.Missing as why:
+    except other_libraries.Missing as why:
         return [*done, Case(name=plain_name, work=None, note=str(why), peer=True)]
     return [
         *done,
@@ -107,15 +107,15 @@ def cases(setting: Setting, shape: Shape, compared: bool, fabric: Fabric, where:
     ]
 
 
-def peak_of(loop: Loop, steps: int, setting: Setting) -> int:
+def peak_of(loop: Loop, steps: int, conditions: Conditions) -> int:
     """The peak of the device's memory in a pass of ilk's own; to be asked before anything else is put there."""
     one_pass(loop, steps)  # kernels are chosen in the first
-    finish(setting)
+    finish(conditions)
     gc.collect()
-    torch.cuda.reset_peak_memory_stats(setting.device)
+    torch.cuda.reset_peak_memory_stats(conditions.device)
     one_pass(loop, steps)
-    finish(setting)
-    return int(torch.cuda.max_memory_allocated(setting.device))
+    finish(conditions)
+    return int(torch.cuda.max_memory_allocated(conditions.device))
 
 
 def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
@@ -149,8 +149,8 @@ def one_pass(loop: Loop, steps: int) -> object:
 class Timed:
     """Stands in for `inner` and adds the time of a call (of `method`, if named) to `clock[part]`."""
 
-    def __init__(self, inner: Any, part: str, clock: Counter[str], setting: Setting, method: str = "") -> None:
-        self.inner, self.part, self.clock, self.setting, self.method = inner, part, clock, setting, method
+    def __init__(self, inner: Any, part: str, clock: Counter[str], conditions: Conditions, method: str = "") -> None:
+        self.inner, self.part, self.clock, self.conditions, self.method = inner, part, clock, conditions, method
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         return self.around(self.inner)(*given, **named)
@@ -161,30 +161,30 @@ class Timed:
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*given: Any, **named: Any) -> Any:
-            finish(self.setting)
+            finish(self.conditions)
             began = time.perf_counter()
             try:
                 return call(*given, **named)
             finally:
-                finish(self.setting)
+                finish(self.conditions)
                 self.clock[self.part] += time.perf_counter() - began  # type: ignore[assignment]  # seconds, not a count
 
         return wrapped
 
 
-def shares(loop: Loop, setting: Setting) -> dict[str, float]:
+def shares(loop: Loop, conditions: Conditions) -> dict[str, float]:
     """The parts of the time of a pass that go to views, forward, backward and step; the rest is other."""
     clock: Counter[str] = Counter()
     kept = loop.views, loop.model, loop.fabric, loop.optimizer
-    loop.views = Timed(loop.views, "views", clock, setting)  # type: ignore[assignment]  # it stands in
-    loop.model = Timed(loop.model, "forward", clock, setting)
-    loop.fabric = Timed(loop.fabric, "backward", clock, setting, "backward")  # type: ignore[assignment]
-    loop.optimizer = Timed(loop.optimizer, "step", clock, setting, "step")
+    loop.views = Timed(loop.views, "views", clock, conditions)  # type: ignore[assignment]  # it stands in
+    loop.model = Timed(loop.model, "forward", clock, conditions)
+    loop.fabric = Timed(loop.fabric, "backward", clock, conditions, "backward")  # type: ignore[assignment]
+    loop.optimizer = Timed(loop.optimizer, "step", clock, conditions, "step")
     try:
-        finish(setting)
+        finish(conditions)
         began = time.perf_counter()
         one_pass(loop, steps_of(loop.n, loop.config.batch_size))
-        finish(setting)
+        finish(conditions)
         total = time.perf_counter() - began
     finally:
         loop.views, loop.model, loop.fabric, loop.optimizer = kept

@@ -14,12 +14,17 @@ import numpy as np
 import torch
 
 from ilk.analysis.metrics import effective_clusters, score
-from ilk.evaluate.imbalance import ratio_reached
+from ilk.evaluation.long_tail import ratio_reached
 from ilk.images import load_images
 from ilk.methods import get_method
 from ilk.pipeline.request import MAX_SIZE
 from ilk.pipeline.workflow import fit
 from ilk.research.baselines import clusters_of, get_baseline, kmeans, refuse_large
+from ilk.research.grid.job import PIXELS, Job
+from ilk.research.grid.progress import GridProgress
+from ilk.research.grid.row_file import ROWS, Rows
+from ilk.research.grid.run_embeddings import embeddings_for
+from ilk.research.grid.task import Task, chosen, task_of
 from ilk.research.labelled import Labelled, open_labelled
 from ilk.research.oracle import rule_of
 from ilk.runs.folder import Run
@@ -30,12 +35,6 @@ from ilk.system.progress import Watch
 from ilk.system.ranks import world
 from ilk.system.text import in_short
 from ilk.system.versions import versions
-
-from .embedded import embeddings_for
-from .job import PIXELS, Job
-from .rows import ROWS, Rows
-from .task import Task, chosen, task_of
-from .watch import GridWatch
 
 
 def run_jobs(
@@ -71,7 +70,7 @@ def run_jobs(
         }
         tasks = [task_of(job, sources[job.source]) for job in jobs]
         waiting = [task for task in dict.fromkeys(tasks) if not rows.has(task)]
-        told = GridWatch(watch, [task.job for task in waiting])
+        told = GridProgress(watch, [task.job for task in waiting])
         for task in waiting:
             told.begin(task.job)
             row = attempt(task, folder, labels, cache_dir, told, report)

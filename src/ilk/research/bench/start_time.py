@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from ilk.research.bench.measure import Case, Setting
+from ilk.research.bench.timing import Case, Conditions
 
 PART = "start"
 COMMANDS = {
@@ -16,7 +16,7 @@ COMMANDS = {
 }
 
 
-def groups(setting: Setting) -> Iterator[list[Case]]:
+def groups(conditions: Conditions) -> Iterator[list[Case]]:
     yield [Case(name=name, work=started(words), unit="s") for name, words in COMMANDS.items()]
 
 

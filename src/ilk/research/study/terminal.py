@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
+from ilk.research.score_tables import console
 from ilk.research.study.definition import Study, seconds_of, studies
 from ilk.research.study.pages import conclusions_of, table_of
 from ilk.research.study.setting import Setting
-from ilk.research.tables import console
 from ilk.system.progress import spell
 
 

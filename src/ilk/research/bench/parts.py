@@ -10,32 +10,34 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ilk.research.bench import decoding, memory, predicting, starting, training, viewing
-from ilk.research.bench.goals import Judged, judge
-from ilk.research.bench.measure import Line, Setting, measure
-from ilk.research.bench.photos import write_folder
+from ilk.research.bench import decoding_speed, memory, prediction_speed, start_time, step_speed, view_speed
+from ilk.research.bench.drawn_photos import write_folder
+from ilk.research.bench.goals import Goal, judge
 from ilk.research.bench.record import as_values, machine, usable_cores
+from ilk.research.bench.timing import Conditions, Measurement, measure_cases
 from ilk.system.devices import choose_device, choose_precision
 from ilk.system.files import write_json
 from ilk.system.progress import Watch
 from ilk.system.versions import versions
 
-TIMED = {one.PART: one.groups for one in (starting, decoding, viewing, training, predicting)}
+TIMED = {
+    module.PART: module.groups for module in (start_time, decoding_speed, view_speed, step_speed, prediction_speed)
+}
 PARTS = (*TIMED, memory.PART)
 BUSY = 0.5  # of the cores in use by others before the start
 FILES, FEW_FILES = 512, 48
 
 
 @dataclass
-class Found:
+class BenchRecord:
     """What was measured so far, and of which parts."""
 
     about: dict[str, Any]
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Measurement] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
 
     @property
-    def goals(self) -> list[Judged]:
+    def goals(self) -> list[Goal]:
         return judge(self.lines, self.parts)
 
     def values(self) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def run_bench(
     images: Path | None = None,
     out: Path | None = None,
     watch: Watch | None = None,
-    found: Found | None = None,
-) -> Found:
+    found: BenchRecord | None = None,
+) -> BenchRecord:
     """Measures the parts, those of `PARTS` that are named or all of them.
 
     `images`: a folder of files to decode in the place of drawn ones. `out`: the JSON file, written after
@@ -75,7 +77,7 @@ def run_bench(
     check(repeats, images, out)
     place = choose_device(device)
     kind = choose_precision(precision, place)
-    found = found if found is not None else Found({})
+    found = found if found is not None else BenchRecord({})
     found.about |= {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": machine(place),
         "versions": versions(), "device": place, "precision": kind, "quick": quick, "repeats": repeats, "seed": seed,
@@ -85,16 +87,16 @@ def run_bench(
     if load is not None and load > BUSY * usable_cores():
         watch.warn(f"something else is running (load {load:.1f}); figures will be too low and spread")
     with tempfile.TemporaryDirectory(prefix="ilk-bench-") as scratch:
-        setting = Setting(
+        conditions = Conditions(
             device=place, precision=kind, cores=usable_cores(), repeats=repeats, quick=quick, seed=seed,
             folder=images or Path(scratch) / "photos", scratch=Path(scratch), watch=watch,
         )  # fmt: skip
         if images is None and {"decode", "predict"} & set(wanted):
             watch.say("drawing pictures")
-            write_folder(setting.folder, setting.smaller(FILES, FEW_FILES), seed)
+            write_folder(conditions.folder, conditions.smaller(FILES, FEW_FILES), seed)
         for part in wanted:
             watch.say(f"measuring {part}")
-            for lines in measured(part, setting):
+            for lines in measured(part, conditions):
                 found.lines += lines
                 if out is not None:
                     write_json(out, found.values())
@@ -104,13 +106,13 @@ def run_bench(
     return found
 
 
-def measured(part: str, setting: Setting) -> Iterator[list[Line]]:
+def measured(part: str, conditions: Conditions) -> Iterator[list[Measurement]]:
     """The lines of a part, group by group."""
     if part == memory.PART:
-        yield memory.lines(setting)
+        yield memory.lines(conditions)
         return
-    for cases in TIMED[part](setting):
-        yield measure(part, cases, setting)
+    for cases in TIMED[part](conditions):
+        yield measure_cases(part, cases, conditions)
 
 
 def check(repeats: int, images: Path | None, out: Path | None) -> None:

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ilk.research.grid.task import Task
 from ilk.system.files import read_json_lines, room_for
-
-from .task import Task
 
 ROWS = "rows.jsonl"
 TEXTS = ("key", "read_out", "scored", "source", "method", "on", "select", "split")  # that each row has

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from ilk.images import load_images
-from ilk.research.bench import peers
-from ilk.research.bench.measure import Case, Setting
-from ilk.research.bench.photos import photo_like
+from ilk.research.bench import other_libraries
+from ilk.research.bench.drawn_photos import photo_like
+from ilk.research.bench.timing import Case, Conditions
 from ilk.views import ViewRecipe, Views, get_views
 
 PART = "views"
@@ -18,28 +18,28 @@ SIZES = {32: "cc", 96: "cc-strong", 224: "cc-strong-blur"}  # blur at 224 pixels
 BATCH = {32: 256, 96: 64, 224: 64}
 
 
-def groups(setting: Setting) -> Iterator[list[Case]]:
+def groups(conditions: Conditions) -> Iterator[list[Case]]:
     for size, name in SIZES.items():
         recipe, _ = get_views(name)
-        if setting.on_gpu:
-            yield compared(setting, size, recipe, "GPU", setting.cores)
+        if conditions.on_gpu:
+            yield compared(conditions, size, recipe, "GPU", conditions.cores)
             continue
-        yield compared(setting, size, recipe, "one core", 1)
-        if setting.cores > 1:
-            yield compared(setting, size, recipe, "all cores", setting.cores)
+        yield compared(conditions, size, recipe, "one core", 1)
+        if conditions.cores > 1:
+            yield compared(conditions, size, recipe, "all cores", conditions.cores)
 
 
-def compared(setting: Setting, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
+def compared(conditions: Conditions, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
     """ilk, kornia and torchvision on the same pictures; a pass makes two views of each.
 
     ilk has two lines: "linear" with colours changed by one matrix, as it does for photographs, and the exact list.
     """
-    batch = setting.smaller(BATCH[size], 32)
-    pixels = photo_like(batch, size, setting.seed)
-    images, device = load_images(pixels, image_size=size), torch.device(setting.device)
-    source = images[:].to(device) if setting.on_gpu else images
+    batch = conditions.smaller(BATCH[size], 32)
+    pixels = photo_like(batch, size, conditions.seed)
+    images, device = load_images(pixels, image_size=size), torch.device(conditions.device)
+    source = images[:].to(device) if conditions.on_gpu else images
     index = torch.arange(batch, device=device)
-    draws = torch.Generator(device).manual_seed(setting.seed)
+    draws = torch.Generator(device).manual_seed(conditions.seed)
     both = {"count": 2 * batch, "unit": "views/s"}
 
     def ours(colours: str) -> Case:
@@ -49,14 +49,14 @@ def compared(setting: Setting, size: int, recipe: ViewRecipe, where: str, cores:
     cases = [ours("linear"), ours("exact")]
     name = f"kornia, {size} px, {where}"
     try:
-        change = peers.kornia_views(recipe, size).to(device)  # type: ignore[attr-defined]  # it is a module
+        change = other_libraries.kornia_views(recipe, size).to(device)  # type: ignore[attr-defined]  # it is a module
 
         def theirs() -> object:
             floats = source[index] / 255
             return change(floats), change(floats)
 
         cases.append(Case(name=name, work=theirs, threads=cores, peer=True, **both))  # type: ignore[arg-type]
-    except peers.Missing as why:
+    except other_libraries.Missing as why:
         cases.append(Case(name=name, work=None, note=str(why), peer=True, unit="views/s"))
     cases.append(torchvision_case(pixels, recipe, size, where, cores))
     return cases
@@ -66,11 +66,11 @@ def torchvision_case(pixels: object, recipe: ViewRecipe, size: int, where: str, 
     """One Pillow image at a time in a DataLoader, with a worker for each core."""
     name = f"torchvision, {size} px, {'all cores' if where == 'GPU' else where}"
     try:
-        data = peers.Pairs(pixels, peers.torchvision_views(recipe, size))  # type: ignore[arg-type]  # an array
-    except peers.Missing as why:
+        data = other_libraries.Pairs(pixels, other_libraries.torchvision_views(recipe, size))  # type: ignore[arg-type]  # an array
+    except other_libraries.Missing as why:
         return Case(name=name, work=None, note=str(why), peer=True, unit="views/s")
-    loaded = peers.loader(data, max(8, len(data) // (2 * cores)), cores if cores > 1 else 0, shuffle=False)
+    loaded = other_libraries.loader(data, max(8, len(data) // (2 * cores)), cores if cores > 1 else 0, shuffle=False)
     return Case(
         name=name, work=lambda: sum(len(a) for a, _, _ in loaded), count=2 * len(data), unit="views/s", threads=1,
-        peer=True, close=lambda: peers.close(loaded),
+        peer=True, close=lambda: other_libraries.close(loaded),
     )  # fmt: skip

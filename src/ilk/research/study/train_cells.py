@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ilk.analysis.neighbours import nearest_rows
-from ilk.evaluate.probe import vote
+from ilk.evaluation.probe import vote
 from ilk.images import Images
 from ilk.research.grid import Job, run_jobs
 from ilk.research.grid.task import chosen as chosen_of

@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ilk.research.grid.job import Job
 from ilk.system.progress import Watch, epoch_line, spell
-
-from .job import Job
 
 SAY_EVERY = 60.0  # seconds between lines about one training
 
 
-class GridWatch(Watch):
+class GridProgress(Watch):
     """Tells a face of many jobs as of one piece of work: one bar over all, a line for each, and the time left."""
 
     def __init__(self, watch: Watch, jobs: Sequence[Job]) -> None:
