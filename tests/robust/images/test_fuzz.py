@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import fuzz
-from ilk.images import Images, build, load, load_images
+from ilk.images import Images, decode_source, load, load_images
 from ilk.images.decode import Decoded, decode, strict_pillow
 
 SIDE = 16
@@ -382,7 +382,7 @@ def test_what_failed_for_the_moment_is_tried_again_and_not_remembered(tmp_path, 
         "cannot be read just now: Too many open files", "cannot be read just now: not enough memory to decode it",
     ]  # fmt: skip
     assert len(load_images(tmp_path / "photos", image_size=SIDE)) == 4
-    monkeypatch.setattr(build, "decode", lambda *_: pytest.fail("decoded although the cache is whole"))
+    monkeypatch.setattr(decode_source, "decode", lambda *_: pytest.fail("decoded although the cache is whole"))
     assert len(load_images(tmp_path / "photos", image_size=SIDE)) == 4
 
 

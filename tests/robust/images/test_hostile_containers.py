@@ -32,10 +32,10 @@ SECONDS = 10  # for each; the slowest was measured at 1.5
 BOUNDED = """
 import json, resource, sys, time
 import pyarrow.parquet
-from ilk.images import archives, load_images, tables, unpacked
+from ilk.images import archive_limits, archives, load_images, parquet
 load_images(sys.argv[1], image_size=16, workers=1, cache=False)  # all that is loaded late is loaded now
-archives.MAX_MEMBER_BYTES = unpacked.MAX_MEMBER_BYTES = 50 << 20
-archives.MANY_MEMBERS, tables.BATCH_BYTES = 5000, 6 << 20
+archives.MAX_MEMBER_BYTES = archive_limits.MAX_MEMBER_BYTES = 50 << 20
+archives.MANY_MEMBERS, parquet.BATCH_BYTES = 5000, 6 << 20
 def memory(field):
     return int(next(line for line in open("/proc/self/status") if line.startswith(field)).split()[1]) / 1024
 first = memory("VmHWM")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ilk.images import Images, build, load_images
+from ilk.images import Images, decode_source, load_images
 
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8), dtype=np.uint8)
 
@@ -163,9 +163,9 @@ def test_the_side_is_the_median_short_side_up_to_a_limit(tmp_path, photo):
 
 def test_the_side_is_chosen_from_at_most_512_images_spread_over_all(monkeypatch):
     seen = []
-    monkeypatch.setattr(build, "read_header", lambda item: seen.append(item))
-    source = build.Source("list", "", [str(i) for i in range(5000)], [""] * 5000, lambda i: i)
-    build.sample_headers(source, 2)
+    monkeypatch.setattr(decode_source, "read_header", lambda item: seen.append(item))
+    source = decode_source.Source("list", "", [str(i) for i in range(5000)], [""] * 5000, lambda i: i)
+    decode_source.sample_headers(source, 2)
     assert len(seen) == 512 and min(seen) == 0 and max(seen) == 4999
     gaps = np.diff(sorted(seen))
     assert gaps.min() >= 9 and gaps.max() <= 10
@@ -190,7 +190,7 @@ def test_gray_saved_as_colour_collapses_to_one_channel(tmp_path, encode, keep):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_one_coloured_picture_makes_all_three_channels(tmp_path, encode, monkeypatch, keep):
-    monkeypatch.setattr(build, "SAMPLE", 2)  # so that the sample, the first and the last, is gray
+    monkeypatch.setattr(decode_source, "SAMPLE", 2)  # so that the sample, the first and the last, is gray
     for i in range(7):
         (tmp_path / f"{i}.png").write_bytes(encode(NOISE[i].transpose(1, 2, 0) if i == 4 else NOISE[i, 0]))
     images = load_images(tmp_path, cache=keep)
@@ -200,11 +200,11 @@ def test_one_coloured_picture_makes_all_three_channels(tmp_path, encode, monkeyp
 
 
 def test_a_build_that_had_to_change_to_colour_goes_on_in_colour(tmp_path, encode, monkeypatch, decodes):
-    monkeypatch.setattr(build, "SAMPLE", 2)
+    monkeypatch.setattr(decode_source, "SAMPLE", 2)
     monkeypatch.setattr("ilk.images.cache.CHUNK", 2)
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(encode(NOISE[0].transpose(1, 2, 0) if i == 3 else NOISE[i % 7, 0]))
-    counted, stopped = build.decode, []
+    counted, stopped = decode_source.decode, []
 
     def decode(*args):
         if len(decodes) > 10:  # in the second, coloured attempt, after three chunks or more
@@ -212,10 +212,10 @@ def test_a_build_that_had_to_change_to_colour_goes_on_in_colour(tmp_path, encode
             raise KeyboardInterrupt
         return counted(*args)
 
-    monkeypatch.setattr(build, "decode", decode)
+    monkeypatch.setattr(decode_source, "decode", decode)
     with pytest.raises(KeyboardInterrupt):
         load_images(tmp_path, workers=1)
-    monkeypatch.setattr(build, "decode", counted)
+    monkeypatch.setattr(decode_source, "decode", counted)
     first = len(decodes)
     images = load_images(tmp_path)
     assert images.shape == (3, 8, 8) and 0 < len(decodes) - first < 9
@@ -260,9 +260,9 @@ def test_the_number_of_workers_changes_nothing(photos):
 @pytest.mark.parametrize("sequential", [True, False])
 def test_few_pictures_are_in_flight_at_once(sequential):
     taken = []
-    read = build.Source("x", "x", ["x"] * 300, [""] * 300, lambda i: taken.append(i), sequential=sequential)
+    read = decode_source.Source("x", "x", ["x"] * 300, [""] * 300, lambda i: taken.append(i), sequential=sequential)
     with ThreadPoolExecutor(2) as pool:
-        ahead = [len(taken) - n for n, _ in enumerate(build._in_order(pool, read, range(300), str, 2), 1)]
+        ahead = [len(taken) - n for n, _ in enumerate(decode_source._in_order(pool, read, range(300), str, 2), 1)]
     assert len(taken) == len(ahead) == 300 and max(ahead) <= 8
 
 
@@ -286,7 +286,7 @@ def test_options_out_of_range_are_refused(option, message):
 
 def test_importing_the_package_does_not_import_pyarrow():
     code = "import sys, ilk.images; assert 'pyarrow' not in sys.modules and 'torch' in sys.modules"
-    environment = {"PYTHONPATH": str(Path(build.__file__).parents[2])}
+    environment = {"PYTHONPATH": str(Path(decode_source.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
 
