@@ -279,7 +279,7 @@ def test_a_few_known_labels_name_the_clusters_and_are_scored_apart(call: Command
         (["fit", "photos", "-k", "2", "--seed", "-1"], "seed must be a whole number from 0"),
         (["fit", "photos", "-k", "2", "--set", "nonsense"], "--set takes NAME=VALUE; got 'nonsense'"),
         (["fit", "photos", "-k", "2", "--set", "batchsize=3"], "no setting 'batchsize'. Did you mean 'batch_size'?"),
-        (["fit", "photos", "-k", "2", "--set", "warmup=soon"], "warmup must be of type int; got 'soon'"),
+        (["fit", "photos", "-k", "2", "--set", "warmup=soon"], "warmup must be a whole number; got 'soon'"),
         (["fit", "photos", "-k", "2", "--resume"], "--resume needs --out"),
         (["fit", "photoss", "-k", "2"], "photoss' does not exist.*Did you mean '.*photos'?"),
         (["fit", "empty", "-k", "2"], "'empty' holds no images. It is empty"),

@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -172,10 +173,8 @@ def demo_lines(run: Run, baseline: float) -> None:
 
 
 def method_lines() -> None:
-    """Prints methods, presets and settings."""
-    from dataclasses import fields
-
-    from ilk.methods import METHODS
+    """Prints methods, presets and settings with their ranges and help, views and backbones."""
+    from ilk.methods import METHODS, Recipe
     from ilk.networks.backbones import backbone_names
     from ilk.views import DOMAINS
 
@@ -184,14 +183,30 @@ def method_lines() -> None:
         for preset, (_, _, about) in kind.presets.items():
             print(f"  --preset {preset:11} {about}")
         print("  settings (--set name=value), in the presets " + ", ".join(kind.presets) + ":")
-        for part in ("recipe", "config"):
-            for field in fields(getattr(kind.presets["default"], part)):
-                values = " | ".join(shown(getattr(getattr(one, part), field.name)) for one in kind.presets.values())
-                print(f"    {field.name:22} {values}")
+        for line in setting_lines([preset.recipe for preset in kind.presets.values()], helped=False):
+            print(f"    {line}")
+        for line in setting_lines([preset.config for preset in kind.presets.values()]):
+            print(f"    {line}")
+        print()
+    print("settings of every method, and the values where a preset says nothing:")
+    for line in setting_lines([Recipe()]):
+        print(f"    {line}")
     print("\nviews (--views NAME; auto chooses photo, drawing or object):")
     for name, domain in DOMAINS.items():
         print(f"  {name:15} {domain.about}")
     print(f"\nbackbones (--backbone NAME): {', '.join(backbone_names())}")
+
+
+def setting_lines(records: Sequence[Any], *, helped: bool = True) -> list[str]:
+    """A line for each setting: its name, its value in each of the records, and what it is with its range."""
+    from ilk.methods.settings import declared
+
+    lines = []
+    for field in declared(type(records[0])).values():
+        values = " | ".join(shown(getattr(record, field.name)) for record in records)
+        limits = f"; {field.range}" if field.range else ""
+        lines.append(f"{field.name:22} {values:20}  {field.help}{limits}" if helped else f"{field.name:22} {values}")
+    return lines
 
 
 def shown(value: object) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from ilk.methods.base import Method, Preset, Recipe, override
+from ilk.methods.base import Method
 from ilk.methods.c2bin import C2BIN
 from ilk.methods.cc import CC
 from ilk.methods.crlc import CRLC
 from ilk.methods.dcdc import DCDC
 from ilk.methods.scl import SCL
+from ilk.methods.settings import Preset, Recipe, override
 
 METHODS: dict[str, type[Method]] = {"cc": CC, "crlc": CRLC, "scl": SCL, "dcdc": DCDC, "c2bin": C2BIN}
 

@@ -4,72 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from ilk.methods.settings import Preset
 from ilk.networks.banks import Twin
 
 
 class Encode(Protocol):
     def __call__(self, m: int) -> Tensor:
         """Backbone features, in evaluation mode, of up to `m` evenly spaced images, (m, d) float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a method is trained; None and "auto" are decided when the images and the machine are known.
-
-    `epochs=None`: as many as give `steps` updates, between `min_epochs` and `max_epochs`; more where the batch
-    is left open and comes out small, so that about the same time passes.
-    `batch_size=None`: 128 images on a CPU, 256 on a GPU. `images_per_cluster`: the batch grows beyond that until it
-    holds so many for each cluster.
-    `decay_vectors`: whether weight decay takes biases and normalisation weights too.
-    `front_end`: what the backbone does first: "none", "normalize" (by the collection's mean and standard
-    deviation), "sobel" (gray value, then its two edge images) or "normalize-sobel".
-    `schedule`: "constant" or "cosine" (to zero), after `warmup` steps of linear rise.
-    """
-
-    backbone: str = "auto"
-    image_size: int | None = None
-    views: str = "auto"
-    optimizer: str = "adam"
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    decay_vectors: bool = True
-    front_end: str = "none"
-    schedule: str = "constant"
-    warmup: int = 0
-    batch_size: int | None = None
-    images_per_cluster: int = 0
-    epochs: int | None = None
-    steps: int = 3000
-    min_epochs: int = 10
-    max_epochs: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("adam", "adamw", "sgd"):
-            raise ValueError(f"Unknown optimizer '{self.optimizer}'. Use adam, adamw or sgd.")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"Unknown schedule '{self.schedule}'. Use constant or cosine.")
-        check_choice(self, "front_end", "none", "normalize", "sobel", "normalize-sobel")
-        at_least("learning_rate", self.learning_rate, 0, strict=True)
-        at_least("weight_decay", self.weight_decay, 0)
-        at_least("warmup", self.warmup, 0)
-        at_least("images_per_cluster", self.images_per_cluster, 0)
-        at_least("steps", self.steps, 1)
-        for name, low in (("epochs", 1), ("image_size", 1), ("batch_size", 2)):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), low)
-
-
-class Preset(NamedTuple):
-    config: Any  # the method's own frozen dataclass
-    recipe: Recipe
-    about: str  # one line for `ilk methods`
 
 
 class Method(nn.Module):
@@ -175,70 +120,3 @@ def at_least(name: str, value: float, low: float, *, strict: bool = False) -> No
     """Raises ValueError unless `value >= low` (or `> low`) and finite."""
     if not (math.isfinite(value) and (value > low if strict else value >= low)):
         raise ValueError(f"{name} must be {'more than' if strict else 'at least'} {low}; got {value}.")
-
-
-def check(config: Any, low: float, *names: str, strict: bool = False) -> None:
-    """`at_least` for fields of a config, by name."""
-    for name in names:
-        at_least(name, getattr(config, name), low, strict=strict)
-
-
-def check_part(config: Any, *names: str) -> None:
-    """Raises ValueError unless the fields are parts of the training in [0, 1)."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name} is a part of the training in [0, 1); got {getattr(config, name)}.")
-
-
-def check_choice(config: Any, name: str, *known: str) -> None:
-    """Raises ValueError unless the field is one of the known words."""
-    if getattr(config, name) not in known:
-        raise ValueError(f"{name} must be {' or '.join(known)}; got '{getattr(config, name)}'.")
-
-
-def override(preset: Preset, settings: Mapping[str, Any]) -> Preset:
-    """`preset` with some fields of its config or recipe replaced; text is converted to the field's type.
-
-    Raises ValueError for an unknown name (suggesting the nearest) or a value of the wrong type.
-    """
-    known = {field.name: (part, str(field.type)) for part in (preset.recipe, preset.config) for field in fields(part)}
-    recipe: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ValueError(f"There is no setting '{name}'.{hint} Known: {', '.join(sorted(known))}.")
-        part, kind = known[name]
-        (recipe if part is preset.recipe else config)[name] = converted(name, value, kind)
-    return Preset(replace(preset.config, **config), replace(preset.recipe, **recipe), preset.about)
-
-
-def converted(name: str, value: Any, kind: str) -> Any:
-    """`value` as the annotated type `kind` of the field `name`."""
-    if value is None or (isinstance(value, str) and value.lower() in ("none", "auto") and "None" in kind):
-        if "None" not in kind:
-            raise ValueError(f"{name} cannot be None.")
-        return None
-    try:
-        if kind.startswith("bool"):
-            words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-            return value if isinstance(value, bool) else words[str(value).lower()]
-        if kind.startswith("int"):
-            if float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        if kind.startswith("float"):
-            return float(value)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        raise ValueError(f"{name} must be of type {kind.split(' ')[0]}; got {value!r}.") from None
-    return str(value)
-
-
-def describe(preset: Preset) -> dict[str, Any]:
-    """Config and recipe of a preset as plain values, for JSON."""
-    return {"config": asdict(preset.config), "recipe": asdict(preset.recipe)}
-
-
-# How the default presets train. The batch is small on a CPU because more steps there are worth more than better ones.
-DEFAULT = Recipe(learning_rate=3e-3, schedule="cosine", warmup=50, images_per_cluster=8)

@@ -5,61 +5,63 @@ Source: Contrasting Clusters while Bootstrapping Instances, anonymous submission
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
-from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
-from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.methods.base import Encode, Method
+from ilk.methods.settings import (
+    BALANCE,
+    DEFAULT,
+    HEADS,
+    WARM_START,
+    Balance,
+    Count,
+    Positive,
+    Preset,
+    Recipe,
+    Share,
+    Weight,
+    setting,
+    settings,
+)
+from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import Twin
 from ilk.networks.heads import mlp
 from ilk.system.processes import gather
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class C2BINConfig:
     """Settings of C2BIN; the defaults are the paper's for clustering (table 10).
 
-    `hidden_dim`, `embedding_dim`: of projector and predictor; `batch_norm` in their hidden layer (not
-    mentioned in the paper; BYOL has it and is fragile without). `twin_momentum`: of the follower (gamma).
-    `scales`: sizes of the further cluster predictors, as text. `temperature`: tau. Weights:
-    `align_weight` (1), `cluster_weight` (lambda_clust), `entropy_weight` (lambda_ent).
-    Readings of a text that leaves them open: `symmetric` alignment and contrast, averaged over both
-    directions; columns compared by cosine (`normalize`; raw otherwise, which favours large clusters);
-    `include_positive` puts the positive into the denominator, which the formula as printed leaves out.
-    For ablations: `target_teaches=False` leaves the encoder to alignment and `scales` alone: the predictor of the
-    wanted size is then read from the features and does not shape them.
-    Ours, off in the paper: `cluster_heads` predictors of the wanted size, one of them used (`SubHeads`), waiting for
-    the part `warm_start` of the training and then started from the features (`start.py`); `balance` of their
-    sizes, see `SubHeads` (further predictors stay uniform).
+    Where the text can be read in several ways: `batch_norm` is not mentioned (BYOL has it and is fragile without);
+    `normalize=False` compares columns by raw products, which favours large clusters; the formula as printed leaves
+    the positive out of the denominator (`include_positive`).
     """
 
-    hidden_dim: int = 512
-    embedding_dim: int = 512
-    batch_norm: bool = True
-    twin_momentum: float = 0.995
-    scales: str = "40,160"
-    temperature: float = 1.0
-    align_weight: float = 1.0
-    cluster_weight: float = 1.0
-    entropy_weight: float = 1.0
-    symmetric: bool = True
-    normalize: bool = True
-    include_positive: bool = False
-    target_teaches: bool = True
-    cluster_heads: int = 1
-    warm_start: float = 0.0
-    balance: str = "uniform"
+    hidden_dim: Count = setting(512, "hidden width of projector and predictor")
+    embedding_dim: Count = setting(512, "output width of projector and predictor")
+    batch_norm: bool = setting(True, "BatchNorm in their hidden layer")
+    twin_momentum: Share = setting(0.995, "gamma, how slowly the follower moves")
+    scales: str = setting("40,160", "sizes of the further cluster predictors")
+    temperature: Positive = setting(1.0, "tau, of the contrast of clusters")
+    align_weight: Weight = setting(1.0, "weight of the alignment of both views")
+    cluster_weight: Weight = setting(1.0, "lambda_clust, weight of all cluster terms")
+    entropy_weight: Weight = setting(1.0, "lambda_ent, of the marginal entropy, within cluster_weight")
+    symmetric: bool = setting(True, "alignment and contrast averaged over both directions")
+    normalize: bool = setting(True, "columns are compared by cosine; else by raw products")
+    include_positive: bool = setting(False, "the positive is in the denominator too")
+    target_teaches: bool = setting(True, "for ablations: whether the wanted number of clusters shapes the features")
+    cluster_heads: Count = setting(1, HEADS)
+    warm_start: Share = setting(0.0, WARM_START)
+    balance: Balance = setting("uniform", BALANCE + " (further predictors: uniform)")
 
-    def __post_init__(self) -> None:
-        check(self, 1, "hidden_dim", "embedding_dim", "cluster_heads")
-        check(self, 0, "temperature", strict=True)
-        check(self, 0, "align_weight", "cluster_weight", "entropy_weight")
-        check_part(self, "twin_momentum", "warm_start")
-        check_choice(self, "balance", *BALANCES)
+    @model_validator(mode="after")
+    def check(self) -> Self:
         if any(size < 2 for size in self.sizes):
             raise ValueError(f"scales are cluster numbers of at least 2, such as 40,160; got '{self.scales}'.")
         clusters_teach = self.cluster_weight > 0 and (self.target_teaches or bool(self.sizes))
@@ -67,6 +69,7 @@ class C2BINConfig:
             raise ValueError(
                 "Nothing would teach the encoder; set target_teaches to true, give scales, or weights above 0."
             )
+        return self
 
     @property
     def sizes(self) -> list[int]:

@@ -5,49 +5,45 @@ Source: Li, Hu, Liu, Peng, Zhou, Peng. Contrastive Clustering. AAAI 2021 (arXiv 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.losses import cluster_contrast, nt_xent
-from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
-from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.methods.base import Encode, Method
+from ilk.methods.settings import (
+    BALANCE,
+    DEFAULT,
+    HEADS,
+    WARM_START,
+    Balance,
+    Count,
+    Positive,
+    Preset,
+    Recipe,
+    Share,
+    Weight,
+    setting,
+    settings,
+)
+from ilk.methods.subheads import SubHeads
 from ilk.networks.heads import mlp
 from ilk.system.processes import gather
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class CCConfig:
-    """Settings of CC; the defaults are the paper's.
+    """Settings of CC; the defaults are the paper's (section 4.2), which adds up the three terms (eq. 7)."""
 
-    `embedding_dim`: width of the instance head (section 4.2). `instance_temperature`,
-    `cluster_temperature`: tau_I and tau_C (section 4.2). The three weights multiply the instance
-    loss, the cluster loss and the entropy term; the paper adds them up (eq. 7).
-
-    Ours, off in the paper: `cluster_heads` heads are trained side by side and in the end one is used, see `SubHeads`;
-    with `warm_start` > 0 the cluster loss waits for that part of the training, and each
-    head then starts from its own partition of the features (`start.py`) instead of from chance.
-    `balance`: which sizes of clusters the entropy term holds for right, see `SubHeads`.
-    """
-
-    embedding_dim: int = 128
-    instance_temperature: float = 0.5
-    cluster_temperature: float = 1.0
-    instance_weight: float = 1.0
-    cluster_weight: float = 1.0
-    entropy_weight: float = 1.0
-    cluster_heads: int = 1
-    warm_start: float = 0.0
-    balance: str = "uniform"
-
-    def __post_init__(self) -> None:
-        check(self, 1, "embedding_dim", "cluster_heads")
-        check(self, 0, "instance_temperature", "cluster_temperature", strict=True)
-        check(self, 0, "instance_weight", "cluster_weight", "entropy_weight")
-        check_part(self, "warm_start")
-        check_choice(self, "balance", *BALANCES)
+    embedding_dim: Count = setting(128, "width of the instance head")
+    instance_temperature: Positive = setting(0.5, "tau_I, of the contrast of images")
+    cluster_temperature: Positive = setting(1.0, "tau_C, of the contrast of clusters")
+    instance_weight: Weight = setting(1.0, "weight of the contrast of images")
+    cluster_weight: Weight = setting(1.0, "weight of the contrast of clusters")
+    entropy_weight: Weight = setting(1.0, "weight of the entropy term, which keeps clusters from emptying")
+    cluster_heads: Count = setting(1, HEADS)
+    warm_start: Share = setting(0.0, WARM_START)
+    balance: Balance = setting("uniform", BALANCE)
 
 
 class CC(Method):

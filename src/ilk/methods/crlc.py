@@ -5,71 +5,62 @@ Source: Do, Tran, Venkatesh. Clustering by Maximizing Mutual Information Across 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.losses import (
-    CRITICS,
     bank_contrast,
     cluster_contrast,
     logit_clamp,
     nt_xent,
     probability_contrast,
 )
-from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
-from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.methods.base import Encode, Method
+from ilk.methods.settings import (
+    BALANCE,
+    DEFAULT,
+    WARM_START,
+    Balance,
+    Count,
+    Positive,
+    Preset,
+    Recipe,
+    Share,
+    Weight,
+    setting,
+    settings,
+)
+from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import RowBank
 from ilk.networks.heads import kaiming, mlp
 from ilk.system.processes import gather
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class CRLCConfig:
-    """Settings of CRLC; the defaults are the paper's, those of the released code in the preset `released`.
+    """Settings of CRLC; the defaults are the paper's, those of the released code in the preset `released`."""
 
-    `embedding_dim`, `feature_temperature`: representation head and its contrast (L_FC). `cluster_heads`:
-    S independent cluster heads. `critic`: log_dot, dot, neg_l2 or neg_jsd; `smoothing`: gamma.
-    `framework`: "in_batch" (SimCLR form) or "memory_bank" (eq. 10), whose rows move with `bank_momentum`
-    (alpha) and which gives `bank_negatives` rows a step, drawn uniformly (the number is ours).
-    Weights: `cluster_weight` of the probability contrast, `entropy_weight` (lambda_1) of the mean marginal
-    entropy of both views, `feature_weight` (lambda_2) of L_FC, `clamp_weight` of the pull on logits beyond
-    `clamp_bound` (released code only), `supervised_weight` of the cross entropy on known labels.
-    For ablations, off: `consistency_weight` (minus log of p_a . p_b of the same image, no negatives) and
-    `column_weight` (the cluster loss of CC).
-    Ours, off in the paper: `warm_start` and `balance`, see `SubHeads`.
-    """
-
-    embedding_dim: int = 128
-    feature_temperature: float = 0.1
-    cluster_heads: int = 10
-    critic: str = "log_dot"
-    smoothing: float = 0.01
-    framework: str = "in_batch"
-    bank_momentum: float = 0.5
-    bank_negatives: int = 4096
-    cluster_weight: float = 1.0
-    entropy_weight: float = 1.0
-    feature_weight: float = 10.0
-    clamp_weight: float = 0.0
-    clamp_bound: float = 25.0
-    supervised_weight: float = 1.0
-    consistency_weight: float = 0.0
-    column_weight: float = 0.0
-    warm_start: float = 0.0
-    balance: str = "uniform"
-
-    def __post_init__(self) -> None:
-        check(self, 1, "embedding_dim", "cluster_heads", "bank_negatives")
-        check(self, 0, "feature_temperature", "clamp_bound", strict=True)
-        check(self, 0, "cluster_weight", "entropy_weight", "feature_weight", "clamp_weight", "supervised_weight")
-        check(self, 0, "consistency_weight", "column_weight")
-        check_part(self, "smoothing", "bank_momentum", "warm_start")
-        check_choice(self, "critic", *CRITICS)
-        check_choice(self, "balance", *BALANCES)
-        check_choice(self, "framework", "in_batch", "memory_bank")
+    embedding_dim: Count = setting(128, "width of the representation head")
+    feature_temperature: Positive = setting(0.1, "of the contrast of embeddings (L_FC)")
+    cluster_heads: Count = setting(10, "S, independent cluster heads")
+    critic: Literal["log_dot", "dot", "neg_l2", "neg_jsd"] = setting("log_dot", "score of two assignments")
+    smoothing: Share = setting(0.01, "gamma, share of the uniform distribution mixed into assignments")
+    framework: Literal["in_batch", "memory_bank"] = setting("in_batch", "where negatives are: SimCLR form or eq. 10")
+    bank_momentum: Share = setting(0.5, "alpha, how slowly the rows of the memory bank move")
+    bank_negatives: Count = setting(4096, "rows of the bank a step, drawn uniformly (the number is ours)")
+    cluster_weight: Weight = setting(1.0, "weight of the contrast of assignments (L_PC)")
+    entropy_weight: Weight = setting(1.0, "lambda_1, of the marginal entropy, averaged over both views")
+    feature_weight: Weight = setting(10.0, "lambda_2, of the contrast of embeddings")
+    clamp_weight: Weight = setting(0.0, "pulls back logits beyond clamp_bound (released code only)")
+    clamp_bound: Positive = setting(25.0, "largest logit that is left alone")
+    supervised_weight: Weight = setting(1.0, "weight of the cross entropy on known labels")
+    consistency_weight: Weight = setting(0.0, "for ablations: minus log of p_a . p_b of an image, no negatives")
+    column_weight: Weight = setting(0.0, "for ablations: the contrast of clusters of CC")
+    warm_start: Share = setting(0.0, WARM_START)
+    balance: Balance = setting("uniform", BALANCE)
 
 
 class CRLC(Method):

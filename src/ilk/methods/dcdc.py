@@ -5,58 +5,62 @@ Source: Dang, Deng, Yang, Huang. Doubly Contrastive Deep Clustering. arXiv 2103.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ilk.losses import cluster_contrast, contrast
-from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import Encode, Method
+from ilk.methods.settings import (
+    BALANCE,
+    DEFAULT,
+    HEADS,
+    WARM_START,
+    Balance,
+    Count,
+    Number,
+    Positive,
+    Preset,
+    Recipe,
+    Share,
+    Weight,
+    setting,
+    settings,
+)
 from ilk.methods.start import due
-from ilk.methods.subheads import BALANCES, SubHeads
+from ilk.methods.subheads import SubHeads
 from ilk.system.processes import gather
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class DCDCConfig:
-    """Settings of DCDC; the defaults are the paper's for CIFAR-10 (tables II and III).
+    """Settings of DCDC; the defaults are the paper's for CIFAR-10 (tables II and III)."""
 
-    `temperature`: of both contrasts (0.3 for CIFAR-100 and STL-10). `over_clusters`: size of the
-    over-clustering head (700 for Tiny-ImageNet); 0 leaves it out. `repeats`: perturbed views an image.
-    `mask_same_image`: the other perturbed views of the same image are no negatives (the paper and code
-    count them as such). Weights: of the sample view, the class view and the marginal entropy (0 in the
-    paper, 1 in the released code).
-    Ours, off in the paper: `symmetric` contrasts in both directions; `cluster_heads` heads side by side,
-    one of them used (`SubHeads`); until the part `warm_start` of the training only the over-clustering head is trained,
-    then the cluster heads start from the features (`start.py`); `balance` of their sizes, see `SubHeads`.
-    """
+    temperature: Positive = setting(0.5, "of both contrasts (0.3 for CIFAR-100 and STL-10)")
+    over_clusters: Number = setting(70, "size of the over-clustering head (700 for Tiny-ImageNet); 0: none")
+    repeats: Count = setting(3, "randomly changed views an image, beside the original")
+    mask_same_image: bool = setting(False, "other views of the same image are no negatives (the paper counts them)")
+    symmetric: bool = setting(False, "contrast in both directions (not in the paper)")
+    sample_weight: Weight = setting(1.0, "weight of the sample view, the contrast of images")
+    class_weight: Weight = setting(1.0, "weight of the class view, the contrast of clusters")
+    entropy_weight: Weight = setting(0.0, "weight of the marginal entropy (1 in the released code)")
+    cluster_heads: Count = setting(1, HEADS)
+    warm_start: Share = setting(0.0, WARM_START + "; until then the over-clustering head trains alone")
+    balance: Balance = setting("uniform", BALANCE)
 
-    temperature: float = 0.5
-    over_clusters: int = 70
-    repeats: int = 3
-    mask_same_image: bool = False
-    symmetric: bool = False
-    sample_weight: float = 1.0
-    class_weight: float = 1.0
-    entropy_weight: float = 0.0
-    cluster_heads: int = 1
-    warm_start: float = 0.0
-    balance: str = "uniform"
-
-    def __post_init__(self) -> None:
-        check(self, 0, "temperature", strict=True)
-        check(self, 0, "over_clusters", "sample_weight", "class_weight", "entropy_weight")
-        check(self, 1, "repeats", "cluster_heads")
-        check_part(self, "warm_start")
-        check_choice(self, "balance", *BALANCES)
+    @model_validator(mode="after")
+    def check(self) -> Self:
         if self.sample_weight + self.class_weight == 0:
             raise ValueError("Without sample_weight and class_weight nothing is contrasted; set one above 0.")
         if self.over_clusters == 1:
             raise ValueError("over_clusters must be 0 (no over-clustering head) or at least 2; got 1.")
         if self.warm_start and not self.over_clusters:
             raise ValueError("warm_start needs the over-clustering head; set over_clusters or warm_start=0.")
+        return self
 
 
 class DCDC(Method):

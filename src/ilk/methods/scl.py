@@ -6,15 +6,31 @@ No code was published; where the paper is silent this follows MoCo, PICA and ODC
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ilk.analysis.kmeans import merge_and_split, squared_distance
 from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
-from ilk.methods.base import DEFAULT, Encode, Method, Preset, Recipe, check, check_choice, check_part
+from ilk.methods.base import Encode, Method
+from ilk.methods.settings import (
+    DEFAULT,
+    WARM_START,
+    Balance,
+    Count,
+    Number,
+    Positive,
+    Preset,
+    Recipe,
+    Share,
+    Weight,
+    setting,
+    settings,
+)
 from ilk.methods.start import due, fit_heads, partitions
 from ilk.networks.banks import KeyBanks, Twin
 from ilk.networks.batch_norm import in_parts
@@ -22,66 +38,42 @@ from ilk.networks.heads import mlp
 from ilk.system.processes import gather
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SCLConfig:
-    """Settings of SCL; the defaults are the paper's, and our readings where it is silent.
+    """Settings of SCL; the defaults are the paper's, and our readings where it is silent."""
 
-    `embedding_dim`, `projection` ("mlp" as MoCo v2, or "linear"), `temperature`, `twin_momentum` of the
-    key encoder. `queue`: K, the keys a query is contrasted with; a bank holds K / (C - 1), and K is never
-    more than the images there are. `contrast_weight`, `cluster_weight`: alpha and beta.
-    `cd_to_features`: cluster discrimination teaches the encoder too, not the classifier alone.
-    `hard_weights`: images that moved between clusters weigh more; `first_moves`: s at the start (0; 1
-    keeps images in play that never move); `count_moves`: on labels "after" or "before" merge-and-split.
-    `under_clustering`: the joint task with C/2 clusters (left out if that is below 2); `instance_task`:
-    the joint task with all banks as negatives (plain MoCo). `min_cluster`: smallest cluster that
-    merge-and-split leaves alone; None: 0.156 of the average size, as in ODC, if `balance` is "uniform",
-    0.02 of it if that is "estimated", and 1 if it is "off" (both ours).
-    `batch_parts`: BatchNorm sees the batch in that many parts, other ones for the keys (MoCo's remedy
-    against images that recognise each other by their statistics).
-    For ablations: `cross_cluster=False` makes all banks negatives, `cluster_discrimination=False` trains
-    no classifier: labels and clusters are the banks' vote. `target_teaches=False` leaves the encoder to the other
-    tasks: the target clusters are then read from its features and do not shape them.
-    Ours, off in the paper: `symmetric` takes queries from both views; until the part `warm_start` of the
-    training only the instance task is trained (joint or not), then labels, banks and classifiers start from a partition
-    of the features (`start.py`).
-    """
+    embedding_dim: Count = setting(128, "width of the embedding")
+    projection: Literal["mlp", "linear"] = setting("mlp", "head of the encoder; mlp: as MoCo v2")
+    temperature: Positive = setting(0.1, "of all contrasts")
+    twin_momentum: Share = setting(0.9, "how slowly the key encoder moves")
+    queue: Count = setting(4096, "K, keys a query is contrasted with, at most the number of images")
+    contrast_weight: Weight = setting(1.0, "alpha, weight of semantic contrast")
+    cluster_weight: Weight = setting(1.0, "beta, weight of cluster discrimination")
+    cd_to_features: bool = setting(False, "cluster discrimination teaches the encoder too, not the classifier alone")
+    hard_weights: bool = setting(True, "images that moved between clusters weigh more")
+    first_moves: Number = setting(0, "moves counted for each image at the start; 1 keeps all images in play")
+    count_moves: Literal["after", "before"] = setting("after", "moves are counted after or before merge-and-split")
+    under_clustering: bool = setting(True, "the joint task with C/2 clusters (left out if that is below 2)")
+    instance_task: bool = setting(True, "the joint task with all banks as negatives (plain MoCo)")
+    min_cluster: Number | None = setting(
+        None, "smallest cluster that merge-and-split leaves alone; auto: 0.156 of the average size as in ODC, 0.02 with"
+        " balance estimated and 1 image with off (both ours)",
+    )  # fmt: skip
+    balance: Balance = setting("uniform", "sizes of clusters that merge-and-split holds to, by min_cluster")
+    batch_parts: Count = setting(1, "parts of the batch with BatchNorm statistics of their own, as in MoCo")
+    symmetric: bool = setting(False, "queries from both views (not in the paper)")
+    cross_cluster: bool = setting(True, "for ablations: negatives from other clusters only; false: from all banks")
+    cluster_discrimination: bool = setting(True, "for ablations: false trains no classifier, the banks vote")
+    target_teaches: bool = setting(True, "for ablations: whether the target clusters shape the features")
+    warm_start: Share = setting(0.0, WARM_START + "; until then the instance task trains alone")
 
-    embedding_dim: int = 128
-    projection: str = "mlp"
-    temperature: float = 0.1
-    twin_momentum: float = 0.9
-    queue: int = 4096
-    contrast_weight: float = 1.0
-    cluster_weight: float = 1.0
-    cd_to_features: bool = False
-    hard_weights: bool = True
-    first_moves: int = 0
-    count_moves: str = "after"
-    under_clustering: bool = True
-    instance_task: bool = True
-    min_cluster: int | None = None
-    balance: str = "uniform"
-    batch_parts: int = 1
-    symmetric: bool = False
-    cross_cluster: bool = True
-    cluster_discrimination: bool = True
-    target_teaches: bool = True
-    warm_start: float = 0.0
-
-    def __post_init__(self) -> None:
-        check(self, 1, "embedding_dim", "queue", "batch_parts")
-        check(self, 0, "temperature", strict=True)
-        check(self, 0, "contrast_weight", "cluster_weight", "first_moves")
-        check_part(self, "twin_momentum", "warm_start")
-        check_choice(self, "projection", "mlp", "linear")
-        check_choice(self, "count_moves", "after", "before")
-        check_choice(self, "balance", *SMALL)
-        if self.min_cluster is not None:
-            check(self, 0, "min_cluster")
+    @model_validator(mode="after")
+    def check(self) -> Self:
         if not (self.target_teaches or self.under_clustering or self.instance_task):
             raise ValueError(
                 "Nothing would teach the encoder; set target_teaches, under_clustering or instance_task to true."
             )
+        return self
 
 
 SMALL = {"uniform": 0.156, "estimated": 0.02, "off": 0.0}  # of the average size: where merge-and-split begins

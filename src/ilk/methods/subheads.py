@@ -14,7 +14,6 @@ from ilk.methods.start import JUDGED, SAMPLE, due, fit_heads, partitions, rename
 from ilk.networks.heads import side_by_side
 from ilk.sampling import spaced
 
-BALANCES = ("uniform", "estimated", "off")
 FLOOR, PACE = 0.1, 0.01  # of the estimated sizes: how far they are drawn to equal ones, and how fast they follow
 
 

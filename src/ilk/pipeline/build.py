@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,13 +11,13 @@ from torch import nn
 
 from ilk.methods import get_method
 from ilk.methods.base import Method
+from ilk.methods.settings import declared, read_settings
 from ilk.networks.backbones import build_backbone
 from ilk.networks.features import FeatureBackbone
 from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
 from ilk.runs.folder import Run
 from ilk.system.allocator import memory
 from ilk.system.files import replacing
-from ilk.system.text import in_short
 
 
 def save_model(run: Run, method: Method) -> None:
@@ -69,37 +68,33 @@ def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stor
             f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
             " Clusterer.load(folder, backbone=...)."
         )
-    try:
-        settings = settings_of(type(kind.presets["paper"].config), config["method_config"])
-        with seeded_weights(config["seed"]):
-            if backbone is None:
-                backbone = build_backbone(
-                    config["backbone"], image_size=images["size"], in_channels=images["channels"],
-                    front_end=config.get("front_end"),
-                )  # fmt: skip
-            refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
-            if stored is not None:
-                refuse_misfit(outline, stored)
-            if dim:
-                backbone = FeatureBackbone(width, dim)
-            method = kind(backbone, k, images["n"], settings)
-    except TypeError as error:
-        raise ValueError(f"This run has settings that this version of ilk does not know ({in_short(error)}).") from None
+    settings = settings_of(kind, config["method_config"])
+    with seeded_weights(config["seed"]):
+        if backbone is None:
+            backbone = build_backbone(
+                config["backbone"], image_size=images["size"], in_channels=images["channels"],
+                front_end=config.get("front_end"),
+            )  # fmt: skip
+        refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
+        if stored is not None:
+            refuse_misfit(outline, stored)
+        if dim:
+            backbone = FeatureBackbone(width, dim)
+        method = kind(backbone, k, images["n"], settings)
     if config.get("freeze_backbone"):
         method.freeze_backbone()
     return method
 
 
-def settings_of(kind: type, values: Mapping[str, Any]) -> Any:
-    """The method's settings. Raises TypeError for an unknown one, ValueError for one of another type or range."""
-    types: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
-    for field in fields(kind):
-        name = str(field.type).split(" ")[0]
-        value = values.get(field.name, field.default)
-        fits = isinstance(value, types[name]) and (name == "bool" or not isinstance(value, bool))
-        if not fits and not (value is None and "None" in str(field.type)):
-            raise ValueError(f"The setting {field.name} of this run must be of type {name}; it is {value!r}.")
-    return kind(**values)
+def settings_of(kind: type[Method], values: Mapping[str, Any]) -> Any:
+    """The method's settings. Raises ValueError for an unknown one, or one of another type or range."""
+    record = type(next(iter(kind.presets.values())).config)
+    if unknown := sorted(set(values) - set(declared(record))):
+        raise ValueError(f"This run has settings that this version of ilk does not know ({', '.join(unknown)}).")
+    try:
+        return read_settings(record, values)
+    except ValueError as error:
+        raise ValueError(f"A setting of this run is not as it should be: {error}") from None
 
 
 def outline_of(kind: type[Method], backbone: nn.Module, k: int, n: int, settings: Any) -> Method:

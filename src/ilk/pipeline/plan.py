@@ -13,7 +13,8 @@ from torch import nn
 from ilk.analysis.hierarchy import Hierarchy
 from ilk.images import Images
 from ilk.methods import get_method
-from ilk.methods.base import Method, Recipe
+from ilk.methods.base import Method
+from ilk.methods.settings import Recipe
 from ilk.networks.backbones import build_backbone, choose_backbone
 from ilk.networks.features import FeatureBackbone, Features, FeatureViews
 from ilk.networks.pretrained import Encoder

@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from ilk.methods import METHODS, get_method, get_preset, override
-from ilk.methods.base import Preset, at_least
+from ilk.methods.base import at_least
+from ilk.methods.settings import Preset
 from ilk.networks.backbones import backbone_names
 from ilk.networks.pretrained import SHORT_NAMES
 from ilk.pipeline.initial_weights import find_initial

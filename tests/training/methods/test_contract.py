@@ -19,7 +19,8 @@ import ilk.training.loop
 from ilk import Clusterer, load_images
 from ilk.analysis.metrics import accuracy
 from ilk.methods import METHODS, Method, get_method, get_preset, override
-from ilk.methods.base import Encode, Preset, Recipe, describe
+from ilk.methods.base import Encode
+from ilk.methods.settings import Preset, Recipe, describe
 from ilk.networks.backbones import build_backbone
 from ilk.networks.banks import Twin
 from ilk.pipeline.build import load_method
@@ -526,30 +527,30 @@ def test_an_unknown_setting_suggests_the_nearest(wrong: str, near: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", "many", "epochs must be of type int; got 'many'"),
-        ("epochs", "2.5", "epochs must be of type int; got '2.5'"),
-        ("epochs", "inf", "epochs must be of type int; got 'inf'"),
-        ("epochs", [3], "epochs must be of type int"),
+        ("epochs", "many", "epochs must be a whole number; got 'many'"),
+        ("epochs", "2.5", "epochs must be a whole number; got 2.5"),
+        ("epochs", "inf", "epochs must be a finite number; got inf"),
+        ("epochs", [3], "epochs must be a whole number"),
         ("epochs", "0", "epochs must be at least 1; got 0"),
         ("batch_size", "1", "batch_size must be at least 2; got 1"),
-        ("warmup", "none", "warmup must be of type int; got 'none'"),
-        ("warmup", None, "warmup cannot be None"),
+        ("warmup", "none", "warmup must be a whole number; got 'none'"),
+        ("warmup", None, "warmup must be a whole number; got None"),
         ("learning_rate", "0", "learning_rate must be more than 0; got 0"),
-        ("learning_rate", "nan", "learning_rate must be more than 0; got nan"),
-        ("learning_rate", "fast", "learning_rate must be of type float; got 'fast'"),
+        ("learning_rate", "nan", "learning_rate must be a finite number; got nan"),
+        ("learning_rate", "fast", "learning_rate must be a number; got 'fast'"),
         ("weight_decay", "-1", "weight_decay must be at least 0; got -1"),
-        ("optimizer", "adan", "Unknown optimizer 'adan'. Use adam, adamw or sgd."),
-        ("schedule", "linear", "Unknown schedule 'linear'. Use constant or cosine."),
+        ("optimizer", "adan", "optimizer must be adam, adamw or sgd; got 'adan'. Did you mean 'adam'\\?"),
+        ("schedule", "linear", "schedule must be constant or cosine; got 'linear'"),
         ("warmup", "-5", "warmup must be at least 0; got -5"),
         ("steps", "0", "steps must be at least 1; got 0"),
         ("image_size", "0", "image_size must be at least 1; got 0"),
         ("cluster_heads", "0", "cluster_heads must be at least 1; got 0"),
         ("embedding_dim", "0", "embedding_dim must be at least 1"),
         ("instance_temperature", "0", "instance_temperature must be more than 0"),
-        ("cluster_temperature", "nan", "cluster_temperature must be more than 0; got nan"),
+        ("cluster_temperature", "nan", "cluster_temperature must be a finite number; got nan"),
         ("entropy_weight", "-0.5", "entropy_weight must be at least 0; got -0.5"),
-        ("warm_start", "1", r"warm_start is a part of the training in \[0, 1\); got 1.0"),
-        ("warm_start", "-0.1", "warm_start is a part of the training"),
+        ("warm_start", "1", "warm_start must be less than 1; got 1.0"),
+        ("warm_start", "-0.1", "warm_start must be at least 0; got -0.1"),
     ],
 )
 def test_a_bad_value_is_refused(name: str, value: Any, message: str) -> None:
