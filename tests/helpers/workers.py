@@ -299,9 +299,9 @@ def fit_in_two(rank: int, world: int, folder: Path, source: Path, home: Path, st
 
 
 def end_in_step(stop: int, rank: int, dies: int) -> None:
-    import ilk.training.loop
+    import ilk.training.epoch
 
-    rate = ilk.training.loop.learning_rate
+    rate = ilk.training.epoch.learning_rate
 
     def learning_rate(step: int, total: int, config: Any) -> float:
         if step + 1 == stop and dies < 0:
@@ -310,7 +310,7 @@ def end_in_step(stop: int, rank: int, dies: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return rate(step, total, config)
 
-    ilk.training.loop.learning_rate = learning_rate
+    ilk.training.epoch.learning_rate = learning_rate
 
 
 def hold(folder: Path, ready: Path) -> None:

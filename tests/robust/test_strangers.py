@@ -411,7 +411,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 def test_the_settings_of_the_optimizer_are_those_of_the_run_and_not_of_its_checkpoint(run: Run) -> None:
     from ilk.pipeline.build import method_of
     from ilk.training.checkpoints import load_checkpoint
-    from ilk.training.loop import TrainConfig, make_optimizer
+    from ilk.training.optimizer import TrainConfig, make_optimizer
 
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     state["optimizer"]["param_groups"][0] |= {"weight_decay": 1e9, "betas": (0.0, 0.0)}
@@ -603,7 +603,7 @@ def opened(run: Run) -> None:
 def resumed(run: Run) -> None:
     from ilk.pipeline.build import method_of
     from ilk.training.checkpoints import load_checkpoint
-    from ilk.training.loop import TrainConfig, make_optimizer
+    from ilk.training.optimizer import TrainConfig, make_optimizer
 
     method = method_of(run.config)
     load_checkpoint(

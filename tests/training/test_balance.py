@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ilk import cli, load_images
 from ilk.evaluation import long_tailed
 from ilk.losses import negative_marginal_entropy
-from ilk.methods import METHODS, get_preset, scl
-from ilk.methods.scl import SCLConfig, Task
+from ilk.methods import METHODS, get_preset, scl_tasks
+from ilk.methods.scl_tasks import SCLConfig, Task
 from ilk.methods.subheads import FLOOR, PACE, SubHeads
 from ilk.pipeline.build import load_method, method_of
 from ilk.pipeline.request import Request
@@ -116,7 +116,7 @@ def test_a_start_from_partitions_takes_their_sizes() -> None:
     def encode(m: int) -> Tensor:
         return h
 
-    found = SubHeads(lambda: nn.Linear(4, 3), 1, wait=True, clusters=3, balance="estimated")
+    found = SubHeads(lambda: nn.Linear(4, 3), 1, warm_start=0.5, clusters=3, balance="estimated")
     assert "prior" in found.state_dict()
     assert found.start(encode, 3, 0, 0)
     expected = [(1 - FLOOR) * share + FLOOR / 3 for share in (0.7, 0.2, 0.1)]
@@ -234,10 +234,10 @@ def test_scl_leaves_smaller_clusters_alone_as_sizes_matter_less(
         seen.append(smallest)
         return labels
 
-    monkeypatch.setattr(scl, "merge_and_split", record)
+    monkeypatch.setattr(scl_tasks, "merge_and_split", record)
     config = SCLConfig(embedding_dim=4, balance=balance, min_cluster=asked)
     labels = torch.arange(300) % 3
-    Task(3, 300, config).relabel(torch.randn(300, 4), labels, config, torch.Generator())
+    Task(3, 300, config).relabel(torch.randn(300, 4), labels, torch.Generator())
     assert seen == [least]
 
 
@@ -247,9 +247,9 @@ def test_scl_with_off_lets_a_cluster_of_one_image_live_and_refills_an_empty_one(
     single = torch.zeros(40, dtype=torch.int64)
     single[3] = 1
     task = Task(2, 40, config)
-    task.relabel(q, single, config, torch.Generator().manual_seed(0))
+    task.relabel(q, single, torch.Generator().manual_seed(0))
     assert torch.equal(task.labels, single)
-    task.relabel(q, torch.zeros_like(single), config, torch.Generator().manual_seed(0))
+    task.relabel(q, torch.zeros_like(single), torch.Generator().manual_seed(0))
     assert set(task.labels.tolist()) == {0, 1}
 
 
@@ -267,7 +267,7 @@ def test_the_command_line_passes_the_balance_on(
         return int(stop.value.code or 0)
 
     assert ilk("--balance", "evenly") == 2
-    assert "balance must be uniform or estimated or off; got 'evenly'" in capsys.readouterr().err
+    assert "balance must be uniform, estimated or off; got 'evenly'" in capsys.readouterr().err
     assert ilk("--balance", "off") == 0
     assert Run(tmp_path / "run").config["method_config"]["balance"] == "off"
 

@@ -48,14 +48,14 @@ def with_extra(images: Any, extra: Any, fabric: Any) -> Callable[..., Any]:
     return make
 
 
-def spied(plan: Any, images: Any, fabric: Any, **options: Any) -> tuple[list[tuple[bool, Any, list[int]]], list[Any]]:
-    """(whether extra, names of the terms, indices) of each step, and the records."""
+def spied(plan: Any, images: Any, fabric: Any, **options: Any) -> tuple[list[tuple[bool, Any, Any]], list[Any]]:
+    """(whether extra, names of the terms, indices or else the number of images) of each step, and the records."""
     steps = []
     forward = plan.method.forward
 
     def listening(a: Any, b: Any, index: Any) -> Any:
         terms = forward(a, b, index)
-        steps.append((plan.method.extra, set(terms), index.tolist()))
+        steps.append((index is None, set(terms), len(a) if index is None else index.tolist()))
         return terms
 
     plan.method.forward = listening
@@ -75,10 +75,10 @@ def test_the_extra_pass_comes_first_and_has_the_instance_term_alone(
         assert record["loss"] == pytest.approx(math.fsum(own))
 
 
-def test_extra_indices_never_name_an_image(with_extra: Callable[..., Any], images: Any, fabric: Any) -> None:
+def test_extra_images_have_no_index(with_extra: Callable[..., Any], images: Any, fabric: Any) -> None:
     steps, _ = spied(with_extra(epochs=2), images, fabric)
-    for extra, _, index in steps:
-        assert all(60 <= i < 97 for i in index) if extra else all(0 <= i < 60 for i in index)
+    assert [extra for extra, _, _ in steps] == [True, True, False, False, False] * 2
+    assert all(0 <= i < 60 for extra, _, index in steps if not extra for i in index)
 
 
 def test_dcdc_takes_extra_images_in_the_turns_of_its_over_clustering_head(
@@ -103,16 +103,6 @@ def test_steps_of_passes_that_are_left_out_are_jumped(with_extra: Callable[..., 
     assert records[1]["learning_rate"] == pytest.approx(halfway)
 
 
-def test_the_flag_is_taken_back_even_after_an_error(with_extra: Callable[..., Any], images: Any, fabric: Any) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    plan = with_extra()
-    with pytest.raises(KeyboardInterrupt):
-        spied(plan, images, fabric, on_step=stop)
-    assert plan.method.extra is False
-
-
 def test_fewer_extra_images_than_a_batch_make_a_smaller_batch(
     images: Any, pictures: Callable[..., Any], fabric: Any
 ) -> None:
@@ -121,7 +111,7 @@ def test_fewer_extra_images_than_a_batch_make_a_smaller_batch(
         n_clusters=2, epochs=1, backbone="small", views="object", device="cpu", settings={**BATCH, "cluster_heads": 1}
     )
     steps, _ = spied(make_plan(request, images, fabric, few), images, fabric)
-    assert [len(index) for extra, _, index in steps if extra] == [5]
+    assert [size for extra, _, size in steps if extra] == [5]
 
 
 def test_the_streams_of_extra_and_main_passes_differ() -> None:
@@ -147,7 +137,6 @@ def test_the_time_of_a_step_is_measured_with_extra_images(
     before = {name: value.clone() for name, value in plan.method.state_dict().items()}
     assert seconds_per_step(plan.method, images, plan.views, plan.train, fabric, extra) > 0
     assert all(torch.equal(value, before[name]) for name, value in plan.method.state_dict().items())
-    assert plan.method.extra is False
 
 
 def test_minutes_hold_fewer_epochs_with_extra_images(

@@ -19,7 +19,8 @@ from ilk.methods import METHODS
 from ilk.system.devices import make_fabric
 from ilk.training.assign import assign
 from ilk.training.checkpoints import save_checkpoint
-from ilk.training.loop import TrainConfig, TrainingDiverged, learning_rate, make_optimizer, train
+from ilk.training.loop import TrainingDiverged, train
+from ilk.training.optimizer import TrainConfig, learning_rate, make_optimizer
 from ilk.training.pace import seconds_per_step
 
 BATCH = {"batch_size": 16}  # 60 images: three steps an epoch, twelve images left over

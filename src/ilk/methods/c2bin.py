@@ -1,4 +1,4 @@
-"""C2BIN: images are only pulled together, as in BYOL; contrasting clusters of several sizes tells them apart.
+"""C2BIN: two views of an image are pulled together, as in BYOL; contrast is between clusters, at several scales.
 
 Source: Contrasting Clusters while Bootstrapping Instances, anonymous submission to ICLR 2021.
 """
@@ -11,8 +11,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ilk.losses import alignment, cluster_contrast, negative_marginal_entropy
-from ilk.methods.base import Encode, Method
+from ilk.losses import alignment, contrast, negative_marginal_entropy
+from ilk.methods.base import Method
 from ilk.methods.settings import (
     BALANCE,
     DEFAULT,
@@ -91,20 +91,15 @@ class C2BIN(Method):
 
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: C2BINConfig) -> None:
         super().__init__(backbone, n_clusters, n_images, config)
-        d = self.feature_dim
-        self.projector = mlp(d, config.hidden_dim, config.embedding_dim, batch_norm=config.batch_norm)
-        self.predictor = mlp(
-            config.embedding_dim, config.hidden_dim, config.embedding_dim, batch_norm=config.batch_norm
-        )
-        self.cluster_heads = SubHeads(
-            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
-            balance=config.balance,
-        )  # fmt: skip
+        d, width = self.feature_dim, config.embedding_dim
+        self.projector = mlp(d, config.hidden_dim, width, batch_norm=config.batch_norm)
+        self.predictor = mlp(width, config.hidden_dim, width, batch_norm=config.batch_norm)
+        self.cluster_heads = SubHeads.from_config(lambda: nn.Linear(d, n_clusters), n_clusters, config)
         self.scale_heads = nn.ModuleList(nn.Linear(d, size) for size in config.sizes)
         self.follower = Twin(self.runner(), config.twin_momentum)
 
     def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
-        config = self.config
+        config, heads = self.config, self.cluster_heads
         h_a, h_b = self.backbone(view_a), self.backbone(view_b)
         align = alignment(self.predictor(self.projector(h_a)), self.follower(view_b))
         if config.symmetric:
@@ -112,59 +107,42 @@ class C2BIN(Method):
         terms = {"align": config.align_weight * align}
         h = torch.cat([gather(h_a), gather(h_b)])  # (2n, d)
         scales = [self.cluster_terms(head(h).float().log_softmax(1)) for head in self.scale_heads]
-        self.observed = None
-        if self.cluster_heads.active:
-            log_y = self.cluster_heads.logits(h if config.target_teaches else h.detach()).log_softmax(2)
+        if heads.active:
+            log_y = heads.logits(h if config.target_teaches else h.detach()).log_softmax(2)
             log_a, log_b = log_y.chunk(2, 1)  # (heads, n, k)
-            uneven = (self.cluster_heads.imbalance(log_a) + self.cluster_heads.imbalance(log_b)) / 2  # (heads,)
-            heads = self.cluster_terms(log_y, uneven)  # (heads, 2)
-            self.cluster_heads.follow(heads.sum(1).detach())
-            self.observed = self.cluster_heads.observe(log_a)
-            scales.append(heads.mean(0))
+            entropy = (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2  # (heads,)
+            each = self.cluster_terms(log_y, entropy)  # (heads, 2)
+            means = self.mean_over_heads({"cluster": each[:, 0], "entropy": each[:, 1]}, log_a)
+            scales.append(torch.stack(list(means.values())))
         if scales:
             terms["cluster"], terms["entropy"] = torch.stack(scales).sum(0)
         return terms
 
     def cluster_terms(self, log_y: Tensor, entropy: Tensor | None = None) -> Tensor:
-        """Batch-wise contrast of assignment vectors and marginal entropy of predictors, weighted, (..., 2).
+        """Contrast of clusters and marginal entropy of one predictor or several, weighted, (..., 2).
 
-        `log_y`: (..., 2n, k), logarithms of the assignments of one view, then of the other. `entropy`: (...,).
+        `log_y`: (..., 2n, k), logarithms of the assignments of one view, then of the other. `entropy`: (...,), where
+        it is not the published one, of both views' means.
         """
         config = self.config
         log_a, log_b = log_y.chunk(2, -2)
-        vectors = cluster_contrast(
-            log_a.exp(), log_b.exp(), config.temperature, negatives="other_view", symmetric=config.symmetric,
+        clusters = contrast(
+            log_a.exp().mT, log_b.exp().mT, config.temperature, negatives="other_view", symmetric=config.symmetric,
             include_positive=config.include_positive, normalize=config.normalize,
         )  # fmt: skip
         if entropy is None:
             entropy = (negative_marginal_entropy(log_a) + negative_marginal_entropy(log_b)) / 2
-        return config.cluster_weight * torch.stack([vectors, config.entropy_weight * entropy], -1)
+        return config.cluster_weight * torch.stack([clusters, config.entropy_weight * entropy], -1)
+
+    def embed_features(self, h: Tensor) -> Tensor:
+        return F.normalize(h.float(), dim=1)
 
     def runner(self) -> nn.Sequential:
         """Encoder and projector, which the follower follows."""
         return nn.Sequential(self.backbone, self.projector)
 
-    def after_step(self) -> None:
-        self.follower.follow(self.runner())
-
-    def reset_twin(self) -> None:
-        self.follower.reset(self.runner())
-
-    def assign_features(self, h: Tensor) -> Tensor:
-        return self.cluster_heads.assign(h)
-
-    def embed_features(self, h: Tensor) -> Tensor:
-        return F.normalize(h.float(), dim=1)
-
-    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Starts the predictors of the wanted size from partitions of the features, once, when their time has come."""
-        return self.cluster_heads.start_when_due(
-            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
-        )
-
-    def finish(self, encode: Encode) -> None:
-        """Settles on one of the cluster heads."""
-        self.cluster_heads.choose(encode, self.n_clusters)
+    def twins(self) -> list[tuple[Twin, nn.Module]]:
+        return [(self.follower, self.runner())]
 
 
 C2BIN.presets = {

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.losses import cluster_contrast, nt_xent
-from ilk.methods.base import Encode, Method
+from ilk.losses import nt_xent
+from ilk.methods.base import Method
 from ilk.methods.settings import (
     BALANCE,
     DEFAULT,
@@ -47,57 +47,39 @@ class CCConfig:
 
 
 class CC(Method):
-    """Instance head and cluster head(s) on one backbone, trained together (Li et al. 2021, figure 2)."""
+    """Instance head and cluster heads on one backbone, trained together (Li et al. 2021, figure 2)."""
 
     name = "cc"
     title = "Contrastive Clustering"
     source = "Li et al., AAAI 2021"
     representation = ("instance_head",)
-    config: CCConfig
     uses_extra = True
+    config: CCConfig
 
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: CCConfig) -> None:
         super().__init__(backbone, n_clusters, n_images, config)
         d = self.feature_dim
         self.instance_head = mlp(d, d, config.embedding_dim)
-        self.cluster_heads = SubHeads(
-            lambda: mlp(d, d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
-            balance=config.balance,
-        )  # fmt: skip
+        self.cluster_heads = SubHeads.from_config(lambda: mlp(d, d, n_clusters), n_clusters, config)
 
-    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor | None) -> dict[str, Tensor]:
+        config, heads = self.config, self.cluster_heads
         h_a, h_b = self.backbone(view_a), self.backbone(view_b)  # apart: each view has its own batch statistics
-        z_a, z_b = gather(self.instance_head(h_a)), gather(self.instance_head(h_b))  # (n, d)
-        terms = {"instance": self.config.instance_weight * nt_xent(z_a, z_b, self.config.instance_temperature)}
-        if self.extra or not self.cluster_heads.active:
-            self.observed = None
-            return terms
-        logits = self.cluster_heads.logits(torch.cat([gather(h_a), gather(h_b)]))
-        log_a, log_b = logits.log_softmax(2).chunk(2, 1)  # (heads, n, k)
-        contrast = cluster_contrast(log_a.exp(), log_b.exp(), self.config.cluster_temperature)  # (heads,)
-        entropy = self.cluster_heads.imbalance(log_a) + self.cluster_heads.imbalance(log_b)  # (heads,)
-        cluster = self.config.cluster_weight * contrast
-        balance = self.config.entropy_weight * entropy
-        self.cluster_heads.follow((cluster + balance).detach())
-        self.observed = self.cluster_heads.observe(log_a)
-        return terms | {"cluster": cluster.mean(), "entropy": balance.mean()}
-
-    def assign_features(self, h: Tensor) -> Tensor:
-        return self.cluster_heads.assign(h)
+        z_a, z_b = gather(self.instance_head(h_a)), gather(self.instance_head(h_b))  # (n, d), a row an image
+        instance = {"instance": config.instance_weight * nt_xent(z_a, z_b, config.instance_temperature)}
+        if index is None or not heads.active:
+            return instance
+        log_a, log_b = heads.logits(torch.cat([gather(h_a), gather(h_b)])).log_softmax(2).chunk(2, 1)
+        y_a, y_b = log_a.exp(), log_b.exp()  # (heads, n, k), a column a cluster
+        terms = {
+            "cluster": config.cluster_weight * nt_xent(y_a.mT, y_b.mT, config.cluster_temperature),
+            "entropy": config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)),
+        }
+        return instance | self.mean_over_heads(terms, log_a)
 
     def embed_features(self, h: Tensor) -> Tensor:
         z: Tensor = self.instance_head(h)
         return F.normalize(z.float(), dim=1)
-
-    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Starts the cluster heads from partitions of the features, once, when their time has come."""
-        return self.cluster_heads.start_when_due(
-            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
-        )
-
-    def finish(self, encode: Encode) -> None:
-        """Settles on one of the cluster heads."""
-        self.cluster_heads.choose(encode, self.n_clusters)
 
 
 CC.presets = {

@@ -1,4 +1,4 @@
-"""CRLC: two views of an image should get the same embedding and, with certainty, the same cluster.
+"""CRLC: two views of an image get the same embedding and, with high confidence, the same cluster.
 
 Source: Do, Tran, Venkatesh. Clustering by Maximizing Mutual Information Across Views. ICCV 2021.
 """
@@ -64,7 +64,7 @@ class CRLCConfig:
 
 
 class CRLC(Method):
-    """Representation head and S cluster heads on one backbone, both taught by contrasting images."""
+    """Representation head and S cluster heads on one backbone, both trained by contrasting images."""
 
     name = "crlc"
     title = "Clustering by Maximizing Mutual Information Across Views"
@@ -79,11 +79,8 @@ class CRLC(Method):
         super().__init__(backbone, n_clusters, n_images, config)
         d = self.feature_dim
         self.feature_head = kaiming(mlp(d, d, config.embedding_dim))
-        self.cluster_heads = SubHeads(
-            lambda: kaiming(mlp(d, d, n_clusters)), config.cluster_heads, wait=config.warm_start > 0,
-            clusters=n_clusters, balance=config.balance,
-        )  # fmt: skip
-        self.register_buffer("known", torch.full((n_images,), -1))  # a cluster where it is known
+        self.cluster_heads = SubHeads.from_config(lambda: kaiming(mlp(d, d, n_clusters)), n_clusters, config)
+        self.register_buffer("known", torch.full((n_images,), -1))  # the cluster of an image, -1 where it is unknown
         self.semi_supervised = False
         if config.framework == "memory_bank":
             self.bank = RowBank(config.cluster_heads, n_images, n_clusters, config.bank_momentum)
@@ -95,34 +92,32 @@ class CRLC(Method):
         config, heads = self.config, self.cluster_heads
         h_a, h_b = self.backbone(view_a), self.backbone(view_b)
         z_a, z_b = gather(self.feature_head(h_a)), gather(self.feature_head(h_b))  # (n, d)
-        terms = {"feature": config.feature_weight * nt_xent(z_a, z_b, config.feature_temperature)}
-        self.observed = None
+        feature = {"feature": config.feature_weight * nt_xent(z_a, z_b, config.feature_temperature)}
         if not heads.active:
-            return terms
+            return feature
         logits = heads.logits(torch.cat([gather(h_a), gather(h_b)]))  # (heads, 2n, k)
         log_a, log_b = logits.log_softmax(2).chunk(2, 1)  # (heads, n, k)
         index = gather(index)
-        cluster = config.cluster_weight * self.probability_term(log_a, log_b, index)  # (heads,)
-        entropy = config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2
-        choosing = {"cluster": cluster, "entropy": entropy}  # what the best head is best at
+        each = {  # the terms by which heads are compared, (heads,)
+            "cluster": config.cluster_weight * self.probability_term(log_a, log_b, index),
+            "entropy": config.entropy_weight * (heads.imbalance(log_a) + heads.imbalance(log_b)) / 2,
+        }
         if config.consistency_weight:
-            choosing["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean(1)
+            each["consistency"] = -config.consistency_weight * (log_a + log_b).logsumexp(2).mean(1)
         if config.column_weight:
-            choosing["column"] = config.column_weight * cluster_contrast(log_a.exp(), log_b.exp(), 1.0)
-        heads.follow(torch.stack(list(choosing.values())).sum(0).detach())
-        self.observed = heads.observe(log_a)
-        terms |= {name: term.mean() for name, term in choosing.items()}
+            each["column"] = config.column_weight * cluster_contrast(log_a.exp(), log_b.exp(), 1.0)
+        terms = feature | self.mean_over_heads(each, log_a)
         if config.clamp_weight:
             terms["clamp"] = config.clamp_weight * logit_clamp(logits, config.clamp_bound).mean()
         if self.semi_supervised:
-            terms["known"] = config.supervised_weight * self.known_term(log_a, log_b, self.known[index])
+            terms["known"] = config.supervised_weight * known_term(log_a, log_b, self.known[index])
         return terms
 
     def probability_term(self, log_a: Tensor, log_b: Tensor, index: Tensor) -> Tensor:
         """L_PC of each head, (heads,), in the batch or against the memory bank.
 
-        The paper has one view a step in the second form; here both are contrasted with the bank, and a
-        row moves towards their mean.
+        Departure: in its second form the paper has one view a step; here both are contrasted with the bank, and a
+        row of the bank moves towards their mean.
         """
         config = self.config
         if config.framework == "in_batch":
@@ -137,12 +132,18 @@ class CRLC(Method):
             self.steps += 1
         return loss
 
-    def known_term(self, log_a: Tensor, log_b: Tensor, codes: Tensor) -> Tensor:
-        """Cross entropy with the known clusters over both views and all heads; 0 where the batch has none."""
-        rows = codes >= 0
-        target = codes.clamp_min(0).expand(len(log_a), -1)
-        surprise = -(log_a + log_b).gather(2, target[:, :, None])[:, :, 0] / 2  # (heads, n)
-        return (surprise * rows).sum() / (rows.sum().clamp_min(1) * len(log_a))
+    def embed_features(self, h: Tensor) -> Tensor:
+        z: Tensor = self.feature_head(h)
+        return F.normalize(z.float(), dim=1)
+
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Starts the cluster heads from partitions, renamed to agree with the known labels."""
+        known = self.known if self.semi_supervised else None
+        return self.cluster_heads.start_when_due(encode, epoch=epoch, epochs=epochs, seed=seed, known=known)
+
+    def know(self, codes: Tensor) -> None:
+        self.known.copy_(codes)
+        self.semi_supervised = bool((codes >= 0).any())
 
     def resize(self, n_images: int) -> None:
         super().resize(n_images)
@@ -151,36 +152,20 @@ class CRLC(Method):
         if self.config.framework == "memory_bank":
             self.bank.resize(n_images)
 
-    def know(self, codes: Tensor) -> None:
-        self.known.copy_(codes)
-        self.semi_supervised = bool((codes >= 0).any())
 
-    def assign_features(self, h: Tensor) -> Tensor:
-        return self.cluster_heads.assign(h)
+def known_term(log_a: Tensor, log_b: Tensor, codes: Tensor) -> Tensor:
+    """Cross entropy with the known clusters, averaged over both views and all heads; 0 where the batch has none.
 
-    def embed_features(self, h: Tensor) -> Tensor:
-        z: Tensor = self.feature_head(h)
-        return F.normalize(z.float(), dim=1)
-
-    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Starts the cluster heads from partitions of the features, once, when their time has come."""
-        known = self.known if self.semi_supervised else None
-        return self.cluster_heads.start_when_due(
-            encode,
-            self.n_clusters,
-            epoch=epoch,
-            epochs=epochs,
-            warm_start=self.config.warm_start,
-            seed=seed,
-            known=known,
-        )
-
-    def finish(self, encode: Encode) -> None:
-        """Settles on one of the cluster heads."""
-        self.cluster_heads.choose(encode, self.n_clusters)
+    `log_a`, `log_b`: (heads, n, k). `codes`: (n,), a cluster or -1.
+    """
+    rows = codes >= 0
+    target = codes.clamp_min(0).expand(len(log_a), -1)
+    cross_entropy = -(log_a + log_b).gather(2, target[:, :, None])[:, :, 0] / 2  # (heads, n)
+    return (cross_entropy * rows).sum() / (rows.sum().clamp_min(1) * len(log_a))
 
 
 def read_state(method: CRLC, _: object) -> None:
+    """Takes over from loaded buffers what is also kept outside them, so that no step waits for the device."""
     method.semi_supervised = bool((method.known >= 0).any())
     if method.config.framework == "memory_bank":
         method.step = int(method.steps)

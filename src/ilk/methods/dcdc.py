@@ -13,7 +13,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ilk.losses import cluster_contrast, contrast
+from ilk.losses import contrast
 from ilk.methods.base import Encode, Method
 from ilk.methods.settings import (
     BALANCE,
@@ -66,8 +66,8 @@ class DCDCConfig:
 class DCDC(Method):
     """A linear cluster head and a linear over-clustering head, trained in turn, an epoch each.
 
-    What the paper calls an epoch, one pass for each head, is two epochs here; the last is the cluster
-    head's. Images that are not to be clustered (`extra`) pass in the over-clustering epochs.
+    What the paper calls an epoch, one pass for each head, is two epochs here; the last is the cluster head's.
+    Extra images pass in the over-clustering epochs.
     """
 
     name = "dcdc"
@@ -79,28 +79,28 @@ class DCDC(Method):
     def __init__(self, backbone: nn.Module, n_clusters: int, n_images: int, config: DCDCConfig) -> None:
         super().__init__(backbone, n_clusters, n_images, config)
         d = self.feature_dim
-        self.cluster_heads = SubHeads(
-            lambda: nn.Linear(d, n_clusters), config.cluster_heads, wait=config.warm_start > 0, clusters=n_clusters,
-            balance=config.balance,
-        )  # fmt: skip
+        self.cluster_heads = SubHeads.from_config(lambda: nn.Linear(d, n_clusters), n_clusters, config)
         self.over_head = SubHeads(lambda: nn.Linear(d, config.over_clusters), 1) if config.over_clusters else None
         self.repeats = config.repeats
-        self.over = False  # whose turn it is; `start_epoch` says it anew each epoch
+        self.over = False  # whether the over-clustering head is trained; `start_epoch` decides it for each epoch
 
-    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor | None) -> dict[str, Tensor]:
+        heads = self.cluster_heads
         h_a = gather(self.backbone(view_a))  # (n, d), the original view
         h_b = torch.cat([gather(part) for part in self.backbone(view_b).chunk(self.repeats)])  # (r n, d), view by view
-        if self.over_head is not None and (self.over or self.extra or not self.cluster_heads.active):
-            self.observed = None
-            if self.cluster_heads.active and not self.extra:
-                with torch.no_grad():
-                    self.observed = self.cluster_heads.observe(self.cluster_heads.logits(h_a).log_softmax(2))
-            return {f"over_{name}": term.mean() for name, term in self.terms(self.over_head, h_a, h_b).items()}
-        terms = self.terms(self.cluster_heads, h_a, h_b)
-        return {name: term.mean() for name, term in terms.items()}
+        if self.over_head is None or (heads.active and not self.over and index is not None):
+            return self.mean_over_heads(*self.terms(heads, h_a, h_b))
+        if heads.active and index is not None:
+            with torch.no_grad():
+                self.observed = heads.observe(heads.logits(h_a).log_softmax(2))
+        terms, _ = self.terms(self.over_head, h_a, h_b)
+        return {f"over_{name}": term.mean() for name, term in terms.items()}
 
-    def terms(self, heads: SubHeads, h_a: Tensor, h_b: Tensor) -> dict[str, Tensor]:
-        """The losses of each head, (heads,): sample view, class view, entropy of the original views."""
+    def terms(self, heads: SubHeads, h_a: Tensor, h_b: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses of each head, (heads,), and the logarithms of the original views' assignments, (heads, n, k).
+
+        Losses: sample view (rows are images), class view (columns are clusters), entropy of the original views.
+        """
         config, n = self.config, len(h_a)
         log_a, log_b = heads.logits(torch.cat([h_a, h_b])).log_softmax(2).tensor_split([n], 1)  # (heads, n and r n, k)
         a, b = log_a.exp().repeat(1, self.repeats, 1), log_b.exp()  # (heads, r n, k)
@@ -108,44 +108,29 @@ class DCDC(Method):
         if config.mask_same_image and self.repeats > 1:
             image = torch.arange(n, device=h_a.device).repeat(self.repeats)
             same = image[:, None] == image[None, :]
-        kind: dict[str, Any] = {"negatives": "other_view", "symmetric": config.symmetric}
-        found: dict[str, Tensor] = {}
+        form: dict[str, Any] = {"negatives": "other_view", "symmetric": config.symmetric}
+        terms: dict[str, Tensor] = {}
         if config.sample_weight:
-            found["sample"] = config.sample_weight * contrast(a, b, config.temperature, ignore=same, **kind)
+            terms["sample"] = config.sample_weight * contrast(a, b, config.temperature, ignore=same, **form)
         if config.class_weight:
-            found["class"] = config.class_weight * cluster_contrast(a, b, config.temperature, **kind)
+            terms["class"] = config.class_weight * contrast(a.mT, b.mT, config.temperature, **form)
         if config.entropy_weight:
-            found["entropy"] = config.entropy_weight * heads.imbalance(log_a)
-        if heads is self.cluster_heads:
-            heads.follow(torch.stack(list(found.values())).sum(0).detach())
-            self.observed = heads.observe(log_a)
-        return found
-
-    def assign_features(self, h: Tensor) -> Tensor:
-        return self.cluster_heads.assign(h)
+            terms["entropy"] = config.entropy_weight * heads.imbalance(log_a)
+        return terms, log_a
 
     def embed_features(self, h: Tensor) -> Tensor:
         return F.normalize(h.float(), dim=1)
 
-    def takes_extra(self, epoch: int, epochs: int) -> bool:
-        return self.turn(epoch, epochs)
+    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
+        """Decides which head is trained; starts the cluster heads from the features when their time has come."""
+        self.over = self.takes_extra(epoch, epochs)
+        return super().start_epoch(epoch, epochs, encode, seed)
 
-    def turn(self, epoch: int, epochs: int) -> bool:
-        """Whether the epoch is the over-clustering head's: every other one, the last is not."""
+    def takes_extra(self, epoch: int, epochs: int) -> bool:
+        """Whether the epoch is the over-clustering head's: all before the warm start, then every other but the last."""
         if self.over_head is None:
             return False
         return not due(epoch, epochs, self.config.warm_start) or (epochs - 1 - epoch) % 2 == 1
-
-    def start_epoch(self, epoch: int, epochs: int, encode: Encode, seed: int) -> str | None:
-        """Gives the turn to a head; starts the cluster heads from the features when their time has come."""
-        self.over = self.turn(epoch, epochs)
-        return self.cluster_heads.start_when_due(
-            encode, self.n_clusters, epoch=epoch, epochs=epochs, warm_start=self.config.warm_start, seed=seed
-        )
-
-    def finish(self, encode: Encode) -> None:
-        """Settles on one of the cluster heads."""
-        self.cluster_heads.choose(encode, self.n_clusters)
 
 
 PAPER = Recipe(

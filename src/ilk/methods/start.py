@@ -1,6 +1,8 @@
-"""Which partition of the features clusters start from, and which heads they end with: neighbours stay together."""
+"""Partitions of the features that clusters start from, and how partitions and heads are ranked: by neighbours."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +12,20 @@ from torch import Tensor, nn
 
 from ilk.analysis.kmeans import Partition, kmeans, lloyd
 from ilk.analysis.neighbours import near_rows
-from ilk.methods.base import Encode
 from ilk.networks.heads import side_by_side
 from ilk.sampling import spaced
 
-SAMPLE = 20_000  # images that are looked at
-FITTED = 5_000  # images that partitions are fitted to and judged by (100 a cluster where that is more) ...
-JUDGED = 10_000  # ... and those that trained heads are judged by, which differ less
-SETTLED = 0.001  # k-means ends when no more than this part of the rows moves
+SAMPLE = 20_000  # images whose features are computed
+FITTED = 5_000  # images that partitions are fitted to and ranked by (100 a cluster where that is more)
+JUDGED = 10_000  # images that trained heads are ranked by; heads differ less than partitions
+SETTLED = 0.001  # k-means ends when at most this share of the rows changes cluster
 MANY = 50  # clusters up to which all candidates are made
-NEAR, MOST_NEAR = 0.1, 64  # neighbours that partitions are judged by: a part of an average cluster, and at most
+NEAR, MOST_NEAR = 0.1, 64  # most neighbours that count: a share of an average cluster, and a number
+
+
+class Encode(Protocol):
+    def __call__(self, m: int) -> Tensor:
+        """Backbone features, in evaluation mode, of up to `m` evenly spaced images, (m, d) float32."""
 
 
 def due(epoch: int, epochs: int, warm_start: float) -> bool:
@@ -30,35 +36,34 @@ def due(epoch: int, epochs: int, warm_start: float) -> bool:
 def partitions(encode: Encode, k: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[Partition]]:
     """Features of up to `SAMPLE` images, (m, d), and `count` partitions of them, the best first.
 
-    Candidates are 4 * `count` results of k-means, and 2 * `count` of k-means with 3k centres that Ward's
-    method merges to k: the first likes to cut a wide kind in two and merge two narrow ones, the second
-    errs in other ways. Inertia cannot tell (the wrong one often has the lower), but whoever cuts a kind
-    parts many neighbours: candidates are ranked by `togetherness`. No labels are involved.
-    Those that are nearly the same as one before them come last. With more than `MANY` clusters there are fewer
-    candidates, down to a fourth: the time for each grows with their number.
+    Candidates are 4 * `count` results of k-means, and 2 * `count` of k-means with 3k centres that Ward's method merges
+    to k. k-means tends to split a wide class and to merge two narrow ones, and inertia cannot tell: the wrong partition
+    often has the lower one. But splitting a class separates many nearest neighbours, so candidates are ranked by
+    `togetherness`. Labels are not involved. Near copies of a better partition come last. With more than `MANY` clusters
+    there are fewer candidates, down to a fourth, since the time for each grows with their number.
     """
     h = encode(SAMPLE)
     x = F.normalize(h, dim=1)
-    few = x[spaced(len(x), max(FITTED, 100 * k)).to(x.device)]
+    sample = x[spaced(len(x), max(FITTED, 100 * k)).to(x.device)]
     restarts = max(count, 4 * count * MANY // max(k, MANY))
-    found = kmeans(few, k, generator=generator, restarts=restarts, tolerance=SETTLED)
-    found += [merged(few, k, generator) for _ in range(restarts // 2)]
-    told = togetherness(torch.stack([partition.labels for partition in found]), few, k)
-    ranked = [found[i] for i in told.argsort(descending=True, stable=True).tolist()]
+    candidates = kmeans(sample, k, generator=generator, restarts=restarts, tolerance=SETTLED)
+    candidates += [merged(sample, k, generator) for _ in range(restarts // 2)]
+    scores = togetherness(torch.stack([partition.labels for partition in candidates]), sample, k)
+    ranked = [candidates[i] for i in scores.argsort(descending=True, stable=True).tolist()]
     chosen: list[Partition] = []
-    for one in ranked:  # the same partition is often found several times, with a few rows more or less
-        if len(chosen) < count and all(likeness(one.labels, other.labels, k) < 0.97 for other in chosen):
-            chosen.append(one)
-    return h, [lloyd(x, one.centres, 1) for one in (chosen + ranked)[:count]]
+    for candidate in ranked:  # the same partition is often reached several times, a few rows apart
+        if len(chosen) < count and all(likeness(candidate.labels, other.labels, k) < 0.97 for other in chosen):
+            chosen.append(candidate)
+    return h, [lloyd(x, partition.centres, 1) for partition in (chosen + ranked)[:count]]
 
 
 def togetherness(labels: Tensor, x: Tensor, k: int) -> Tensor:
-    """How well labellings keep neighbours together and yet tell images apart, (p,) in nats, in [0, log k].
+    """How well labellings keep neighbours in one cluster and yet separate images, (p,) in nats, in [0, log k].
 
-    `labels`: (p, n) int64 in [0, k). `x`: (n, d), the features whose neighbours count, by cosine. The value is
-    the mutual information between the cluster of an image and that of one of its m nearest, averaged over m =
-    1, 2, 4, ... up to a tenth of an average cluster: merging two kinds costs entropy, cutting one costs
-    agreement, for the cut goes through where images are dense. Near ones tell of details, far ones of shapes.
+    `labels`: (p, n) int64 in [0, k). `x`: (n, d), the features whose neighbours count, by cosine. The value is the
+    mutual information between the cluster of an image and that of one of its m nearest images, averaged over
+    m = 1, 2, 4, ... up to a tenth of an average cluster. Merging two classes costs entropy; splitting one costs
+    agreement, since the cut passes where images are dense. Few neighbours show details, many show shapes.
     """
     n = len(x)
     if n < 2:
@@ -68,11 +73,11 @@ def togetherness(labels: Tensor, x: Tensor, k: int) -> Tensor:
         scales.append(2 * scales[-1])
     near = torch.from_numpy(near_rows(x.float().cpu().numpy(), scales[-1])).to(labels.device)
 
-    def told(row: Tensor) -> float:
-        found = row[near]  # (n, m)
-        return sum(information(row.repeat_interleave(m), found[:, :m].flatten(), k) for m in scales) / len(scales)
+    def mean_information(row: Tensor) -> float:
+        theirs = row[near]  # (n, m)
+        return sum(information(row.repeat_interleave(m), theirs[:, :m].flatten(), k) for m in scales) / len(scales)
 
-    return torch.tensor([told(row) for row in labels])
+    return torch.tensor([mean_information(row) for row in labels])
 
 
 def merged(x: Tensor, k: int, generator: torch.Generator) -> Partition:

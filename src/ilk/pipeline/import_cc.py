@@ -19,7 +19,7 @@ from ilk.pipeline.build import method_of, save_model
 from ilk.runs.folder import Run
 from ilk.system.text import in_short
 from ilk.system.versions import versions
-from ilk.training.loop import TrainConfig
+from ilk.training.optimizer import TrainConfig
 from ilk.views import describe, get_views
 
 DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}

@@ -23,7 +23,7 @@ from ilk.pipeline.initial_weights import find_initial, refuse_other, start_from
 from ilk.pipeline.known_labels import Known, find_known
 from ilk.pipeline.request import Request
 from ilk.sampling import spaced, steps_of
-from ilk.training.loop import TrainConfig
+from ilk.training.optimizer import TrainConfig
 from ilk.training.pace import epochs_with_extra, seconds_per_step
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
 

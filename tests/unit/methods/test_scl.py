@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ilk.methods.scl
+import ilk.methods.scl_tasks
 from ilk.analysis.metrics import accuracy
 from ilk.losses import bank_scores
 from ilk.methods import SCL, get_preset
 from ilk.methods.base import Encode
-from ilk.methods.scl import SCLConfig, Task
+from ilk.methods.scl_tasks import SCLConfig, Task
 
 K, N = 4, 24
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -343,7 +343,7 @@ def test_a_cluster_is_small_below_the_share_that_odc_has(
         seen.append(min_size)
         return labels
 
-    monkeypatch.setattr(ilk.methods.scl, "merge_and_split", spy)
+    monkeypatch.setattr(ilk.methods.scl_tasks, "merge_and_split", spy)
     method = make(n=n, min_cluster=asked, under_clustering=False)
     method.start_epoch(1, 10, plain(queries(n), method), 0)
     assert seen == [least]

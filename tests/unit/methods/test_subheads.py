@@ -25,7 +25,7 @@ KIND = np.arange(60) % 3
 
 def make(count: int = 3, *, wait: bool = False, seed: int = 0, k: int = K) -> SubHeads:
     torch.manual_seed(seed)
-    return SubHeads(lambda: nn.Linear(D, k), count, wait=wait)
+    return SubHeads(lambda: nn.Linear(D, k), count, warm_start=0.5 if wait else 0.0)
 
 
 def features(n: int = 5) -> Tensor:
@@ -118,7 +118,7 @@ def test_the_start_says_what_it_did(count: int, message: str, encode: Encode) ->
 @pytest.mark.parametrize("build", [lambda: nn.Linear(D, K), lambda: mlp(D, D, K)], ids=["linear", "mlp"])
 def test_after_the_start_every_head_knows_the_groups_of_the_features(build: Callable[[], Any], encode: Encode) -> None:
     torch.manual_seed(0)
-    heads = SubHeads(build, 3, wait=True)
+    heads = SubHeads(build, 3, warm_start=0.5)
     heads.start(encode, K, 0, 5)
     for y in heads.logits(encode(60)).softmax(2):
         assert accuracy(KIND, y.argmax(1).numpy()) == 1 and y.amax(1).min() > 0.9

@@ -22,7 +22,8 @@ from ilk.research.bench.drawn_photos import photo_like
 from ilk.research.bench.timing import Case, Conditions, finish
 from ilk.sampling import steps_of
 from ilk.system.devices import make_fabric
-from ilk.training.loop import Loop, main_pass, make_optimizer
+from ilk.training.epoch import Loop, main_pass
+from ilk.training.optimizer import make_optimizer
 from ilk.views import get_views
 
 PART = "train"

@@ -1,0 +1,46 @@
+"""How weights are updated: the numbers of a training, its optimiser and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The numbers of a training, with nothing left to choose. `batch_size` counts the images of all processes."""
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    schedule: str
+    warmup: int
+    seed: int
+    decay_vectors: bool = True
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """The rate of one step: a linear rise over `warmup` steps, then constant or half a cosine to zero."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    fall = 0.5 + 0.5 * math.cos(math.pi * step / total) if config.schedule == "cosine" else 1.0
+    return config.learning_rate * rise * fall
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser of the parameters that are trained."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[Any] = [{"params": trained}]
+    if not config.decay_vectors:  # biases and normalisation weights have one dimension
+        vectors = [parameter for parameter in trained if parameter.dim() < 2]
+        groups = [{"params": [p for p in trained if p.dim() >= 2]}, {"params": vectors, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, config.learning_rate, weight_decay=config.weight_decay)
