@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WEB := tools/web
+WEB_READY := $(WEB)/node_modules/.ready
+PAGES := "src/ilk/report/web/**/*.{js,css,ts}"
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 8))")
 
-.PHONY: demo test lint format slow docs clean
+.PHONY: demo test lint lint-web format slow docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +28,17 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-web; \
+	else echo "npm was not found, so the JavaScript of the report is not checked; install Node.js 20 or newer."; fi
+
+$(WEB_READY): $(WEB)/package.json $(WEB)/package-lock.json
+	npm ci --prefix $(WEB) --no-fund --no-audit
+	touch $(WEB_READY)
+
+lint-web: $(WEB_READY)  ## types, style and format of the JavaScript in the report (needs Node.js)
+	$(WEB)/node_modules/.bin/tsc --project $(WEB)/tsconfig.json
+	$(WEB)/node_modules/.bin/eslint --config $(WEB)/eslint.config.js --max-warnings 0 src/ilk/report/web
+	$(WEB)/node_modules/.bin/prettier --config $(WEB)/.prettierrc.json --check --log-level warn $(PAGES)
 
 docs: $(READY)  ## the documentation site, in build/site; any warning is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
@@ -33,6 +47,8 @@ docs: $(READY)  ## the documentation site, in build/site; any warning is an erro
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if [ -f $(WEB_READY) ]; then \
+	$(WEB)/node_modules/.bin/prettier --config $(WEB)/.prettierrc.json --write --log-level warn $(PAGES); fi
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(WEB)/node_modules .mypy_cache .ruff_cache .pytest_cache

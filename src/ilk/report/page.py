@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that holds its style, its script and its data, and asks the network for nothing."""
+"""The report's page: one HTML file that holds its style, script and data, and makes no network request."""
 
 from __future__ import annotations
 
@@ -7,36 +7,26 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-SCRIPTS = (
-    "base.js",
-    "pictures.js",
-    "dialogs.js",
-    "charts.js",
-    "curve.js",
-    "how_many.js",
-    "dots.js",
-    "map.js",
-    "clusters.js",
-    "sections.js",
-    "odd.js",
-    "main.js",
-)
+from ilk.report.bundle import bundle, without_indents
+
+ENTRY = "main.js"
+STYLE = "base.css"  # comes before the style sheets of the modules
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def render(payload: Mapping[str, Any]) -> str:
     """The whole page as a string; `payload` is what `payload.collect` returns.
 
-    Nothing in the payload can become markup or code: it stands in a JSON block without `<`, `>` and `&`, the script
-    makes text nodes of it, and the policy in the page's head lets no script run but the one whose hash it names.
+    Nothing in the payload can become markup or code: it is in a JSON block without `<`, `>` and `&`, the script turns
+    its strings into text nodes, and the policy in the page's head lets only the script run whose hash it names.
     Raises ValueError for a number that is not finite.
     """
-    script = "\n".join(read(name) for name in SCRIPTS)
-    style = read("report.css")
+    script, modules = bundle(read, ENTRY)
+    style = "\n".join(line for name in (STYLE, *styles_of(modules)) for line in without_indents(read(name)))
     parts = {
         "policy": policy(script, style),
         "title": html.escape(f"{payload['run']['name']} - ilk report"),
@@ -45,16 +35,23 @@ def render(payload: Mapping[str, Any]) -> str:
         "script": script,
     }
     # One pass, so that a payload that holds a placeholder's name stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], read("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], read("report.html"))
 
 
 def read(name: str) -> str:
-    """The text of a file of the folder `web`."""
+    """The text of a file of the folder `web`, such as "lib/dom.js"."""
     return (resources.files("ilk.report") / "web" / name).read_text(encoding="utf-8")
 
 
+def styles_of(modules: Sequence[str]) -> list[str]:
+    """The style sheets beside modules: `lib/grid.css` of `lib/grid.js`, in the order of the modules."""
+    web = resources.files("ilk.report") / "web"
+    sheets = [name.removesuffix(".js") + ".css" for name in modules]
+    return [sheet for sheet in sheets if (web / sheet).is_file()]
+
+
 def policy(script: str, style: str) -> str:
-    """The content security policy: this script, this style, pictures inside the page, and nothing else."""
+    """The content security policy: only this script, this style, and images inside the page."""
     return (
         f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -62,7 +59,7 @@ def policy(script: str, style: str) -> str:
 
 
 def digest(text: str) -> str:
-    """The text's hash as a content security policy writes it."""
+    """The SHA-256 of a text in the notation of a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

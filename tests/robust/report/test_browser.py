@@ -3,247 +3,201 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
-from chromium import Browser, find_browser
-from ilk.report.page import render
+from browser import Show, drag, middle, new_context, texts, visible, wait, watch
 from ilk.report.payload import collect
 from made_payloads import HOSTILE, make_payload, unfinished_payload
 from page_scripts import CONTRAST, OVERFLOW
 from places import SHARED_DATA
 
-PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="no Chromium found; install it or set ILK_CHROMIUM to the program"
-)
 FLOWERS = SHARED_DATA / "flowers"
-Open = Callable[..., Browser]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert PROGRAM is not None
-    opened = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], str]:
-    folder = tmp_path_factory.mktemp("pages")
-    written: dict[int, str] = {}
-
-    def write(payload: dict[str, Any]) -> str:
-        if id(payload) not in written:
-            file = folder / f"report {len(written)}.html"
-            file.write_text(render(payload), encoding="utf-8")
-            written[id(payload)] = file.as_uri()
-        return written[id(payload)]
-
-    return write
-
-
-@pytest.fixture
-def show(browser: Browser, pages: Callable[[dict[str, Any]], str]) -> Iterator[Open]:
-    """`show(payload)` opens its page; afterwards there must have been no error, no request and no dialog."""
-
-    def open_page(payload: dict[str, Any], **options: Any) -> Browser:
-        browser.open(pages(payload), **options)
-        return browser
-
-    yield open_page
-    assert browser.troubles() == []
-
 
 LABELLED = make_payload(600, 10, labels=True, tile=32, empty=(4,), bad=3)
 UNLABELLED = make_payload(200, 5, tile=12)
 HOSTILE_RUN = make_payload(60, 4, labels=True, names=HOSTILE, bad=9)
 
 
-def texts(page: Browser, selector: str) -> list[str]:
-    return page.run(f"[...document.querySelectorAll({selector!r})].map((node) => node.textContent)")
-
-
-def to_map(page: Browser) -> tuple[float, float]:
+def to_map(page: Page) -> tuple[float, float]:
     """Brings the map into view; its middle."""
-    middle = page.middle(".stage")
-    page.wait("document.querySelector('.map-canvas').width > 300")
-    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return middle
+    centre = middle(page, ".stage")
+    wait(page, "document.querySelector('.map-canvas').width > 300")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return centre
 
 
-def visible(page: Browser, selector: str) -> bool:
-    return page.run(
-        f"(() => {{ const n = document.querySelector({selector!r}); return !!n && n.checkVisibility(); }})()"
-    )
-
-
-def test_every_part_of_a_labelled_run_is_there_and_named(show: Open) -> None:
+def test_every_part_of_a_labelled_run_is_there_and_named(show: Show) -> None:
     page = show(LABELLED)
     assert texts(page, "main h2") == [
         "Clusters", "Map", "Confident and unconfident", "Training", "Affinity", "Neighbours", "Confusion matrix",
         "Files that could not be read", "How it was made", "What to do next",
     ]  # fmt: skip
     assert texts(page, "h1") == ["600 images in 9 clusters"]
-    assert page.run("[...document.querySelectorAll('#nav a')].every((link) => document.querySelector(link.hash))")
+    assert page.evaluate("[...document.querySelectorAll('#nav a')].every((link) => document.querySelector(link.hash))")
     assert len(texts(page, ".card")) == 9
     assert "Cluster 4 is empty." in texts(page, "#clusters .notice")
     assert (
-        page.run(
+        page.evaluate(
             "[...document.querySelectorAll('button, a')].filter((one) => !one.textContent && !one.ariaLabel).length"
         )
         == 0
     )
 
 
-def test_without_labels_nothing_speaks_of_them(show: Open) -> None:
+def test_without_labels_nothing_speaks_of_them(show: Show) -> None:
     page = show(UNLABELLED)
     assert "Confusion matrix" not in texts(page, "main h2")
-    assert page.run("document.querySelector('.contents') === null")
+    assert page.evaluate("document.querySelector('.contents') === null")
     assert "Label" not in texts(page, ".map .choice span")
 
 
-def test_a_card_opens_all_its_images_and_sorts_them(show: Open) -> None:
+def test_a_card_opens_all_its_images_and_sorts_them(show: Show) -> None:
     page = show(LABELLED)
     page.click("#cluster-1 .all")
     cluster = LABELLED["clusters"][1]
     shown = "[...document.querySelectorAll('dialog.cluster .tile')].map((tile) => Number(tile.dataset.image))"
-    assert page.run(shown)[:24] == cluster["typical"]
+    assert page.evaluate(shown)[:24] == cluster["typical"]
     page.click("dialog.cluster input[value=uncertain] + span")
-    assert page.run(shown)[:24] == cluster["uncertain"]
-    noted = page.run(
+    assert page.evaluate(shown)[:24] == cluster["uncertain"]
+    noted = page.evaluate(
         "[...document.querySelectorAll('dialog.cluster .noted')].map((tile) => Number(tile.dataset.image))"
     )
     assert noted == cluster["uncertain"][: math.ceil(cluster["size"] / 10)]
     page.click("dialog.cluster .turn button:last-child")
     assert texts(page, "dialog.cluster .turn span") == ["Page 2 of 2"]
-    assert len(page.run(shown)) == cluster["size"] - 60
-    page.press("Escape")
+    assert len(page.evaluate(shown)) == cluster["size"] - 60
+    page.keyboard.press("Escape")
     assert not visible(page, "dialog.cluster")
-    assert page.run("document.activeElement.className") == "all"
+    assert page.evaluate("document.activeElement.className") == "all"
 
 
-def test_the_keyboard_alone_goes_from_image_to_neighbour_and_back(show: Open) -> None:
+def test_the_keyboard_alone_goes_from_image_to_neighbour_and_back(show: Show) -> None:
     page = show(LABELLED)
-    page.middle("#cluster-0 .tile")
-    page.run("document.querySelector('#cluster-0 .tile').focus()")
-    page.press("ArrowRight")
+    middle(page, "#cluster-0 .tile")
+    page.evaluate("document.querySelector('#cluster-0 .tile').focus()")
+    page.keyboard.press("ArrowRight")
     second = LABELLED["clusters"][0]["typical"][1]
-    assert page.run("Number(document.activeElement.dataset.image)") == second
-    page.press("Enter")
+    assert page.evaluate("Number(document.activeElement.dataset.image)") == second
+    page.keyboard.press("Enter")
     sure = round(100 * LABELLED["images"]["confidence"][second] + 1e-9)
-    assert page.run("document.querySelector('.image-large [role=img]').ariaLabel").startswith(
+    assert page.evaluate("document.querySelector('.image-large [role=img]').ariaLabel").startswith(
         f"image '{LABELLED['images']['id'][second]}', cluster 0, {sure} % sure"
     )
     assert texts(page, "dialog .near b") == ["1st", "2nd", "10th", "50th", "100th"]
-    page.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     assert texts(page, "dialog.image .steps span") == ["3 of 67"]
     for _ in range(20):  # the focus goes round inside the dialog, or to the browser's own bar
-        page.press("Tab")
-        assert page.run("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
-    page.run("document.querySelector('dialog .near .tile').focus()")
-    page.press("ArrowRight")
-    page.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
+    page.evaluate("document.querySelector('dialog .near .tile').focus()")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
     third = LABELLED["clusters"][0]["typical"][2]
     assert texts(page, "dialog.image h2") == [LABELLED["images"]["id"][(third + 2) % 600]]
-    page.press("Escape")
+    page.keyboard.press("Escape")
     assert not visible(page, "dialog.image")
-    assert page.run("!!document.activeElement.closest('#cluster-0')")
+    assert page.evaluate("!!document.activeElement.closest('#cluster-0')")
 
 
-def test_the_map_names_what_the_pointer_is_on_and_opens_it(show: Open) -> None:
+def test_the_map_names_what_the_pointer_is_on_and_opens_it(show: Show) -> None:
     page = show(make_payload(3, 3, tile=32))
     x, y = to_map(page)
     found = None
     for step in range(0, 560, 12):
         for down in range(-280, 281, 40):
-            page.mouse("mouseMoved", x - 280 + step, y + down)
+            page.mouse.move(x - 280 + step, y + down)
             if visible(page, ".tip"):
                 found = x - 280 + step, y + down
                 break
         if found:
             break
     assert found is not None
-    assert page.run("document.querySelector('.ring').getAttribute('visibility')") == "visible"
+    assert page.evaluate("document.querySelector('.ring').getAttribute('visibility')") == "visible"
     name = texts(page, ".tip b")[0]
     assert name in make_payload(3, 3)["images"]["id"]
-    page.mouse("mousePressed", *found, down=True)
-    page.mouse("mouseReleased", *found)
+    page.mouse.click(*found)
     assert texts(page, "dialog.image h2") == [name]
 
 
-def test_an_open_image_leads_to_its_cluster_and_to_its_place_on_the_map(show: Open) -> None:
+def test_an_open_image_leads_to_its_cluster_and_to_its_place_on_the_map(show: Show) -> None:
     page = show(LABELLED)
     page.click("#cluster-2 .tile")
-    page.run("document.querySelectorAll('dialog.image .facts a')[1].click()")
+    page.evaluate("document.querySelectorAll('dialog.image .facts a')[1].click()")
     second = LABELLED["images"]["second"][LABELLED["clusters"][2]["typical"][0]]
-    assert page.run("location.hash") == f"#cluster-{second}"
+    assert page.evaluate("location.hash") == f"#cluster-{second}"
     assert not visible(page, "dialog.image")
-    page.wait(f"Math.abs(document.getElementById('cluster-{second}').getBoundingClientRect().top) < innerHeight")
+    wait(page, f"Math.abs(document.getElementById('cluster-{second}').getBoundingClientRect().top) < innerHeight")
     page.click("#cluster-2 .tile")
-    page.run("[...document.querySelectorAll('dialog.image .actions button')].at(-1).click()")
+    page.evaluate("[...document.querySelectorAll('dialog.image .actions button')].at(-1).click()")
     assert not visible(page, "dialog.image")
-    assert page.run("document.activeElement.className") == "map-canvas"
-    page.wait("document.querySelector('.ring').getAttribute('visibility') === 'visible'")
-    width = page.run("document.querySelector('.stage').clientWidth")
-    assert abs(float(page.run("document.querySelector('.ring').getAttribute('cx')")) - width / 2) < 2
+    assert page.evaluate("document.activeElement.className") == "map-canvas"
+    wait(page, "document.querySelector('.ring').getAttribute('visibility') === 'visible'")
+    width = page.evaluate("document.querySelector('.stage').clientWidth")
+    assert abs(float(page.evaluate("document.querySelector('.ring').getAttribute('cx')")) - width / 2) < 2
 
 
-def test_a_lasso_fills_a_grid_with_the_images_inside_it(show: Open) -> None:
+def test_a_lasso_fills_a_grid_with_the_images_inside_it(show: Show) -> None:
     page = show(LABELLED)
     x, y = to_map(page)
     around = [(x + 400 * math.cos(a / 5), y + 310 * math.sin(a / 5)) for a in range(32)]
-    page.drag(around, shift=True)
+    drag(page, around, shift=True)
     assert texts(page, ".chosen h3") == ["600 images chosen"]
     assert len(texts(page, ".chosen .tile")) == 30
-    page.run("navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }")
-    page.run("document.querySelector('.chosen .actions button').click()")
-    assert sorted(page.run("window.copied").split("\n")) == sorted(LABELLED["images"]["id"])
-    page.run("document.querySelector('.chosen .legend-head button').click()")
+    page.evaluate("navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }")
+    page.evaluate("document.querySelector('.chosen .actions button').click()")
+    assert sorted(page.evaluate("window.copied").split("\n")) == sorted(LABELLED["images"]["id"])
+    page.evaluate("document.querySelector('.chosen .legend-head button').click()")
     assert not visible(page, ".chosen .tile")
     page.click(".map .actions button")
     to_map(page)
-    page.drag([(x, y - 310), (x + 420, y - 310), (x + 420, y + 310), (x, y + 310)])
+    drag(page, [(x, y - 310), (x + 420, y - 310), (x + 420, y + 310), (x, y + 310)])
     some = int(texts(page, ".chosen h3")[0].split()[0])
     assert 100 < some < 500
 
 
-def test_the_map_zooms_by_wheel_and_by_keys_and_pans(show: Open) -> None:
+def test_the_map_zooms_by_wheel_and_by_keys_and_pans(show: Show) -> None:
     page = show(UNLABELLED)
     x, y = to_map(page)
     look = "document.querySelector('.map-canvas').toDataURL()"
-    page.mouse("mouseMoved", x, y)
-    page.mouse("mouseMoved", x + 5, y + 5)
-    views = {page.run(look)}
+    page.mouse.move(x, y)
+    page.mouse.move(x + 5, y + 5)
+    views = {page.evaluate(look)}
 
     def changed() -> None:
-        page.wait(f"!{list(map(hash_of, views))}.includes({hash_js(look)})", 3)
-        views.add(page.run(look))
+        wait(page, f"!{list(map(hash_of, views))}.includes({hash_js(look)})", 3)
+        views.add(page.evaluate(look))
 
-    page.wheel(x, y, -240)
+    page.mouse.wheel(0, -240)
     changed()
-    assert page.run("document.querySelector('.map-hint').hidden")
-    page.drag([(x, y), (x + 30, y + 30), (x + 90, y + 40)])
+    assert page.evaluate("document.querySelector('.map-hint').hidden")
+    drag(page, [(x, y), (x + 30, y + 30), (x + 90, y + 40)])
     changed()
-    page.run("document.querySelector('.map-canvas').focus()")
-    page.press("+")
+    page.evaluate("document.querySelector('.map-canvas').focus()")
+    page.keyboard.press("+")
     changed()
-    page.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
     changed()
-    page.press("Enter")
+    page.keyboard.press("Enter")
     assert visible(page, "dialog.image")
 
 
 def test_the_watch_over_errors_and_requests_is_awake(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "bad.html"
     file.write_text("<img src='http://127.0.0.1:9/x.png'><script>console.error('told'); missing();</script>")
-    browser.open(file.as_uri())
-    found = " ".join(browser.troubles())
-    assert "http://127.0.0.1:9/x.png" in found and "told" in found and "missing is not defined" in found
+    context = new_context(browser)
+    page, troubles = context.new_page(), list[str]()
+    watch(page, troubles)
+    page.goto(file.as_uri())
+    page.evaluate("alert('hello')")
+    context.close()
+    words = " ".join(troubles)
+    assert "request: http://127.0.0.1:9/x.png" in words and "console: told" in words
+    assert "missing is not defined" in words and "dialog: hello" in words
 
 
 def hash_of(text: str) -> int:
@@ -261,46 +215,46 @@ def hash_js(expression: str) -> str:
     )
 
 
-def test_a_chart_reads_out_an_epoch_on_all_charts(show: Open) -> None:
+def test_a_chart_reads_out_an_epoch_on_all_charts(show: Show) -> None:
     page = show(UNLABELLED)
-    page.middle("#training .chart")
-    page.run("document.querySelector('#training figure').focus()")
-    page.press("ArrowRight")
+    middle(page, "#training .chart")
+    page.evaluate("document.querySelector('#training figure').focus()")
+    page.keyboard.press("ArrowRight")
     assert set(texts(page, "#training .readout .quiet")) == {"epoch 1"}
-    page.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     assert set(texts(page, "#training .readout .quiet")) == {"epoch 2"}
 
 
-def test_the_theme_follows_the_system_and_the_switch(show: Open) -> None:
+def test_the_theme_follows_the_system_and_the_switch(show: Show) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     page = show(UNLABELLED, dark=True)
-    dark = page.run(ground)
+    dark = page.evaluate(ground)
     page.click("#theme")
-    light = page.run(ground)
+    light = page.evaluate(ground)
     assert dark != light
-    assert page.run("document.getElementById('theme').ariaPressed") == "false"
-    page.run("document.getElementById('theme').click()")
-    assert page.run(ground) == dark
-    page.run("localStorage.clear()")
+    assert page.evaluate("document.getElementById('theme').ariaPressed") == "false"
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(ground) == dark
+    page.evaluate("localStorage.clear()")
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_all_text_stands_out_from_its_ground(show: Open, dark: bool) -> None:
-    assert show(LABELLED, dark=dark).run(CONTRAST) == []
+def test_all_text_stands_out_from_its_ground(show: Show, dark: bool) -> None:
+    assert show(LABELLED, dark=dark).evaluate(CONTRAST) == []
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_hostile_names_are_shown_as_text_and_break_nothing(show: Open, width: int) -> None:
+def test_hostile_names_are_shown_as_text_and_break_nothing(show: Show, width: int) -> None:
     page = show(HOSTILE_RUN, width=width)
-    assert page.run(OVERFLOW) <= 0
+    assert page.evaluate(OVERFLOW) <= 0
     assert texts(page, "#bad-files td:first-child") == list(HOSTILE)
-    assert page.run("document.querySelectorAll('script:not([type=module]), [onerror], img[src=x]').length") == 0
-    page.run("document.querySelector('#nav a[href=\"#clusters\"]').click()")
+    assert page.evaluate("document.querySelectorAll('script:not([type=module]), [onerror], img[src=x]').length") == 0
+    page.evaluate("document.querySelector('#nav a[href=\"#clusters\"]').click()")
     for image, name in enumerate(HOSTILE):
-        page.run(f"document.querySelector('#cluster-{HOSTILE_RUN['images']['cluster'][image]} .all').click()")
-        page.run(f"document.querySelector('dialog.cluster [data-image=\"{image}\"]').click()")
+        page.evaluate(f"document.querySelector('#cluster-{HOSTILE_RUN['images']['cluster'][image]} .all').click()")
+        page.evaluate(f"document.querySelector('dialog.cluster [data-image=\"{image}\"]').click()")
         assert texts(page, "dialog.image h2") == [name]
-        page.run("document.querySelectorAll('dialog[open]').forEach((one) => one.close())")
+        page.evaluate("document.querySelectorAll('dialog[open]').forEach((one) => one.close())")
 
 
 @pytest.mark.parametrize(
@@ -309,14 +263,14 @@ def test_hostile_names_are_shown_as_text_and_break_nothing(show: Open, width: in
      make_payload(800, 200, labels=True, empty=(7, 8)), unfinished_payload()],
     ids=["labelled", "three", "one", "no pictures", "200 clusters", "unfinished"],
 )  # fmt: skip
-def test_a_phone_scrolls_only_downwards(show: Open, payload: dict[str, Any]) -> None:
+def test_a_phone_scrolls_only_downwards(show: Show, payload: dict[str, Any]) -> None:
     page = show(payload, width=360, height=780, touch=True)
-    assert page.run(OVERFLOW) <= 0
-    page.run("dispatchEvent(new Event('beforeprint'))")  # makes everything that waits to be seen
-    assert page.run(OVERFLOW) <= 0
+    assert page.evaluate(OVERFLOW) <= 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # makes everything that waits to be seen
+    assert page.evaluate(OVERFLOW) <= 0
 
 
-def test_an_unfinished_run_says_so_and_how_to_go_on(show: Open) -> None:
+def test_an_unfinished_run_says_so_and_how_to_go_on(show: Show) -> None:
     page = show(unfinished_payload())
     assert "epoch 3 of 20" in texts(page, "#overview .notice")[0]
     assert texts(page, "#overview .command code") == ["ilk fit photos --resume"]
@@ -324,19 +278,19 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(show: Open) -> None:
 
 
 @pytest.mark.parametrize(("n", "tile"), [(10_000, 36), (20_000, 8)])
-def test_a_large_report_loads_within_two_seconds(show: Open, n: int, tile: int) -> None:
+def test_a_large_report_loads_within_two_seconds(show: Show, n: int, tile: int) -> None:
     page = show(make_payload(n, 20, labels=True, tile=tile))
     timing = "performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
-    assert page.wait(timing) < 2
+    assert wait(page, timing) < 2
     assert texts(page, "h1") == [f"{n:,} images in 20 clusters"]
 
 
-def test_fifty_thousand_points_move_smoothly(show: Open) -> None:
+def test_fifty_thousand_points_move_smoothly(show: Show) -> None:
     payload = make_payload(50_000, 50, tile=None)
     payload["neighbours"] = None
     page = show(payload)
     to_map(page)
-    gaps = page.run(
+    gaps = page.evaluate(
         """(async () => {
           const map = document.querySelector(".map-canvas");
           const frame = () => new Promise((done) => requestAnimationFrame(done));
@@ -376,7 +330,7 @@ def trained_on_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("each", "clusters", "labels"), [(12, 5, "folders"), (12, 3, None), (1, 2, None)])
 def test_a_report_of_real_photographs_opens(
-    show: Open, trained_on_photographs: Callable[..., Path], each: int, clusters: int, labels: str | None
+    show: Show, trained_on_photographs: Callable[..., Path], each: int, clusters: int, labels: str | None
 ) -> None:
     page = show(collect(trained_on_photographs(each, clusters, labels)))
     assert texts(page, "h1")[0].startswith(f"{5 * each} images in ")

@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chromium import Browser, find_browser
 from ilk.report.how_many import MOST_LEVELS, TYPICAL
-from ilk.report.page import render
 from ilk.report.payload import collect
 from ilk.runs.tables import write_csv
 from made_trees import CURVE, SENTENCE, curve_rows, nested_levels, set_number, tree_table, with_number
-from page_scripts import CONTRAST, OVERFLOW
 
-PROGRAM = find_browser()
 Written = Callable[..., Path]
 
 
@@ -279,203 +275,3 @@ def test_reading_the_levels_loads_no_torch(run_folder: Path) -> None:
     code = "import sys; from ilk.report import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code, str(run_folder)], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False" and SENTENCE in (run_folder / "report.html").read_text()
-
-
-# In a browser.
-
-
-@pytest.fixture(scope="module")
-def found_number(tmp_path_factory: pytest.TempPathFactory, written_run: Written) -> tuple[dict[str, Any], np.ndarray]:
-    """The payload of a run of 400 images in 6 clusters with a tree up to 20, and its levels."""
-    folder = written_run(tmp_path_factory.mktemp("runs") / "run", n=400, k=6)
-    levels = with_number(folder, most=20)
-    return collect(folder), levels
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if PROGRAM is None:
-        pytest.skip("no Chromium found; install it or set ILK_CHROMIUM to the program")
-    opened = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Browser]]:
-    """`show(payload)` opens its page; afterwards there must have been no error, no request and no dialog."""
-
-    def open_page(payload: dict[str, Any], **options: Any) -> Browser:
-        (tmp_path / "report.html").write_text(render(payload), encoding="utf-8")
-        browser.open((tmp_path / "report.html").as_uri(), **options)
-        return browser
-
-    yield open_page
-    assert browser.troubles() == []
-
-
-SLIDER = "#how-many input[type=range]"
-
-
-def texts(page: Browser, selector: str) -> list[str]:
-    return page.run(f"[...document.querySelectorAll({selector!r})].map((node) => node.textContent)")
-
-
-def card_sizes(page: Browser) -> dict[int, int]:
-    """Number and size of the clusters that have a card, in the order of the cards."""
-    heads = texts(page, ".level-cards h4")
-    sizes = texts(page, ".level-cards header p")
-    numbers = [int(head.removeprefix("Tree cluster ").removesuffix("just cut")) for head in heads]
-    return dict(zip(numbers, [int(text.split()[0].replace(",", "")) for text in sizes], strict=True))
-
-
-def expected(levels: np.ndarray, k: int) -> dict[int, int]:
-    sizes = np.bincount(levels[k - 1]).tolist()
-    return dict(sorted(enumerate(sizes), key=lambda one: (-one[1], one[0])))
-
-
-def test_the_slider_starts_at_the_choice_and_shows_the_cards_of_each_level(show: Any, found_number: Any) -> None:
-    payload, levels = found_number
-    page = show(payload)
-    assert "How many clusters" in texts(page, "main h2")
-    assert texts(page, "#how-many .lead") == [SENTENCE]
-    assert texts(page, "#how-many .facts dd") == ["6 clusters", "5 to 8", "medium", "auto", "2 to 20"]
-    for k in (6, 2, 20, 11):
-        page.run(
-            f"(() => {{ const s = document.querySelector('{SLIDER}'); s.value = {k};"
-            " s.dispatchEvent(new Event('input')); })()"
-        )
-        assert list(card_sizes(page).items()) == list(expected(levels, k).items())
-        assert texts(page, "#how-many .level-control b") == [str(k)]
-
-
-def test_the_keyboard_alone_moves_through_the_levels_and_the_cut_is_told(show: Any, found_number: Any) -> None:
-    payload, levels = found_number
-    page = show(payload)
-    page.run(f"document.querySelector('{SLIDER}').focus()")
-    page.press("ArrowRight")
-    assert page.run(f"document.querySelector('{SLIDER}').valueAsNumber") == 7
-    assert list(card_sizes(page).items()) == list(expected(levels, 7).items())
-    parent = int(levels[5][levels[6] == 6][0])
-    kept, new = ((levels[6] == number).sum() for number in (parent, 6))
-    assert texts(page, ".cut-words") == [
-        f"Tree cluster {parent}, of {kept + new} images, was cut into tree cluster {parent} ({kept} images)"
-        f" and tree cluster 6 ({new} images)."
-    ]
-    assert {text.split()[2] for text in texts(page, ".level-cards .just-cut h4")} == {f"{parent}just", "6just"}
-    page.press("ArrowLeft")
-    valuetext = f"document.querySelector('{SLIDER}').getAttribute('aria-valuetext')"
-    assert page.run(valuetext) == "6 clusters, the number chosen"
-    for _ in range(5):
-        page.press("ArrowLeft")
-    assert page.run(valuetext) == "2 clusters"
-    assert texts(page, ".cut-words")[0].startswith("All 400 images were cut into tree cluster 0 (")
-    assert page.run("document.querySelector('#how-many [aria-label=\"One cluster fewer\"]').disabled")
-    page.click('#how-many [aria-label="One cluster more"]')
-    assert texts(page, "#level-title") == ["The tree at 3 clusters"]
-
-
-def test_thumbnails_are_of_the_cluster_and_open_all_its_images(show: Any, found_number: Any) -> None:
-    payload, levels = found_number
-    page = show(payload)
-    page.middle(".level-cards .card")
-    page.wait("document.querySelector('.level-cards .card .tile') !== null")
-    first, size = next(iter(card_sizes(page).items()))
-    shown = page.run(
-        "[...document.querySelectorAll('.level-cards .card:first-child .tile')].map((one) => +one.dataset.image)"
-    )
-    assert len(shown) == 8 and set(levels[5][shown]) == {first}
-    page.click(".level-cards .card:first-child .tile")
-    assert texts(page, "dialog.image .steps span") == [f"1 of {size}"]
-
-
-def test_the_map_takes_the_colours_of_the_level_and_follows_the_slider(show: Any, found_number: Any) -> None:
-    payload, levels = found_number
-    page = show(payload)
-    page.click("#how-many .level-cards .card:first-child footer button")
-    first = next(iter(expected(levels, 6)))
-    assert page.run("document.querySelector('.map input[value=level]').checked")
-    assert texts(page, ".legend h3") == ["Tree at 6 clusters"]
-    pressed = texts(page, ".legend li [aria-pressed=true]")
-    assert pressed == [f"{first}{(levels[5] == first).sum()}"]
-    page.run("document.querySelector('.map .level-control [aria-label=\"One cluster more\"]').click()")
-    assert texts(page, ".legend h3") == ["Tree at 7 clusters"]
-    sizes = [f"{number}{size}" for number, size in enumerate(np.bincount(levels[6]))]
-    assert texts(page, ".legend li button") == sizes
-    assert texts(page, "#level-title") == ["The tree at 7 clusters"]
-    page.run("document.querySelector('.map input[value=cluster]').click()")
-    assert texts(page, ".legend h3") == ["Clusters"]
-    assert not page.run("document.querySelector('.map .level-control').checkVisibility()")
-
-
-def test_the_chart_marks_the_choice_reads_numbers_and_drops_lines(show: Any, found_number: Any) -> None:
-    payload, _ = found_number
-    page = show(payload)
-    page.middle(".curve-holder svg")
-    assert texts(page, ".chosen-mark text") == ["chosen: 6"]
-    assert page.run("document.querySelector('.range-band').getBoundingClientRect().width") > 20
-    words = page.run("document.querySelector('.curve-holder svg').getAttribute('aria-label')")
-    assert words.startswith("Score of 2 to 20 clusters; chosen is 6 with 2.3 \u00b1 0.062 nats; 5 to 8 are nearly as")
-    assert len(texts(page, ".chart .thin")) == 4
-    page.click("#how-many .curve-key label")
-    assert len(texts(page, ".chart .thin")) == 3
-    page.run("document.querySelector('#how-many figure').focus()")
-    page.press("ArrowRight")
-    assert texts(page, "#how-many .readout > b") == ["7 clusters"]
-    assert texts(page, "#status")[0].startswith("7 clusters, score 2.1")
-    page.run("document.querySelector('#how-many details').open = true")
-    page.wait("document.querySelector('#how-many table') !== null")
-    assert texts(page, "#how-many tbody th")[3:6] == ["5", "6 (chosen)", "7"]
-    assert texts(page, "#how-many tbody tr:nth-child(5) td")[:2] == ["2.3", "0.062"]
-
-
-@pytest.mark.parametrize("part", ["curve", "levels"])
-def test_the_section_stands_with_one_of_its_parts_alone(show: Any, found_number: Any, part: str) -> None:
-    payload, _ = found_number
-    page = show({**payload, "how_many": {**payload["how_many"], part: None}})
-    assert (page.run("document.querySelector('.curve-holder') === null")) == (part == "curve")
-    assert page.run(f"document.querySelector('{SLIDER}') === null") == (part == "levels")
-    assert ("Level of the tree" in texts(page, ".map .choice span")) == (part == "curve")
-
-
-def test_one_number_and_the_smallest_tree_make_a_page(show: Any, run_folder: Path) -> None:
-    with_number(run_folder, most=2, chosen=2)
-    set_number(run_folder, asked="2-2", chosen=2, range=[2, 2], sure="low")
-    page = show(collect(run_folder))
-    page.middle(".curve-holder svg")
-    assert texts(page, "#how-many .facts dd") == ["2 clusters", "no other", "low", "2-2", "2"]
-    words = page.run("document.querySelector('.curve-holder svg').getAttribute('aria-label')")
-    assert "stability alone is highest at 2;" in words
-    assert len(card_sizes(page)) == 2
-    assert page.run("document.querySelectorAll('#how-many .level-control button:disabled').length") == 2
-
-
-def test_a_page_without_the_part_has_no_such_section(show: Any, found_number: Any) -> None:
-    payload, _ = found_number
-    page = show({**payload, "how_many": None})
-    assert page.run("document.getElementById('how-many') === null")
-    assert "Level of the tree" not in texts(page, ".map .choice span")
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_scrolls_only_downwards_and_text_is_readable(show: Any, found_number: Any, dark: bool) -> None:
-    payload, _ = found_number
-    hostile = {**payload["how_many"], "sentence": "<b>" + "x" * 300, "asked": "</script>" * 20}
-    page = show({**payload, "how_many": hostile}, width=360, height=780, touch=True, dark=dark)
-    page.run("document.querySelector('.map input[value=level]').click()")
-    page.run(f"(() => {{ const s = document.querySelector('{SLIDER}'); s.value = 20;"
-             " s.dispatchEvent(new Event('input')); dispatchEvent(new Event('beforeprint')); })()")  # fmt: skip
-    assert page.run(OVERFLOW) <= 0
-    assert page.run(CONTRAST) == []
-    assert texts(page, "#how-many .lead") == ["<b>" + "x" * 300]
-
-
-def test_thumbnails_fill_the_room_that_was_kept_for_them(show: Any, found_number: Any) -> None:
-    payload, _ = found_number
-    page = show(payload, height=400)
-    height = "document.querySelector('.level-cards .card:last-child .level-tiles').getBoundingClientRect().height"
-    assert page.run("document.querySelector('.level-cards .card:last-child .tile') === null")
-    before = page.run(height)
-    page.run("dispatchEvent(new Event('beforeprint'))")
-    assert page.run("document.querySelector('.level-cards .card:last-child .tile') !== null")
-    assert abs(page.run(height) - before) <= 4

@@ -1,5 +1,30 @@
 // Puts the page together.
 
+import { startClusterDialog } from "./cluster_dialog.js";
+import { howManySection } from "./how_many/section.js";
+import { startImageDialog } from "./image_dialog.js";
+import { byId, el } from "./lib/dom.js";
+import { startTheme } from "./lib/theme.js";
+import { mapSection } from "./map/map.js";
+import { followReading } from "./navigation.js";
+import { startPictures } from "./pictures.js";
+import { affinitySection } from "./sections/affinity.js";
+import { badFilesSection } from "./sections/bad_files.js";
+import { clusterSection } from "./sections/clusters.js";
+import { confidenceSection } from "./sections/confidence.js";
+import { confusionSection } from "./sections/confusion.js";
+import { madeSection, nextSection } from "./sections/made.js";
+import { neighbourSection } from "./sections/neighbours.js";
+import { oddSection } from "./sections/odd.js";
+import { overview } from "./sections/overview.js";
+import { trainingSection } from "./sections/training.js";
+
+/** @import { Child } from "./types.js" */
+
+/**
+ * Each `make` returns what stands under the title, or null when there is nothing to show.
+ * @type {[id: string, title: string | null, inNavigation: string, make: () => Child][]}
+ */
 const SECTIONS = [
   ["overview", null, "Overview", overview],
   ["clusters", "Clusters", "Clusters", clusterSection],
@@ -11,63 +36,22 @@ const SECTIONS = [
   ["neighbours", "Neighbours", "Neighbours", neighbourSection],
   ["confusion", "Confusion matrix", "Confusion", confusionSection],
   ["odd", "Duplicates and odd images", "Duplicates", oddSection],
-  ["bad-files", "Files that could not be read", "Bad files", badSection],
+  ["bad-files", "Files that could not be read", "Bad files", badFilesSection],
   ["made", "How it was made", "How", madeSection],
   ["next", "What to do next", "Next", nextSection],
 ];
 
-function section([id, title, inNav, make]) {
-  const body = make();
-  if (!body) return;
-  const heading = title ? el("h2", { id: `${id}-title` }, title) : null;
-  const made = el(
-    "section",
-    { id, ...(heading ? { "aria-labelledby": `${id}-title` } : { "aria-label": inNav }) },
-    heading,
-    body,
-  );
-  document.getElementById("main").append(made);
-  document.getElementById("nav").append(el("li", {}, el("a", { href: `#${id}` }, inNav)));
-}
-
-// The navigation says where the reader is: the last section whose head is above the upper third of the window.
-function followReading() {
-  const links = [...document.querySelectorAll("#nav a")];
-  const targets = links.map((link) => document.querySelector(link.hash));
-  let current = null;
-  const follow = () => {
-    const line = innerHeight / 3;
-    const now = targets.findLastIndex((target) => target.getBoundingClientRect().top <= line);
-    if (now === current) return;
-    current = now;
-    links.forEach((link, i) =>
-      i === now ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"),
-    );
-    const bar = document.querySelector("nav ul#nav");
-    const link = links[Math.max(now, 0)];
-    bar.scrollTo({
-      left: link.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2,
-      behavior: calm.matches ? "auto" : "smooth",
-    });
-  };
-  let queued = false;
-  addEventListener(
-    "scroll",
-    () => {
-      if (queued) return;
-      queued = true;
-      requestAnimationFrame(() => {
-        queued = false;
-        follow();
-      });
-    },
-    { passive: true },
-  );
-  follow();
-}
-
 startTheme();
 startPictures();
-SECTIONS.forEach(section);
+startImageDialog();
+startClusterDialog();
+for (const [id, title, inNavigation, make] of SECTIONS) {
+  const body = make();
+  if (!body) continue;
+  const heading = title ? el("h2", { id: `${id}-title` }, title) : null;
+  const named = heading ? { "aria-labelledby": `${id}-title` } : { "aria-label": inNavigation };
+  byId("main").append(el("section", { id, ...named }, heading, body));
+  byId("nav").append(el("li", {}, el("a", { href: `#${id}` }, inNavigation)));
+}
 followReading();
 if (location.hash) document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
