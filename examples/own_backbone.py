@@ -1,4 +1,4 @@
-"""Use a network of your own: any module with an integer `feature_dim` that maps (b, c, h, w) to (b, feature_dim).
+"""Train a backbone of your own: any module with an integer `feature_dim` that maps (b, c, h, w) to (b, feature_dim).
 
 python examples/own_backbone.py [EPOCHS]
 """
@@ -27,7 +27,7 @@ class Tiny(nn.Module):
 
 
 def squares_and_stripes(n: int) -> np.ndarray:
-    """Three kinds of 16 x 16 pictures: a square, rows of stripes, columns of stripes, on noise."""
+    """Random 16 x 16 pictures of three classes on noise: a square, horizontal stripes, vertical stripes."""
     random = np.random.default_rng(0)
     images = random.integers(0, 60, (n, 16, 16, 3), dtype=np.uint8)
     for i, image in enumerate(images):
@@ -40,7 +40,7 @@ def squares_and_stripes(n: int) -> np.ndarray:
     return images
 
 
-views = ViewRecipe(crop_scale=(0.6, 1.0), brightness=0.3, contrast=0.3)  # no turns: they would mix up the stripes
+views = ViewRecipe(crop_scale=(0.6, 1.0), brightness=0.3, contrast=0.3)  # no rotation: it would confuse the two stripes
 clusterer = Clusterer(
     n_clusters=3,
     backbone=Tiny(),
@@ -53,5 +53,5 @@ print("cluster of the first nine pictures:", labels[:9])
 
 with tempfile.TemporaryDirectory() as folder:
     clusterer.save(Path(folder) / "run")
-    again = Clusterer.load(Path(folder) / "run", backbone=Tiny())  # your code is needed to open it again
-    print("the same after loading:", bool((again.predict(squares_and_stripes(300)) == labels).all()))
+    loaded = Clusterer.load(Path(folder) / "run", backbone=Tiny())  # a run does not hold the code of your backbone
+    print("the same after loading:", bool((loaded.predict(squares_and_stripes(300)) == labels).all()))

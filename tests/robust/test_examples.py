@@ -12,7 +12,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.mark.parametrize(
     ("name", "epochs", "expected"),
-    [("digits.py", "2", "on 297 new ones"), ("own_backbone.py", "8", "the same after loading: True")],
+    [("digits.py", "2", "on 297 new images"), ("own_backbone.py", "8", "the same after loading: True")],
 )
 def test_an_example_runs_and_prints_what_it_promises(name, epochs, expected):
     done = subprocess.run(
