@@ -31,6 +31,7 @@ from ilk.methods.settings import (
 from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import Twin
 from ilk.networks.heads import mlp
+from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather
 
 
@@ -84,8 +85,8 @@ class C2BIN(Method):
     """Runner and follower with a predictor between them, and linear cluster predictors on the runner's encoder."""
 
     name = "c2bin"
-    title = "Contrasting Clusters while Bootstrapping Instances"
-    source = "anonymous, submitted to ICLR 2021"
+    title = PAPERS["c2bin"].title
+    source = PAPERS["c2bin"].source
     representation = ("projector", "predictor")
     config: C2BINConfig
 

@@ -28,6 +28,7 @@ from ilk.methods.settings import (
 )
 from ilk.methods.subheads import SubHeads
 from ilk.networks.heads import mlp
+from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather
 
 
@@ -50,8 +51,8 @@ class CC(Method):
     """Instance head and cluster heads on one backbone, trained together (Li et al. 2021, figure 2)."""
 
     name = "cc"
-    title = "Contrastive Clustering"
-    source = "Li et al., AAAI 2021"
+    title = PAPERS["cc"].title
+    source = PAPERS["cc"].source
     representation = ("instance_head",)
     uses_extra = True
     config: CCConfig

@@ -36,6 +36,7 @@ from ilk.methods.settings import (
 from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import RowBank
 from ilk.networks.heads import kaiming, mlp
+from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather
 
 
@@ -67,8 +68,8 @@ class CRLC(Method):
     """Representation head and S cluster heads on one backbone, both trained by contrasting images."""
 
     name = "crlc"
-    title = "Clustering by Maximizing Mutual Information Across Views"
-    source = "Do et al., ICCV 2021"
+    title = PAPERS["crlc"].title
+    source = PAPERS["crlc"].source
     representation = ("feature_head",)
     uses_known = True
     config: CRLCConfig

@@ -33,6 +33,7 @@ from ilk.methods.settings import (
 )
 from ilk.methods.start import due
 from ilk.methods.subheads import SubHeads
+from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather
 
 
@@ -71,8 +72,8 @@ class DCDC(Method):
     """
 
     name = "dcdc"
-    title = "Doubly Contrastive Deep Clustering"
-    source = "Dang et al., 2021"
+    title = PAPERS["dcdc"].title
+    source = PAPERS["dcdc"].source
     uses_extra = True
     config: DCDCConfig
 

@@ -18,6 +18,7 @@ from ilk.methods.start import due
 from ilk.networks.banks import Twin
 from ilk.networks.batch_norm import in_parts
 from ilk.networks.heads import mlp
+from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather
 
 
@@ -25,8 +26,8 @@ class SCL(Method):
     """An encoder, its momentum twin, and two or three joint tasks: target clusters, half as many, instances."""
 
     name = "scl"
-    title = "Deep Clustering by Semantic Contrastive Learning"
-    source = "Huang and Gong, BMVC 2022"
+    title = PAPERS["scl"].title
+    source = PAPERS["scl"].source
     representation = ("projection",)
     config: SCLConfig
     started: Tensor

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ilk.report.choose import EXAMPLES, choose_rows, sample_note
-from ilk.report.cite import paper_of
 from ilk.report.folder import Results, RunFiles, attempt, number, read_run
 from ilk.report.how_many import how_many_payload
 from ilk.report.neighbours import (
@@ -24,6 +23,7 @@ from ilk.report.projection import Map, find_map, read_moments, whole_numbers
 from ilk.report.scores import confidence_payload, confusion_payload, matching_of, scores_payload
 from ilk.report.sprites import MOST, Thumbnails, read_thumbnails
 from ilk.report.training import training_payload
+from ilk.runs.papers import paper_of
 from ilk.runs.tables import Cluster
 from ilk.system.text import safe_text
 

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ilk.analysis.metrics import accuracy, ari, nmi
-from ilk.report.cite import PAPERS
 from ilk.report.payload import collect
+from ilk.runs.papers import PAPERS
 from ilk.runs.tables import read_table
 
 Written = Callable[..., Path]
