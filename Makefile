@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WEB := tools/web
 WEB_READY := $(WEB)/node_modules/.ready
-PAGES := "src/ilk/report/web/**/*.{js,css,ts}"
+PAGES := "src/ilk/reports/web/**/*.{js,css,ts}"
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 8))")
 
 .PHONY: demo test lint lint-web format slow docs clean
@@ -37,7 +37,7 @@ $(WEB_READY): $(WEB)/package.json $(WEB)/package-lock.json
 
 lint-web: $(WEB_READY)  ## types, style and format of the JavaScript in the report (needs Node.js)
 	$(WEB)/node_modules/.bin/tsc --project $(WEB)/tsconfig.json
-	$(WEB)/node_modules/.bin/eslint --config $(WEB)/eslint.config.js --max-warnings 0 src/ilk/report/web
+	$(WEB)/node_modules/.bin/eslint --config $(WEB)/eslint.config.js --max-warnings 0 src/ilk/reports/web
 	$(WEB)/node_modules/.bin/prettier --config $(WEB)/.prettierrc.json --check --log-level warn $(PAGES)
 
 docs: $(READY)  ## the documentation site, in build/site; any warning is an error

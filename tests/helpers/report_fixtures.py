@@ -115,7 +115,7 @@ def written_run() -> Callable[..., Path]:
             )  # fmt: skip
         if pictures:
             from ilk.images import Images
-            from ilk.report.sprites import write_thumbnails
+            from ilk.reports.sprites import write_thumbnails
 
             images = Images(plain_pixels(n, side), ids=[f"{i}" for i in range(n)])
             clusters = summarise(found["cluster"], found["confidence"], found["margin"], found["embedding"], k)

@@ -137,7 +137,7 @@ def do(phase: str, method: str, source: Path, home: Path, resume: bool) -> None:
     """One piece of work on the images of `source`, all that it writes being below `home`."""
     from ilk.pipeline.export import export_folders
     from ilk.pipeline.workflow import fit, predict
-    from ilk.report import write_report
+    from ilk.reports import write_report
     from ilk.runs.folder import Run
 
     if phase == "fit":

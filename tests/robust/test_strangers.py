@@ -21,7 +21,7 @@ from ilk import Clusterer
 from ilk.cli import main
 from ilk.evaluation import score_run
 from ilk.pipeline.build import load_method, save_model
-from ilk.report import collect
+from ilk.reports import collect
 from ilk.runs.config import check_config
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_known_labels, read_table

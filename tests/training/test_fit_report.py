@@ -18,7 +18,7 @@ from command import Command
 from ilk import Clusterer
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit, predict
-from ilk.report.payload import collect
+from ilk.reports.payload import collect
 from ilk.runs.folder import Run
 from ilk.system.progress import Watch
 from ilk.training.loop import train

@@ -22,7 +22,7 @@ from ilk.methods import METHODS
 from ilk.pipeline.build import load_method
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
-from ilk.report import collect, write_report
+from ilk.reports import collect, write_report
 from ilk.runs.config import ADDED_LATER
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table

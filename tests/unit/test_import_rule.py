@@ -15,10 +15,10 @@ ROOT = Path(ilk.__file__).parent
 LAYERS = [
     "losses sampling views system",  # ground: numpy or torch alone
     "images networks analysis runs",  # parts
-    "methods report",  # ideas
+    "methods reports",  # ideas
     "training evaluation",  # work
     "pipeline",
-    "estimator research",  # faces
+    "estimator verbs research",  # faces
     "cli",
     "__main__",  # starts the command line and nothing else
 ]

@@ -1,7 +1,7 @@
 import js from "@eslint/js";
 import globals from "globals";
 
-// The bundler (src/ilk/report/bundle.py) reads imports and exports line by line, so it knows only these forms.
+// The bundler (src/ilk/reports/bundle.py) reads imports and exports line by line, so it knows only these forms.
 const bundled = [
   ["ImportDefaultSpecifier", "Import by name: import { name } from ..."],
   ["ImportNamespaceSpecifier", "Import by name: import { name } from ..."],

@@ -6,10 +6,10 @@ import difflib
 import shlex
 from pathlib import Path
 
-from ilk.report import write_report
-from ilk.report.exports import FORMATS, export_embedding_atlas, export_fiftyone, fiftyone_lines
-from ilk.report.folder import read_config
-from ilk.report.sprites import MOST
+from ilk.reports import write_report
+from ilk.reports.exports import FORMATS, export_embedding_atlas, export_fiftyone, fiftyone_lines
+from ilk.reports.folder import read_config
+from ilk.reports.sprites import MOST
 
 
 def report(
@@ -25,7 +25,7 @@ def report(
     else:
         print(file)
     if figures is not None:
-        from ilk.report.figures import write_figures
+        from ilk.reports.figures import write_figures
 
         made = write_figures(run, figures, most=most, layout=layout)
         print(f"{len(made)} files in {figures} ({', '.join(one.name for one in made[::2])} and as PNG)")

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 
 from ilk.analysis.duplicates import find_duplicates, flag_images, odd_line
@@ -27,8 +28,8 @@ from ilk.pipeline.known_labels import Known, known_of
 from ilk.pipeline.plan import Plan
 from ilk.pipeline.prepare import open_images, prepare, reopen
 from ilk.pipeline.request import Request, device_and_precision
-from ilk.report import write_report
-from ilk.report.sprites import write_thumbnails
+from ilk.reports import write_report
+from ilk.reports.sprites import write_thumbnails
 from ilk.runs.folder import LAST, SELECTION, Run
 from ilk.runs.tables import (
     Cluster,
@@ -58,6 +59,8 @@ from ilk.training.snapshots import Moments
 
 BEFORE = (REPRESENTATION, "k_curve.csv", "hierarchy.parquet", KNOWN_FILE)  # written before config.json makes it a run
 
+OnEpoch = Callable[[dict[str, Any], Callable[[], np.ndarray]], None]
+
 
 def fit(
     request: Request,
@@ -71,13 +74,16 @@ def fit(
     command: Sequence[str] = (),
     report: bool = True,
     choose: Rule | None = None,
+    on_epoch: OnEpoch | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Trains on `source` and fills the folder of `run`; with `resume`, goes on where it was left.
 
     `extra`: a source of images that help the training and are not clustered. `labels` are for scores only.
     `report`: whether to end with report.html. `choose`: the rule by which the epoch is chosen whose model is kept, in
-    place of `request.select`; a resumed run needs the rule that it was started with.
+    place of `request.select`; a resumed run needs the rule that it was started with. `on_epoch`: called after each
+    epoch, when its checkpoint is written, with its record and a function that assigns all images with the model as it
+    is now, (n,) cluster numbers. What it raises stops the training, which can be resumed.
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
@@ -121,7 +127,7 @@ def fit(
                 start(plan, images, run, found, watch)
         if first:
             write_bad_files(run / "bad_files.csv", images.bad)
-        warned = train_into(run, plan, images, fabric, watch, rule=rule)
+        warned = train_into(run, plan, images, fabric, watch, rule=rule, on_epoch=on_epoch)
         if first:  # the others leave
             finish(run, plan, images, fabric, watch, warned=warned, report=report)
     return run
@@ -180,7 +186,10 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
     }
 
 
-def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, rule: Rule | None = None) -> bool:
+def train_into(
+    run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watch, *, rule: Rule | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> bool:  # fmt: skip
     """Trains, keeping log and checkpoint in the run's folder, and saves the model; whether it warned of collapse."""
     logged: list[int] = []
     data = plan.data(images)
@@ -201,6 +210,8 @@ def train_into(run: Run, plan: Plan, images: Images, fabric: Fabric, watch: Watc
     warned = False
     for record in records:
         watch.epoch(record)
+        if on_epoch is not None:
+            on_epoch(record, selection.clusters)
         if not warned and (text := collapsing(record, plan.method.n_clusters)):
             watch.warn(text)
             warned = True

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from browser import Show, drag, middle, new_context, texts, visible, wait, watch
-from ilk.report.payload import collect
+from ilk.reports.payload import collect
 from made_payloads import HOSTILE, make_payload, unfinished_payload
 from page_scripts import CONTRAST, OVERFLOW
 from places import SHARED_DATA

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page
 
 from browser import Show, middle, texts, wait
-from ilk.report.payload import collect
+from ilk.reports.payload import collect
 from made_trees import SENTENCE, set_number, with_number
 from page_scripts import CONTRAST, OVERFLOW
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ilk.report.figures import FIGURES, OKABE_ITO, write_figures
+from ilk.reports.figures import FIGURES, OKABE_ITO, write_figures
 from made_trees import with_number
 
 Written = Callable[..., Path]
@@ -38,7 +38,7 @@ AXES = {
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """PNGs of few pixels, which are drawn faster."""
-    monkeypatch.setattr("ilk.report.figures.DOTS_PER_INCH", 20)
+    monkeypatch.setattr("ilk.reports.figures.DOTS_PER_INCH", 20)
 
 
 def texts(file: Path) -> set[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ilk.report.bundle import bundle
-from ilk.report.page import ENTRY, read
+from ilk.reports.bundle import bundle
+from ilk.reports.page import ENTRY, read
 
 NODE = shutil.which("node")
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ilk.report.exports import export_embedding_atlas, export_fiftyone, fiftyone_lines
+from ilk.reports.exports import export_embedding_atlas, export_fiftyone, fiftyone_lines
 from ilk.runs.folder import Run
 
 
@@ -84,7 +84,7 @@ def test_the_neighbours_of_the_atlas_are_rows_nearest_first_by_cosine_distance(t
 def test_an_atlas_of_many_images_leaves_neighbours_out_and_says_so(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ilk.report.exports.MOST_NEIGHBOURS", 59)
+    monkeypatch.setattr("ilk.reports.exports.MOST_NEIGHBOURS", 59)
     found = export_embedding_atlas(run.folder, tmp_path / "atlas.parquet")
     assert found == {"rows": 60, "pictures": 60, "neighbours": False, "map": "PCA"}
     assert pq.read_table(tmp_path / "atlas.parquet")["neighbors"].null_count == 60

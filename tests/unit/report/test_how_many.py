@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ilk.report.how_many import MOST_LEVELS, TYPICAL
-from ilk.report.payload import collect
+from ilk.reports.how_many import MOST_LEVELS, TYPICAL
+from ilk.reports.payload import collect
 from ilk.runs.tables import write_csv
 from made_trees import CURVE, SENTENCE, curve_rows, nested_levels, set_number, tree_table, with_number
 
@@ -272,6 +272,6 @@ def test_a_cluster_that_no_image_is_nearest_to_breaks_nothing(run_folder: Path) 
 
 def test_reading_the_levels_loads_no_torch(run_folder: Path) -> None:
     with_number(run_folder)
-    code = "import sys; from ilk.report import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
+    code = "import sys; from ilk.reports import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code, str(run_folder)], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False" and SENTENCE in (run_folder / "report.html").read_text()

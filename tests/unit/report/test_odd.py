@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ilk.analysis.duplicates import DuplicateGroup, Flag
-from ilk.report.odd import FLAGS, GROUPS, read_odd
-from ilk.report.payload import collect
-from ilk.report.sprites import MOST
+from ilk.reports.odd import FLAGS, GROUPS, read_odd
+from ilk.reports.payload import collect
+from ilk.reports.sprites import MOST
 from ilk.runs.tables import write_duplicates, write_flags
 
 Written = Callable[..., Path]
@@ -80,7 +80,7 @@ def test_a_sample_holds_the_duplicates_and_the_payload_stays_small(tmp_path: Pat
 
 def test_more_images_than_thumbnails_keep_those_that_are_shown(tmp_path: Path, run_folder: Path) -> None:
     from ilk.images import Images
-    from ilk.report.sprites import read_thumbnails, write_thumbnails
+    from ilk.reports.sprites import read_thumbnails, write_thumbnails
     from ilk.runs.tables import Cluster
 
     n = MOST + 500

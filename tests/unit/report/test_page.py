@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ilk.report
-from ilk.report.bundle import bundle, split_imports
-from ilk.report.page import ENTRY, STYLE, as_json, read, render, styles_of
+import ilk.reports
+from ilk.reports.bundle import bundle, split_imports
+from ilk.reports.page import ENTRY, STYLE, as_json, read, render, styles_of
 from made_payloads import HOSTILE, make_payload, unfinished_payload
 
-WEB = Path(ilk.report.__file__).parent / "web"
+WEB = Path(ilk.reports.__file__).parent / "web"
 MODULES = bundle(read, ENTRY)[1]
 
 

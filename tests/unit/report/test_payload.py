@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ilk.analysis.metrics import accuracy, ari, nmi
-from ilk.report.payload import collect
+from ilk.reports.payload import collect
 from ilk.runs.papers import PAPERS
 from ilk.runs.tables import read_table
 
@@ -401,7 +401,7 @@ class Refuse:
         if name.split(".")[0] in ("torch", "lightning_fabric", "safetensors"):
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-from ilk.report.payload import collect
+from ilk.reports.payload import collect
 print(len(collect(sys.argv[1])["sprites"]["sheets"]), "torch" in sys.modules)
 """
     answer = subprocess.run(
@@ -414,7 +414,7 @@ def test_a_folder_that_cannot_be_written_to_has_a_payload(run_folder: Path, monk
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError("read only")
 
-    monkeypatch.setattr("ilk.report.projection.replacing", refuse)
+    monkeypatch.setattr("ilk.reports.projection.replacing", refuse)
     check(collect(run_folder))
     assert not (run_folder / "map.npz").exists()
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from ilk.report import neighbours
-from ilk.report.neighbours import nearest, unit_rows
-from ilk.report.payload import collect
-from ilk.report.projection import find_map, principal, read_moments, title_of, whole_numbers
+from ilk.reports import neighbours
+from ilk.reports.neighbours import nearest, unit_rows
+from ilk.reports.payload import collect
+from ilk.reports.projection import find_map, principal, read_moments, title_of, whole_numbers
 
 Written = Callable[..., Path]
 
@@ -39,8 +39,8 @@ def test_the_map_is_the_first_two_principal_components() -> None:
 def test_a_map_of_many_rows_comes_from_a_sample_and_has_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     z = cloud(5000)
     whole, _ = principal(z)
-    monkeypatch.setattr("ilk.report.projection.FIT_ON", 1000)
-    monkeypatch.setattr("ilk.report.projection.CHUNK", 77)
+    monkeypatch.setattr("ilk.reports.projection.FIT_ON", 1000)
+    monkeypatch.setattr("ilk.reports.projection.CHUNK", 77)
     part, _ = principal(z)
     assert part.shape == (5000, 2)
     for axis in (0, 1):

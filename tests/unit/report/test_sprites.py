@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ilk.images import Images, load_images
-from ilk.report.choose import choose_rows
-from ilk.report.payload import collect
-from ilk.report.sprites import (
+from ilk.reports.choose import choose_rows
+from ilk.reports.payload import collect
+from ilk.reports.sprites import (
     COLUMNS,
     LARGE_EACH,
     LARGE_MOST,
@@ -125,8 +125,8 @@ def test_the_sample_is_as_large_as_asked_has_each_clusters_best_and_is_the_same_
 
 
 def test_images_that_were_followed_are_in_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilk.report.sprites.MOST", 200)
-    monkeypatch.setattr("ilk.report.sprites.TILES", ((200, 4, 50),))
+    monkeypatch.setattr("ilk.reports.sprites.MOST", 200)
+    monkeypatch.setattr("ilk.reports.sprites.TILES", ((200, 4, 50),))
     always = [1, 33, 77, 401]
     np.savez(tmp_path / "moments.npz", rows=np.array([*always, 9999]))
     write_thumbnails(tmp_path, plain(500, 4), clusters_of(500, 2))
@@ -212,7 +212,7 @@ def test_an_interrupted_writing_leaves_no_index(tmp_path: Path, monkeypatch: pyt
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ilk.report.sprites.sheet", stop)
+    monkeypatch.setattr("ilk.reports.sprites.sheet", stop)
     with pytest.raises(KeyboardInterrupt):
         write_thumbnails(tmp_path, plain(30, 4), clusters_of(30, 3))
     assert read_thumbnails(tmp_path, 30) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ilk.report import write_report
+from ilk.reports import write_report
 
 Written = Callable[..., Path]
 
@@ -42,7 +42,7 @@ def test_a_report_that_fails_leaves_the_one_before(run_folder: Path, monkeypatch
     def fail(*_: Any) -> Any:
         raise ValueError("no")
 
-    monkeypatch.setattr("ilk.report.page.render", fail)
+    monkeypatch.setattr("ilk.reports.page.render", fail)
     with pytest.raises(ValueError, match="no"):
         write_report(run_folder)
     assert (run_folder / "report.html").read_bytes() == before
@@ -64,7 +64,7 @@ class Refuse:
         if name.split(".")[0] in ("torch", "lightning_fabric", "safetensors", "ilk.images"):
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-from ilk.report import write_report
+from ilk.reports import write_report
 print(write_report(sys.argv[1]).stat().st_size > 10_000, "torch" in sys.modules)
 """
     answer = subprocess.run(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ilk.report.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
+from ilk.reports.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
 from ilk.research.baselines import BASELINES
 from ilk.research.compare.groups import grouped, method_name, variant
 from ilk.research.compare.published_figures import published_for

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ilk.report import page
-from ilk.report.payload import collect
-from ilk.report.sprites import MOST
+from ilk.reports import page
+from ilk.reports.payload import collect
+from ilk.reports.sprites import MOST
 from ilk.system.files import write_text
 
 __all__ = ["collect", "write_report"]

@@ -1,4 +1,4 @@
-// The shapes that several modules share. `Payload` is what `ilk.report.payload.collect` returns.
+// The shapes that several modules share. `Payload` is what `ilk.reports.payload.collect` returns.
 
 export type Child = string | number | Node | null | undefined | false | readonly Child[];
 export type Handler = (event: any) => void;

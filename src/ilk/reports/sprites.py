@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ilk.report.choose import choose_rows
-from ilk.report.odd import read_odd
+from ilk.reports.choose import choose_rows
+from ilk.reports.odd import read_odd
 from ilk.runs.tables import Cluster
 from ilk.system.files import replacing, write_json
 from ilk.system.text import safe_text

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ilk.analysis.metrics import ari, best_matching, contingency, effective_clusters, nmi, purity
-from ilk.report.folder import Results, number
-from ilk.report.neighbours import unit_rows
+from ilk.reports.folder import Results, number
+from ilk.reports.neighbours import unit_rows
 
 BINS, RELIABILITY_BINS = 20, 10
 SAMPLE = 2_000  # images that the silhouette rests on

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from ilk.report.choose import EXAMPLES, choose_rows, sample_note
-from ilk.report.folder import Results, RunFiles, attempt, number, read_run
-from ilk.report.how_many import how_many_payload
-from ilk.report.neighbours import (
+from ilk.reports.choose import EXAMPLES, choose_rows, sample_note
+from ilk.reports.folder import Results, RunFiles, attempt, number, read_run
+from ilk.reports.how_many import how_many_payload
+from ilk.reports.neighbours import (
     affinity_payload,
     cluster_cosines,
     near_clusters,
     neighbours_payload,
     unit_rows,
 )
-from ilk.report.odd import odd_payload, read_odd
-from ilk.report.projection import Map, find_map, read_moments, whole_numbers
-from ilk.report.scores import confidence_payload, confusion_payload, matching_of, scores_payload
-from ilk.report.sprites import MOST, Thumbnails, read_thumbnails
-from ilk.report.training import training_payload
+from ilk.reports.odd import odd_payload, read_odd
+from ilk.reports.projection import Map, find_map, read_moments, whole_numbers
+from ilk.reports.scores import confidence_payload, confusion_payload, matching_of, scores_payload
+from ilk.reports.sprites import MOST, Thumbnails, read_thumbnails
+from ilk.reports.training import training_payload
 from ilk.runs.papers import paper_of
 from ilk.runs.tables import Cluster
 from ilk.system.text import safe_text

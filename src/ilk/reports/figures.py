@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ilk.report.neighbours import LEVELS
-from ilk.report.payload import collect
-from ilk.report.sprites import MOST
+from ilk.reports.neighbours import LEVELS
+from ilk.reports.payload import collect
+from ilk.reports.sprites import MOST
 from ilk.system.files import replacing
 
 # Okabe and Ito's eight colours; more clusters than that take shades of viridis

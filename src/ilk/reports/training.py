@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ilk.report.folder import number
+from ilk.reports.folder import number
 
 PAIRS = ("instance_positive", "instance_negative", "cluster_positive", "cluster_negative")
 COLUMNS = ("loss", "effective_clusters", "confidence", "learning_rate", "images_per_second")

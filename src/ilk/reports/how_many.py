@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ilk.report.folder import Results, RunFiles, attempt
+from ilk.reports.folder import Results, RunFiles, attempt
 from ilk.runs.tables import Bomb, refuse_bomb
 from ilk.system.files import read_limited
 from ilk.system.text import safe_text

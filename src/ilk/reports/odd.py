@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ilk.report.folder import attempt
+from ilk.reports.folder import attempt
 
 GROUPS, EACH, FLAGS = 60, 24, 120  # shown: groups, images of a group, flagged images
 

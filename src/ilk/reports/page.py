@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from ilk.report.bundle import bundle, without_indents
+from ilk.reports.bundle import bundle, without_indents
 
 ENTRY = "main.js"
 STYLE = "base.css"  # comes before the style sheets of the modules
@@ -40,12 +40,12 @@ def render(payload: Mapping[str, Any]) -> str:
 
 def read(name: str) -> str:
     """The text of a file of the folder `web`, such as "lib/dom.js"."""
-    return (resources.files("ilk.report") / "web" / name).read_text(encoding="utf-8")
+    return (resources.files("ilk.reports") / "web" / name).read_text(encoding="utf-8")
 
 
 def styles_of(modules: Sequence[str]) -> list[str]:
     """The style sheets beside modules: `lib/grid.css` of `lib/grid.js`, in the order of the modules."""
-    web = resources.files("ilk.report") / "web"
+    web = resources.files("ilk.reports") / "web"
     sheets = [name.removesuffix(".js") + ".css" for name in modules]
     return [sheet for sheet in sheets if (web / sheet).is_file()]
 

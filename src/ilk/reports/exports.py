@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ilk.report.folder import Results, read_run
-from ilk.report.neighbours import nearest, unit_rows
-from ilk.report.projection import find_map, principal_map
-from ilk.report.sprites import LOSSLESS_BELOW, PER_SHEET, Thumbnails, read_thumbnails, webp
+from ilk.reports.folder import Results, read_run
+from ilk.reports.neighbours import nearest, unit_rows
+from ilk.reports.projection import find_map, principal_map
+from ilk.reports.sprites import LOSSLESS_BELOW, PER_SHEET, Thumbnails, read_thumbnails, webp
 from ilk.system.files import replacing, write_json
 
 NEIGHBOURS = 15
