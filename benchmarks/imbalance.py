@@ -18,16 +18,13 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+import ilk
+from ilk import Images
 from ilk.analysis.metrics import accuracy
 from ilk.evaluation import long_tailed
-from ilk.images import Images
-from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.research.score_tables import markdown
-from ilk.runs.folder import Run
-from ilk.runs.tables import read_table
-from ilk.system.versions import versions
-from shared import Lines, add_common, open_set, parse
+from ilk.runs import read_table
+from shared import Lines, add_common, config_of, open_set, parse
 
 
 def recalls(labels: np.ndarray, clusters: np.ndarray, k: int) -> list[float]:
@@ -42,18 +39,19 @@ def run_once(name: str, images: Images, method: str, balance: str, seed: int, ep
     k = len(images.label_names)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run")
-        fit(Request(n_clusters=k, method=method, seed=seed, epochs=epochs, balance=balance), images, run, report=False)
-        clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
+        run = ilk.fit(
+            images, k, out=Path(folder) / "run", method=method, seed=seed, epochs=epochs, balance=balance, report=False
+        )  # fmt: skip
+        clusters, config = read_table(run / "assignments.parquet")["cluster"].to_numpy(), config_of(run)
     labels = np.asarray(images.labels)
     by_size = np.argsort(-np.bincount(labels, minlength=k))
-    found = recalls(labels, clusters, k)
+    by_class = recalls(labels, clusters, k)
     return {
         "set": name, "method": method, "balance": balance, "seed": seed, "epochs": epochs, "images": len(images),
-        "accuracy": accuracy(labels, clusters), "mean_recall": float(np.mean(found)),
-        "recall": [round(found[code], 3) for code in by_size], "sizes": np.bincount(labels)[by_size].tolist(),
+        "accuracy": accuracy(labels, clusters), "mean_recall": float(np.mean(by_class)),
+        "recall": [round(by_class[code], 3) for code in by_size], "sizes": np.bincount(labels)[by_size].tolist(),
         "minutes": round((time.monotonic() - began) / 60, 2), "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": config["versions"],
     }  # fmt: skip
 
 
@@ -61,9 +59,10 @@ def table(lines: Lines) -> str:
     header = ["set", "method", "balance", "seeds", "ACC", "mean recall", "recall, largest class to smallest"]
     cells = []
     by = ("set", "method", "balance")
-    for one, scores in lines.means(by, ("accuracy", "mean_recall")):
-        recall = np.mean([row["recall"] for row in lines.rows if all(row[name] == one[name] for name in by)], axis=0)
-        known = [*(one[name] for name in by), one["seeds"]]
+    for group, scores in lines.means(by, ("accuracy", "mean_recall")):
+        members = [row for row in lines.rows if all(row[name] == group[name] for name in by)]
+        recall = np.mean([row["recall"] for row in members], axis=0)
+        known = [*(group[name] for name in by), group["seeds"]]
         cells.append([*known, *scores, " ".join(f"{value:.2f}" for value in recall)])
     return markdown(header, cells)
 

@@ -16,6 +16,7 @@ computed again. The intervals are 95 % bootstrap intervals over runs.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -27,12 +28,12 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from ilk.evaluation import EvaluationOptions, are_positions, evaluate_run, run_agreement, same_source
-from ilk.pipeline.frozen import load_model
-from ilk.research.labelled import digits
-from ilk.runs.folder import Run
-from ilk.runs.tables import read_table
-from ilk.system.files import file_hash, write_text
+import ilk
+from ilk import Run
+from ilk.evaluation import are_positions, run_agreement, same_source
+from ilk.research.labelled import load_digits
+from ilk.runs import read_table
+from shared import config_of
 
 NEEDED = ("config.json", "assignments.parquet", "scores.json")
 DIGITS = "array (1,797 images)"  # what config.json calls scikit-learn's digits
@@ -41,6 +42,11 @@ SIGNS = {
     "effective_share": 1, "mean_confidence": 1, "confidence_entropy": -1, "silhouette": 1, "generalisation": 1,
     "view_stability": 1, "view_agreement": 1, "beyond_pixels": 1, "run_agreement": 1,
 }  # fmt: skip
+
+
+def file_hash(file: Path) -> str:
+    """A hash of the file's bytes."""
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -58,9 +64,11 @@ def measured(run: Run, images: Any, seed: int, views_of: int) -> dict[str, Any] 
     labels = json.loads((run / "scores.json").read_text(encoding="utf-8")).get("labels")
     if not labels:
         return None
-    options = EvaluationOptions(only=("label-free",), images=images, seed=seed, views_of=views_of, device="cpu")
-    block = evaluate_run(run, options, model=load_model, write=False)["protocols"]["label-free"]
-    config, views = run.config, block["views"]
+    results = ilk.evaluate(
+        run, only="label-free", write=False, images=images, seed=seed, views_of=views_of, device="cpu"
+    )  # fmt: skip
+    block = results["protocols"]["label-free"]
+    config, views = config_of(run), block["views"]
     refit, pixels = block["generalisation"], block.get("generalisation_pixels")
     return {
         "run": str(run), "assignments": file_hash(run / "assignments.parquet"), "source": config["source"]["name"],
@@ -155,7 +163,7 @@ def measure_all(folder: Path, out: Path, images: dict[str, Any], seed: int, view
         run = Run(place).open()
         row = known.get((str(run), file_hash(run / "assignments.parquet"), seed))
         if row is None:
-            row = measured(run, images.get(run.config["source"]["name"]), seed, views_of)
+            row = measured(run, images.get(config_of(run)["source"]["name"]), seed, views_of)
             if row is None:
                 print(f"{run}: no labels, so no accuracy; left out", file=sys.stderr)
                 continue
@@ -172,7 +180,7 @@ def measure_all(folder: Path, out: Path, images: dict[str, Any], seed: int, view
 
 def opened(words: list[str], data: Path) -> dict[str, Any]:
     """{name of a source: where its images are}, of `SOURCE=SET`; scikit-learn's digits, which have no path, too."""
-    images: dict[str, Any] = {DIGITS: digits()[0]}
+    images: dict[str, Any] = {DIGITS: load_digits()[0]}
     for text in words:
         name, _, given = text.rpartition("=")
         if Path(given).exists():
@@ -201,7 +209,7 @@ def main() -> None:
     if not rows:
         sys.exit(f"There is no finished run with labels below '{arguments.runs}'.")
     add_agreement(rows)
-    write_text(arguments.out, "".join(json.dumps(row) + "\n" for row in rows))
+    arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(table(rows))
 
 

@@ -20,38 +20,26 @@ from typing import Any
 
 import torch
 
+import ilk
+from ilk import Images, Run
 from ilk.analysis.metrics import accuracy
 from ilk.evaluation import score_run
-from ilk.images import Images
-from ilk.pipeline.build import load_method
-from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.research.score_tables import markdown
-from ilk.runs.folder import Run
-from ilk.system.devices import make_fabric
-from ilk.system.versions import versions
-from ilk.training.assign import assign
-from shared import Lines, add_common, open_set, parse
+from shared import Lines, add_common, config_of, open_set, parse, probabilities
 
 
 def run_once(name: str, images: Images, method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The row of one training."""
     settings = dict(text.split("=", 1) for text in arguments.set)
-    request = Request(
-        n_clusters=len(images.label_names),
-        method=method,
-        seed=seed,
-        minutes=arguments.minutes,
-        epochs=arguments.epochs,
-        preset=arguments.preset,
-        views=arguments.views,
-        settings=settings,
-    )
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run")
         began = time.monotonic()
-        fit(request, images, run)
+        run = ilk.fit(
+            images, len(images.label_names), out=Path(folder) / "run", method=method, seed=seed,
+            minutes=arguments.minutes, epochs=arguments.epochs, preset=arguments.preset, views=arguments.views,
+            settings=settings,
+        )  # fmt: skip
         seconds = time.monotonic() - began
-        scores, config = score_run(run), run.config
+        scores, config = score_run(run), config_of(run)
         last, by_loss = run.log()[-1], accuracy_by_loss(run, images)
     return {
         "set": name,
@@ -73,19 +61,19 @@ def run_once(name: str, images: Images, method: str, seed: int, arguments: argpa
         "n_clusters": len(images.label_names),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
-        "versions": versions(),
+        "versions": config["versions"],
     }
 
 
 def accuracy_by_loss(run: Run, images: Images) -> float | None:
-    """The accuracy if the loss chose among the cluster heads; None for a method that has no choice."""
-    method = load_method(run)
-    heads = getattr(method, "cluster_heads", None)
+    """The accuracy if the loss alone chose among the cluster heads; None for a method without a choice."""
+    model = ilk.load_model(run)
+    heads: Any = getattr(model, "cluster_heads", None)
     if heads is None or len(heads.heads) == 1:
         return None
     heads.chosen.fill_(-1)
     assert images.labels is not None
-    return accuracy(images.labels, assign(method, images, make_fabric("cpu", "float32")).cluster)
+    return accuracy(images.labels, probabilities(model, images)[0].argmax(1))
 
 
 def table(lines: Lines) -> str:
@@ -94,8 +82,8 @@ def table(lines: Lines) -> str:
     return markdown(
         ["set", "method", "seeds", "ACC", "NMI", "ARI", "minutes", "collapsed"],
         [
-            [one["set"], one["method"], one["seeds"], *cells, f"{one['minutes']:.1f}", one["collapsed"]]
-            for one, cells in groups
+            [group["set"], group["method"], group["seeds"], *cells, f"{group['minutes']:.1f}", group["collapsed"]]
+            for group, cells in groups
         ],
     )
 

@@ -17,6 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = [
+    "alignment",
+    "bank_contrast",
+    "bank_scores",
+    "cluster_contrast",
+    "contrast",
+    "critic_scores",
+    "info_nce",
+    "logit_clamp",
+    "negative_marginal_entropy",
+    "nt_xent",
+    "probability_contrast",
+    "semantic_contrast",
+    "smoothed",
+    "soft_cross_entropy",
+]
+
 P = ParamSpec("P")
 
 

@@ -27,6 +27,8 @@ from ilk.analysis.hierarchy.tree import build_tree
 from ilk.analysis.neighbours import near_rows
 from ilk.sampling import spaced
 
+__all__ = ["Calibrated", "Calibration", "agreement", "calibrate", "calibration_of", "renamed"]
+
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]

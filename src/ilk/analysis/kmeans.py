@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["Partition", "kmeans"]
+
 
 class Partition(NamedTuple):
     labels: Tensor  # (n,) int64

@@ -9,6 +9,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
 
+__all__ = [
+    "accuracy",
+    "ari",
+    "best_matching",
+    "contingency",
+    "effective_clusters",
+    "expected_calibration_error",
+    "fowlkes_mallows",
+    "nmi",
+    "purity",
+    "recalls",
+    "reliability",
+    "right",
+    "score",
+]
+
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Doubles = NDArray[np.float64]

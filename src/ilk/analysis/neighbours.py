@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ilk.analysis.kmeans import kmeans, squared_distance
 
+__all__ = ["near_rows", "nearest_rows"]
+
 CELLS = 1 << 22  # similarities held at a time
 EXACT = 20_000  # rows up to which all are compared with all
 PROBES = 8  # cells that are looked into for each row beyond that

@@ -19,6 +19,8 @@ from ilk.pipeline.request import MAX_SIZE
 from ilk.system.progress import Watch
 from ilk.system.text import in_short
 
+__all__ = ["SPLITS", "Labelled", "load_digits", "load_program", "open_labelled", "short_name"]
+
 SPLITS = ("train+test", "train", "test")
 DIGITS = "digits"  # scikit-learn's, which need no file
 FINEST = 256  # pixels kept of the images of an archive of which a part is used
@@ -96,7 +98,7 @@ def open_labelled(
         raise ValueError("Methods are compared by labels, so --labels none leaves nothing to do. Leave it out.")
     program = PROGRAM.match(source)
     if source == DIGITS or program:
-        given, found, split = digits() if program is None else from_program(Path(program["file"]), program["name"])
+        given, found, split = load_digits() if program is None else load_program(Path(program["file"]), program["name"])
         own = labels is None or labels == "folders"
         images = load_images(
             given, labels=found if own else labels, max_image_size=MAX_SIZE["cpu"], cache_dir=cache_dir
@@ -130,7 +132,7 @@ def open_labelled(
     return Labelled(source, images, is_test, array, cache_dir)
 
 
-def digits() -> tuple[np.ndarray, np.ndarray, None]:
+def load_digits() -> tuple[np.ndarray, np.ndarray, None]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8."""
     from sklearn.datasets import load_digits
 
@@ -138,7 +140,7 @@ def digits() -> tuple[np.ndarray, np.ndarray, None]:
     return (found.images * (255 / 16)).round().astype(np.uint8), found.target, None
 
 
-def from_program(file: Path, name: str) -> tuple[np.ndarray, Any, Any]:
+def load_program(file: Path, name: str) -> tuple[np.ndarray, Any, Any]:
     """Images, labels and split (or None) of a Python file's `load(name)`."""
     if not file.is_file():
         raise FileNotFoundError(f"There is no file '{file}' to load '{name}' from.")

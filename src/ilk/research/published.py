@@ -19,6 +19,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+__all__ = [
+    "CLASSES",
+    "DATASETS",
+    "PROTOCOL",
+    "SCORES",
+    "PublishedTable",
+    "dataset_of",
+    "find_table",
+    "protocol_line",
+    "published_scores",
+    "published_tables",
+]
+
 SCORES = ("nmi", "acc", "ari", "linear", "knn5", "knn200", "error", "score")  # all in [0, 1]; error is 1 - acc
 PROTOCOL = ("split", "resolution", "selection", "backbone", "epochs", "trials")
 DATASETS = {

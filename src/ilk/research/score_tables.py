@@ -15,6 +15,8 @@ from ilk.runs.tables import write_parquet
 from ilk.system.progress import collapse_warning
 from ilk.system.text import safe_text
 
+__all__ = ["SCORES", "TITLES", "latex", "markdown", "mean_and_sd", "spread", "summary", "write_rows"]
+
 SCORES = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
 TITLES = {"accuracy": "ACC", "nmi_arithmetic": "NMI", "nmi_geometric": "NMI (geometric)", "ari": "ARI"}
 SPECIAL = {
