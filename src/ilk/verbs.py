@@ -90,6 +90,7 @@ def predict(
 
     `source`, `labels`, `cache_dir`, `watch`: as for `fit`. `out`: the folder to write to; None: a new one below
     `RUN/predictions/`. `embeddings`: (n, d) features of the images, for a run that was trained on embeddings.
+    `device`: "auto", "cpu", "cuda" or "mps". `report`: whether to write report.html.
     A prediction that was stopped goes on in its folder. Raises ValueError, FileNotFoundError or FileExistsError.
     """
     opened = as_run(run).open()

@@ -36,16 +36,19 @@ def load_images(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Images:
-    """`Images` of one square size from a folder, file, list, array, tensor, Dataset, archive or Parquet.
+    """The images of a source at one square size, decoded once and cached, with ids and perhaps labels.
 
+    `source`: a folder, an image file, a list of paths, an array or tensor (n, h, w[, c]), a torch Dataset, an archive
+    (zip, tar), a .npz, .npy or Parquet file, or `Images`.
     `image_size`: side in pixels; None takes the median short side, at most `max_image_size`.
     `resize`: "squash" scales both sides, "crop" cuts the centre, "pad" adds the border's colour.
     `channels`: 1 or 3 to convert to gray or RGB; None keeps one channel where every image is gray.
     `labels`: "folders" (the first sub-folder), a CSV or Parquet file with columns id and label, one
     label per item of the source, a mapping from id, "none", or None for those the source brings.
+    `ids`: a name for each item, in place of paths or positions. `workers`: threads that decode; None: one per core.
     `cache_dir`: where files are decoded to, once; default $ILK_CACHE or the platform's cache folder.
-    `cache=False`, and sources that cannot be recognised again, leave nothing on disk afterwards.
-    `progress(done, total, what)` is called now and then, by this thread.
+    With `cache` False, and for sources that cannot be recognised again, nothing stays on disk.
+    `progress`: called as progress(done, total, what) now and then, by this thread.
 
     Items that cannot be read are listed in `.bad`. Raises ValueError when none can, TypeError for a
     source of an unknown kind, FileNotFoundError for a missing path, OSError for a full disk.
