@@ -41,18 +41,22 @@ from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table, write_known_labels
 from ilk.system.devices import choose_device, choose_precision, make_fabric, recorded_precision
 from ilk.system.progress import Watch, collapse_warning, epoch_line
+from ilk.system.wording import in_python_words, python_words
 from ilk.training.assign import Assignments, assign
 from ilk.training.confidence import calibrated, read_calibration, write_calibration
 from ilk.training.loop import train
 from ilk.training.snapshots import Moments
 from ilk.views import ViewRecipe
 
+RENAMED = {"seed": "random_state", "out": "folder"}  # options that have another name here
+worded = in_python_words(RENAMED)
+
 
 class Warner(Watch):
     """Silent but for what should not be missed, which becomes a Python warning."""
 
     def warn(self, text: str) -> None:
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(python_words(text, RENAMED), stacklevel=3)
 
 
 class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -98,7 +102,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, n_clusters: int | str = 10, *, method: str = "cc", preset: str = "default", epochs: int | None = None,
+        self, n_clusters: int | str = "auto", *, method: str = "cc", preset: str = "default", epochs: int | None = None,
         minutes: float | None = None, image_size: int | None = None, backbone: str | nn.Module | None = None,
         views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None,
         settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
@@ -128,6 +132,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.balance = balance
         self.offline = offline
 
+    @worded
     def fit(self, X: Any, y: Any = None, *, extra: Any = None, known_labels: Any = None) -> Clusterer:
         """Trains on the images of `X`. `y` is ignored: only `known_labels` ever steer a training.
 
@@ -162,6 +167,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self._home = home.folder
         return own_encoder(home, watch)
 
+    @worded
     def partial_fit(self, X: Any, y: Any = None, *, epochs: int = 1) -> Clusterer:
         """Trains on with new images, for `epochs` passes at a tenth of the learning rate; fits if not fitted yet.
 
@@ -224,20 +230,24 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.n_iter_ = len(self.history_)
         self.cluster_names_ = names_of(self.config_)
 
+    @worded
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each image, (n,) int64."""
         return self._assign(X).cluster
 
+    @worded
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each cluster, (n, n_clusters) float32; rows sum to 1."""
         probability = self._assign(X, probabilities=True).probability
         assert probability is not None  # asked for in the line above
         return probability
 
+    @worded
     def transform(self, X: Any) -> np.ndarray:
         """The embedding of each image, (n, d) float32, rows of length 1."""
         return self._assign(X).embedding.astype(np.float32)
 
+    @worded
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
         self._fitted()
@@ -266,6 +276,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             write_results(run, self._images, self._found, self.n_clusters_, self._known, watch=self._watch())
 
     @classmethod
+    @worded
     def load(
         cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None, device: str = "auto",
         offline: bool = False,
@@ -366,7 +377,7 @@ class Printer(Warner):
     """Plain lines on standard output."""
 
     def say(self, text: str) -> None:
-        print(text)
+        print(python_words(text, RENAMED))
 
     def epoch(self, record: dict[str, Any]) -> None:
         print(epoch_line(record))

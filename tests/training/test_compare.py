@@ -224,7 +224,7 @@ def test_without_matplotlib_all_but_the_picture_is_written(
         (["digits", "--methods", ""], "Name at least one method"),
         (["digits", "--seeds", "0"], "at least 1 seed"),
         (["digits", "--split", "val"], "split must be one of"),
-        (["digits", "--epochs", "2", "--minutes", "1"], "Give epochs or minutes, not both"),
+        (["digits", "--epochs", "2", "--minutes", "1"], "Give --epochs or --minutes, not both"),
         (["digits", "--set", "nothing"], "--set takes NAME=VALUE"),
         (["digits", "--select", "best"], "select must be one of"),
         (["digits", "--clusters", "0"], "n_clusters must be at least 2"),

@@ -554,9 +554,9 @@ def test_the_estimator_has_the_parameters_of_the_mode() -> None:
 
 
 def test_the_estimator_hands_the_parameters_on(trained: Path, X: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="train must be heads or all"):
+    with pytest.raises(ValueError, match="`train` must be heads or all; got 'some'"):
         Clusterer(2, train="some").fit(X)
-    with pytest.raises(ValueError, match="feature_views must be at least 0"):
+    with pytest.raises(ValueError, match="`feature_views` must be at least 0; got -1"):
         Clusterer(2, feature_views=-1).fit(X)
     with pytest.raises(ValueError, match="there is none at hand"):
         Clusterer(2, train="heads", offline=True).fit(X)

@@ -20,6 +20,7 @@ from ilk.networks.backbones import FrontEnd
 from ilk.pipeline.build import method_of
 from ilk.pipeline.plan import auto_epochs, batch_size, make_plan, replan, updates_of
 from ilk.pipeline.request import Request, device_and_precision
+from ilk.system.wording import flag
 
 SMALL = {"backbone": "small", "views": "object", "device": "cpu"}
 
@@ -64,7 +65,7 @@ def test_less_than_two_clusters_or_no_whole_number_is_refused(k: Any) -> None:
 
 
 def test_epochs_and_minutes_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="epochs or minutes, not both"):
+    with pytest.raises(ValueError, match="--epochs or --minutes, not both"):
         Request(n_clusters=2, epochs=3, minutes=1)
 
 
@@ -73,7 +74,7 @@ def test_epochs_and_minutes_together_are_refused() -> None:
     [("epochs", 0), ("minutes", 0), ("minutes", float("nan")), ("image_size", 0), ("seed", -1), ("seed", 2**31)],
 )
 def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"^{flag(name)} must be .*; got {value}"):
         Request(n_clusters=2, **{name: value})
 
 
@@ -90,7 +91,7 @@ def test_numbers_out_of_range_are_refused_by_name(name: str, value: float) -> No
         ({"settings": {"optimizer": "lion"}}, "optimizer must be adam, adamw or sgd; got 'lion'"),
         ({"settings": {"warm_start": 1}}, "warm_start"),
         ({"device": "gpu"}, "Unknown device 'gpu'. Use auto, cpu, cuda, cuda:0 or mps"),
-        ({"precision": "fp16"}, "Unknown precision 'fp16'. Use auto, float32 or bf16"),
+        ({"precision": "fp16"}, "--precision must be auto, float32 or bf16; got 'fp16'"),
     ],
 )
 def test_unknown_names_and_values_are_refused_with_what_is_known(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import Device, Quiet
+from ilk.cli.options import REQUEST, Device, Precision, Quiet, as_typer
 
 
 @app.command()
@@ -18,18 +18,22 @@ def bench(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PARTS]...", help="start, decode, views, train, predict, memory.", show_default="all of them"
+            metavar="[PARTS]...",
+            help="What to measure: start, decode, views, train, predict, memory.",
+            show_default="all of them",
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="See that it works; no figures to quote.")] = False,
-    repeats: Annotated[int, typer.Option(help="How often each case has its turn.")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="Only check that it works; the figures mean little.")] = False,
+    repeats: Annotated[int, typer.Option(help="How often to measure each case.")] = 5,
     images: Annotated[
-        Path | None, typer.Option(help="A folder of pictures to decode.", show_default="drawn ones")
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures to decode.", show_default="drawn ones")
     ] = None,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the drawn pictures.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write everything to this JSON file.", show_default=False)] = None,
+    precision: Precision = "auto",
+    seed: Annotated[int, as_typer(REQUEST["seed"], panel=None, help="Random seed of the drawn pictures.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all figures to this JSON file.", show_default=False)
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An earlier --out to compare with.", show_default=False)
     ] = None,

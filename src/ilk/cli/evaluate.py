@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import CacheDir, Device, Quiet, RunFolder
+from ilk.cli.options import CacheDir, Device, Quiet, RunFolder, Seed
 
 
 @app.command()
@@ -63,7 +63,7 @@ def evaluate(
     queries: Annotated[int, typer.Option(help="Retrieval: a random sample of so many queries, at most.")] = 2000,
     views_of: Annotated[int, typer.Option(help="Images whose views are assigned again, at most.")] = 500,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""What a newcomer asks first: `ilk methods` and `ilk demo`."""
+"""What a newcomer tries first: `ilk methods` and `ilk demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import Quiet
+from ilk.cli.options import REQUEST, Quiet, Seed, as_typer
+from ilk.pipeline.request import Request
 
 
 @app.command()
@@ -21,15 +22,21 @@ def methods() -> None:
 
 @app.command()
 def demo(
-    minutes: Annotated[float, typer.Option(help="How long to train, about.")] = 1.5,
-    out: Annotated[Path | None, typer.Option(help="The run folder to make.", show_default="runs/demo")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Train for this many epochs instead.", show_default=False)] = None,
+    minutes: Annotated[
+        float, as_typer(REQUEST["minutes"], panel=None, default=1.5, help="Train for about this many minutes.")
+    ] = 1.5,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run folder to make.", show_default="runs/demo")
+    ] = None,
+    seed: Seed = 0,
+    epochs: Annotated[
+        int | None,
+        as_typer(REQUEST["epochs"], panel=None, unset=None, help="How often to go through all images, instead."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Sort 1,797 real handwritten digits, and see how well that went."""
     from ilk.cli.display import Display, cluster_table, demo_lines, score_lines
-    from ilk.pipeline.request import Request
     from ilk.pipeline.workflow import demo as run_demo
     from ilk.runs.folder import Run, free_name
 

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.fit import SourceLabels
-from ilk.cli.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source
+from ilk.cli.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source, SourceLabels
 from ilk.system.ranks import rank
 
 

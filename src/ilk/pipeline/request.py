@@ -1,110 +1,206 @@
-"""What a person asks for, checked before any image is read."""
+"""What a person asks for: every option of a training, declared and checked here before any image is read.
+
+No torch here, so that help is instant; the checks that need it load it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+from pydantic import ConfigDict, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
-from ilk.methods import METHODS, get_method, get_preset, override
-from ilk.methods.base import at_least
-from ilk.methods.settings import Preset
-from ilk.networks.backbones import backbone_names
-from ilk.networks.pretrained import SHORT_NAMES
-from ilk.pipeline.initial_weights import find_initial
-from ilk.system.devices import choose_device, choose_precision
-from ilk.views import ViewRecipe, get_views
+from ilk.pipeline.options import FIRST, TRAINING, one_sentence, option
+from ilk.system.text import did_you_mean
+from ilk.system.validation import shown
 
-SELECTIONS = ("last", "min_loss")
-MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # sides in pixels that a person's patience allows from scratch
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ilk.methods.settings import Preset
+    from ilk.views import ViewRecipe
+
+    Backbone = str | nn.Module | None
+    ChosenViews = str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None
+    Place = str | os.PathLike[str] | None
+    Precision = str  # callers hand on any text, which pydantic checks
+    Balance = str
+    Part = str
+    Rule = str
+else:
+    Backbone = ChosenViews = Place = Any  # objects that pydantic leaves alone; the validators below look at them
+    Precision = Literal["auto", "float32", "bf16"]
+    Balance = Literal["uniform", "estimated", "off"]
+    Part = Literal["heads", "all"]
+    Rule = Literal["last", "min_loss"]
+
+MAX_SIZE = {"cpu": 48, "cuda": 96, "mps": 64}  # pixels a side where nobody chose: what trains in reasonable time
+LARGEST_SIDE, LARGEST_SEED = 4096, 2**31 - 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@one_sentence()
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True))
 class Request:
-    """What a person asks for; everything but `n_clusters` may be left open.
+    """The options of a training.
 
-    `n_clusters`: how many, or a text: a number, "auto", or a range such as "5-60" to choose from.
-    `settings` replace fields of the preset by name (`ilk methods` lists them). `backbone` and `views`
-    may also be objects: an `nn.Module` with `feature_dim`, a `ViewRecipe` or a pair of them.
-    `init`: a run folder or a .safetensors file whose backbone the training starts from, which
-    `freeze_backbone` then leaves as it is. `known_labels`: as `find_known` takes them, the one case in
-    which labels steer a training.
-    `balance`: which sizes of clusters are held for right, "uniform", "estimated" or "off"; None: as the preset says.
-    `train`: "heads" (the encoder is frozen, its features are computed once) or "all"; None: heads with a
-    pretrained encoder, all without. `feature_views`: how many random views of each image heads learn from,
-    `neighbours`: how many of its nearest images. `offline`: nothing is asked of the network.
-    `embeddings`: features that were computed elsewhere, as `read_given` takes them.
-    `select`: which epoch's model is kept, "last" or "min_loss"; see `Selection`.
+    Python may also give objects: `backbone` an `nn.Module` with an integer `feature_dim`, `views` a `ViewRecipe` or a
+    pair of them, `embeddings` an array as `read_given` takes it, `known_labels` whatever `find_known` takes.
+    Raises ValueError, one sentence, for a value that is wrong or contradicts another.
     """
 
-    n_clusters: int | str
-    method: str = "cc"
-    preset: str = "default"
-    epochs: int | None = None
-    minutes: float | None = None
-    image_size: int | None = None
-    backbone: str | nn.Module | None = None
-    views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    init: str | os.PathLike[str] | None = None
-    freeze_backbone: bool = False
-    known_labels: Any = None
-    balance: str | None = None
-    train: str | None = None
-    feature_views: int = 4
-    neighbours: int = 10
-    offline: bool = False
-    embeddings: Any = None
-    select: str = "last"
+    n_clusters: int | str = option(
+        "auto", "How many clusters: a number, auto, or a range to choose from, such as 5-60.",
+        panel=FIRST, metavar="K", short="-k",
+    )  # fmt: skip
+    method: str = option("cc", "The clustering method; ilk methods lists them.", panel=TRAINING, metavar="NAME")
+    preset: str = option(
+        "default", "A set of settings of the method, by name; ilk methods lists them.", panel=TRAINING, metavar="NAME"
+    )
+    epochs: int | None = option(
+        None, "How often to go through all images.", panel=TRAINING, metavar="N", unset="as many as the preset says",
+        ge=1,
+    )  # fmt: skip
+    minutes: float | None = option(
+        None, "Train for about this many minutes; instead of epochs.", panel=FIRST, metavar="M", gt=0,
+        allow_inf_nan=False,
+    )  # fmt: skip
+    image_size: int | None = option(
+        None, "Resize the images to this many pixels a side.", panel=TRAINING, metavar="PIXELS",
+        unset="their own size, at most 48 on a CPU", ge=1, le=LARGEST_SIDE,
+    )  # fmt: skip
+    backbone: Backbone = option(
+        None,
+        "The network that reads the images. Pretrained: dinov2-small, hf:ID, hf:FOLDER, run:FOLDER, weights:FILE, ..."
+        " Trained from scratch: small, resnet18, resnet34-cifar, ...",
+        panel=FIRST, metavar="NAME", unset="chosen to suit the images",
+    )  # fmt: skip
+    views: ChosenViews = option(
+        None, "How images are changed at random: photo, drawing, object, ...; ilk methods lists them.", panel=TRAINING,
+        metavar="NAME", unset="chosen to suit the images",
+    )  # fmt: skip
+    seed: int = option(
+        0, "Random seed; the same seed gives the same result.", panel=TRAINING, metavar="N", ge=0, le=LARGEST_SEED
+    )
+    device: str = option("auto", "Where to compute: auto, cpu, cuda, cuda:0 or mps.", panel=TRAINING, metavar="NAME")
+    precision: Precision = option("auto", "Number format to compute in: auto, float32 or bf16.", metavar="NAME")
+    settings: Mapping[str, Any] = option(
+        dict, "Replace one setting of the preset; may be repeated.", kind="list", metavar="NAME=VALUE"
+    )
+    init: Place = option(
+        None, "Start from the weights of a run folder or a .safetensors file.", kind="file", metavar="PATH"
+    )
+    freeze_backbone: bool = option(False, "Train only the heads, and leave the backbone as it is.")
+    known_labels: Any = option(
+        None,
+        "A few labels (CSV or Parquet with columns id, label) that steer the training. Labels never do so otherwise.",
+        panel=TRAINING, kind="file", metavar="FILE",
+    )  # fmt: skip
+    balance: Balance | None = option(
+        None, "Expected sizes of the clusters: uniform (all alike), estimated, or off (any).", panel=TRAINING,
+        metavar="NAME", unset="as the preset says",
+    )  # fmt: skip
+    train: Part | None = option(
+        None, "What to train: heads (on the features of a frozen backbone) or all.", panel=TRAINING, metavar="PART",
+        unset="heads with a pretrained backbone, else all",
+    )  # fmt: skip
+    feature_views: int = option(
+        4, "With a frozen backbone: how many random views of each image to learn from; 0 is fastest.", metavar="N", ge=0
+    )
+    neighbours: int = option(
+        10, "With a frozen backbone: how many nearest images of each image to learn from.", metavar="N", ge=0
+    )
+    offline: bool = option(False, "Never use the network.")
+    embeddings: Any = option(
+        None, "Cluster these features, computed elsewhere: a .npy file, or a .parquet file with a column of lists.",
+        kind="file", metavar="FILE",
+    )  # fmt: skip
+    select: Rule = option(
+        "last", "Which epoch's model to keep: last, or min_loss (the epoch with the least loss).", metavar="NAME"
+    )
 
-    def __post_init__(self) -> None:
-        if isinstance(self.n_clusters, str) and self.n_clusters.strip().isdecimal():
-            object.__setattr__(self, "n_clusters", int(self.n_clusters))
-        if self.choice is None and (isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, int)):
-            raise ValueError(wrong_number(self.n_clusters))
-        if isinstance(self.n_clusters, int) and self.n_clusters < 2:
-            raise ValueError(wrong_number(self.n_clusters))
+    @field_validator("select", mode="before")
+    @classmethod
+    def chosen_without_labels(cls, value: Any) -> Any:
+        if value == "oracle_acc":
+            raise ValueError("--select 'oracle_acc' lets labels choose the epoch, which ilk compare alone does.")
+        return value
+
+    @field_validator("n_clusters", mode="before")
+    @classmethod
+    def number_or_range(cls, value: Any) -> int | str:
+        if isinstance(value, str) and value.strip().isdecimal():
+            value = int(value)
+        if isinstance(value, str):
+            range_of(value)
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 2:
+            raise ValueError(wrong_number(value))
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def without_numpy(cls, value: Any) -> Any:
+        """Plain Python numbers for numpy's; of the validators "before", the last one defined runs first."""
+        is_numpy = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+        return value.item() if is_numpy else value
+
+    @field_validator("device")
+    @classmethod
+    def known_device(cls, value: str) -> str:
+        from ilk.system.devices import choose_device
+
+        choose_device(value)
+        return value
+
+    @field_validator("views")
+    @classmethod
+    def known_views(cls, value: Any) -> Any:
+        from ilk.views import ViewRecipe, get_views
+
+        if isinstance(value, str) and value != "auto":
+            get_views(value)
+        pair = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+        if not isinstance(value, (str, type(None))) and not all(isinstance(part, ViewRecipe) for part in pair):
+            raise ValueError(f"--views must be a name, a ViewRecipe or a pair of them; got {shown(value)}.")
+        return value
+
+    @field_validator("backbone")
+    @classmethod
+    def known_backbone(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            check_backbone(value)
+        elif value is not None and not is_module(value):
+            raise ValueError(f"--backbone must be a name or an nn.Module; got {shown(value)}.")
+        return value
+
+    @field_validator("init")
+    @classmethod
+    def path(cls, value: Any) -> Any:
+        if not isinstance(value, (str, os.PathLike, type(None))):
+            raise ValueError(f"--init must be the path of a run folder or a .safetensors file; got {shown(value)}.")
+        return value
+
+    @model_validator(mode="after")
+    def agree(self) -> Request:
+        """Raises ValueError where two options contradict each other, or the method does not have what is asked."""
         if self.choice is not None and self.known_labels is not None:
             raise ValueError("Known labels need a number of clusters, at least one for each kind. Give --clusters K.")
         if self.epochs is not None and self.minutes is not None:
-            raise ValueError("Give epochs or minutes, not both.")
-        for name in ("epochs", "image_size"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
-        if self.minutes is not None:
-            at_least("minutes", self.minutes, 0, strict=True)
-        if self.train not in (None, "heads", "all"):
-            raise ValueError(f"train must be heads or all; got '{self.train}'.")
-        if self.select not in SELECTIONS:
-            raise ValueError(
-                f"select must be one of {', '.join(SELECTIONS)}; got '{self.select}'."
-                + (" Labels choose the epoch in ilk compare alone." if self.select == "oracle_acc" else "")
-            )
-        for name in ("feature_views", "neighbours"):
-            at_least(name, getattr(self, name), 0)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be a whole number from 0 to 2147483647; got {self.seed!r}.")
-        if isinstance(self.views, str) and self.views != "auto":
-            get_views(self.views)
-        if isinstance(self.backbone, str):
-            check_backbone(self.backbone)
+            raise ValueError("Give --epochs or --minutes, not both.")
         if self.embeddings is not None:
             self.refuse_beside_embeddings()
-        if self.freeze_backbone and self.init is None and not isinstance(self.backbone, nn.Module):
+        if self.freeze_backbone and self.init is None and not is_module(self.backbone):
             raise ValueError(
                 "--freeze-backbone would keep a backbone that has learnt nothing. Give it weights with --init RUN"
-                " (in Python, init=... or a backbone module)."
+                " (in Python, also a backbone module)."
             )
+        self.resolved_preset()
+        return self
 
     def refuse_beside_embeddings(self) -> None:
-        """Raises ValueError for options that speak of an encoder or a backbone, which embeddings do without."""
+        """Raises ValueError for options about a backbone, which embeddings do without."""
         given = {
             "--backbone": self.backbone is not None,
             "--train all": self.train == "all",
@@ -115,21 +211,14 @@ class Request:
         if needless:
             it = "it" if len(needless) == 1 else "them"
             raise ValueError(
-                "With --embeddings only heads are trained, on features that are there already;"
+                "With --embeddings only heads are trained, on features that exist already;"
                 f" {' and '.join(needless)} would do nothing. Leave {it} out, or leave --embeddings out."
             )
 
     @property
     def choice(self) -> tuple[int, int | None] | None:
         """The least and the greatest number of clusters to choose from (None: no limit); None if it is given."""
-        if not isinstance(self.n_clusters, str):
-            return None
-        if self.n_clusters.strip().lower() == "auto":
-            return 2, None
-        low, dash, high = (part.strip() for part in self.n_clusters.partition("-"))
-        if not (dash and low.isdecimal() and high.isdecimal() and 2 <= int(low) < int(high)):
-            raise ValueError(wrong_number(self.n_clusters))
-        return int(low), int(high)
+        return range_of(self.n_clusters) if isinstance(self.n_clusters, str) else None
 
     @property
     def k(self) -> int:
@@ -139,30 +228,36 @@ class Request:
         return self.n_clusters
 
     def resolved_preset(self, instead: Mapping[str, Any] | None = None) -> Preset:
-        """The preset with what was asked for.
+        """The preset with the settings that were asked for.
 
         `instead` replaces what the preset says, not what was asked, as far as the method has such settings.
         """
+        from ilk.methods import get_preset, override
+
         preset, asked = get_preset(self.method, self.preset), dict(self.settings)
         if self.balance is not None:
             asked["balance"] = self.balance
         if instead is not None:
-            known = {one.name for part in (preset.config, preset.recipe) for one in fields(part)}
+            known = {field.name for part in (preset.config, preset.recipe) for field in fields(part)}
             preset = override(preset, {name: value for name, value in instead.items() if name in known})
-        found = override(preset, asked)
-        if "batch_size" in asked and found.recipe.batch_size is not None:  # that batch does not grow with the clusters
-            found = override(found, {"images_per_cluster": 0} | asked)
-        return found
+        resolved = override(preset, asked)
+        if "batch_size" in asked and resolved.recipe.batch_size is not None:
+            resolved = override(resolved, {"images_per_cluster": 0} | asked)  # that batch does not grow with k
+        return resolved
 
     def wanted_size(self) -> int | None:
         """The side of the images in pixels, or None where the images decide."""
+        from ilk.pipeline.initial_weights import find_initial
+
         if self.image_size is not None:
             return self.image_size
         initial = None if self.init is None else find_initial(self.init).image_size
         return initial or self.resolved_preset().recipe.image_size
 
     def refuse_needless(self, *, extra: bool) -> None:
-        """Raises ValueError if the method has no use for extra images or known labels that it is given."""
+        """Raises ValueError if the method has no use for the extra images or known labels that it is given."""
+        from ilk.methods import get_method
+
         kind = get_method(self.method)
         if extra and self.embeddings is not None:
             raise ValueError(
@@ -174,29 +269,56 @@ class Request:
             raise ValueError(needless(self.method, "known labels (--known-labels)", "uses_known"))
 
 
+def range_of(text: str) -> tuple[int, int | None]:
+    """The least and the greatest number of clusters that "auto" or a range such as "5-60" allows (None: no limit)."""
+    if text.strip().lower() == "auto":
+        return 2, None
+    low, dash, high = (part.strip() for part in text.partition("-"))
+    if not (dash and low.isdecimal() and high.isdecimal() and 2 <= int(low) < int(high)):
+        raise ValueError(wrong_number(text))
+    return int(low), int(high)
+
+
+def wrong_number(given: object) -> str:
+    return (
+        "The number of clusters must be a whole number of at least 2, auto, or a range such as 5-60; got"
+        f" {shown(given)}."
+    )
+
+
+def is_module(value: object) -> bool:
+    """Whether `value` is an `nn.Module`; torch is loaded only where it may be one."""
+    if value is None or isinstance(value, str):
+        return False
+    from torch import nn
+
+    return isinstance(value, nn.Module)
+
+
 def check_backbone(name: str) -> None:
     """Raises ValueError, before any image is read, for a name that means neither a network nor an encoder."""
+    from ilk.networks.backbones import backbone_names
+    from ilk.networks.pretrained import SHORT_NAMES
+
     known = (*backbone_names(), *SHORT_NAMES)
-    if name in ("auto", *known) or ":" in name:  # hf:..., run:..., weights:..., which their readers look at
+    if name in ("auto", *known) or ":" in name:  # hf:..., run:..., weights:..., which their readers check
         return
-    near = get_close_matches(name, known, 1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    hint = f" For a model of the Hugging Face hub write hf:{name}." if "/" in name else hint
+    hint = f" For a model of the Hugging Face hub write hf:{name}." if "/" in name else did_you_mean(name, known)
     raise ValueError(
         f"Unknown backbone '{name}'.{hint} Pretrained: {', '.join(SHORT_NAMES)}, hf:ID, run:FOLDER, weights:FILE. From"
         f" scratch: {', '.join(backbone_names())}."
     )
 
 
-def wrong_number(given: object) -> str:
-    return f"The number of clusters must be a whole number of at least 2, auto, or a range such as 5-60; got {given!r}."
-
-
 def needless(method: str, what: str, hook: str) -> str:
+    from ilk.methods import METHODS
+
     able = [name for name, kind in METHODS.items() if getattr(kind, hook)]
     return f"Method {method} has no use for {what}. Methods that have: {', '.join(able)}."
 
 
 def device_and_precision(request: Request) -> tuple[str, str]:
+    from ilk.system.devices import choose_device, choose_precision
+
     device = choose_device(request.device)
     return device, choose_precision(request.precision, device)

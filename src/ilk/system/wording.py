@@ -6,9 +6,13 @@ Messages below the faces write options as the command line does (`--image-size`)
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
+T = TypeVar("T")
 RENAMED = {"n_clusters": "clusters", "settings": "set", "layout": "map"}  # the flags that are not the argument's name
 ARGUMENTS = {flag: name for name, flag in RENAMED.items()}
 VALUES = "all|heads|auto|cpu|cuda|mps|float32|bf16|folders|none|small|drawing|random"  # that messages name
@@ -49,3 +53,24 @@ def python_words(text: str, renamed: Mapping[str, str] | None = None) -> str:
         parts += [OPTION.sub(replaced, text[end : command.start()]), command[0]]
         end = command.end()
     return "".join([*parts, OPTION.sub(replaced, text[end:])])
+
+
+def in_python_words(renamed: Mapping[str, str] | None = None) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator of functions that Python programs call: messages of errors name arguments instead of flags.
+
+    `renamed`: as for `python_words`.
+    """
+
+    def decorate(work: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(work)
+        def worded(*args: P.args, **values: P.kwargs) -> T:
+            try:
+                return work(*args, **values)
+            except (ValueError, TypeError, OSError, RuntimeError) as error:
+                if len(error.args) == 1 and isinstance(error.args[0], str):
+                    error.args = (python_words(error.args[0], renamed),)
+                raise
+
+        return worded
+
+    return decorate
