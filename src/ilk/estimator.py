@@ -153,8 +153,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         for text in plan.warnings:
             watch.warn(text)
         self.history_: list[dict[str, Any]] = []
-        self.config_ = {**plan.config, **circumstances(images, device, precision)}
-        self.n_clusters_, self.hierarchy_ = self.config_["n_clusters"], plan.hierarchy
+        self.config_ = plan.config.replace(**circumstances(images, device, precision))
+        self.n_clusters_, self.hierarchy_ = self.config_.n_clusters, plan.hierarchy
         self._encoder = plan.encoder
         self._train(plan, images, fabric)
         return self
@@ -179,33 +179,35 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         images = self._open(X)
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
-        settings = self.config_["train"]
-        batch = min(settings["batch_size"], len(images))
+        settings = self.config_.train
+        batch = min(settings.batch_size, len(images))
         if batch < self.n_clusters_:
             raise ValueError(
                 f"partial_fit needs at least as many images as clusters ({self.n_clusters_}); got {len(images)}."
             )
         changed = {
             "epochs": epochs, "batch_size": batch, "schedule": "constant", "warmup": 0,
-            "learning_rate": settings["learning_rate"] / 10, "seed": settings["seed"] + len(self.history_),
+            "learning_rate": settings.learning_rate / 10, "seed": settings.seed + len(self.history_),
         }  # fmt: skip
         known = self._still_known(images)
-        if images.fingerprint != self.config_["source"]["fingerprint"]:
+        if images.fingerprint != self.config_.source.fingerprint:
             self.method_.resize(len(images))
         fabric, features = make_fabric(device, precision), None
         if self._encoder is not None:
             features = freeze_again(
                 self.config_, self._encoder, images, fabric, self.cache_dir, self._watch()
             ).features  # fmt: skip
-        plan = replan({**self.config_, "train": {**settings, **changed}}, self.method_, None, known, features)
+        plan = replan(
+            self.config_.replace(train=settings.replace(**changed).as_dict()), self.method_, None, known, features
+        )
         self._train(plan, images, fabric)
-        shown = {**self.config_["images"], "n": len(images)}
-        self.config_ = {**self.config_, "images": shown, **circumstances(images, device, precision)}
+        shape = self.config_.images.replace(n=len(images))
+        self.config_ = self.config_.replace(images=shape, **circumstances(images, device, precision))
         return self
 
     def _still_known(self, images: Images) -> Known | None:
         """The known labels if `images` are those they were given for; otherwise names without images."""
-        if self._known is None or images.fingerprint == self.config_["source"]["fingerprint"]:
+        if self._known is None or images.fingerprint == self.config_.source.fingerprint:
             return self._known
         return Known(np.full(len(images), -1), self._known.names)
 
@@ -226,9 +228,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.method_ = plan.method.cpu()
         self._found, self._images, self._moments = found, images, moments
         self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding
-        self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config["notes"]
+        self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config.notes
         self.n_iter_ = len(self.history_)
-        self.cluster_names_ = names_of(self.config_)
+        self.cluster_names_ = self.config_.cluster_names
 
     @worded
     def predict(self, X: Any) -> np.ndarray:
@@ -252,7 +254,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
         self._fitted()
         run = Run(folder)
-        own = (self.config_.get("encoder") or {}).get("spec") == f"run:{REPRESENTATION}"
+        own = self.config_.encoder is not None and self.config_.encoder.spec == f"run:{REPRESENTATION}"
         if own and not (getattr(self, "_home", Path()) / REPRESENTATION / "config.json").is_file():
             raise ValueError(
                 "The folder of the representation that this Clusterer has learnt is gone, as after pickling. Save it"
@@ -288,30 +290,30 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """
         run = Run(folder).open()
         config = run.config
-        custom = config["backbone"].startswith("custom:")
-        recipe = {name: value for name, value in config["train"].items() if name not in ("epochs", "seed")}
-        recipe["front_end"] = front_name(config.get("front_end"))
+        custom = config.custom_backbone is not None
+        recipe = {name: value for name, value in config.train.as_dict().items() if name not in ("epochs", "seed")}
+        recipe["front_end"] = front_name(config.front_end)
         found = cls(
-            config["n_clusters"], method=config["method"], preset=config["preset"], epochs=config["train"]["epochs"],
-            image_size=config["images"]["size"], backbone=backbone if custom else named_again(run),
-            views=None if config["views"]["name"] == "custom" else config["views"]["name"],
-            settings={**recipe, **config["method_config"]}, random_state=config["seed"], device=device,
-            init=(config.get("init") or {}).get("path"), freeze_backbone=bool(config.get("freeze_backbone")),
+            config.n_clusters, method=config.method, preset=config.preset, epochs=config.train.epochs,
+            image_size=config.images.size, backbone=backbone if custom else named_again(run),
+            views=None if config.views.name == "custom" else config.views.name,
+            settings={**recipe, **config.method_config}, random_state=config.seed, device=device,
+            init=None if config.init is None else config.init.path, freeze_backbone=config.freeze_backbone,
             offline=offline, **trained_parts(config),
         )  # fmt: skip
         found.method_, found._encoder = load_parts(run, found._watch(), copy.deepcopy(backbone), offline=offline)
         found.config_, found.history_ = config, run.log()
-        found.n_clusters_, found.hierarchy_, found._home = config["n_clusters"], None, run.folder
+        found.n_clusters_, found.hierarchy_, found._home = config.n_clusters, None, run.folder
         found._calibration = read_calibration(run)
-        found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config["notes"], names_of(config)
+        found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config.notes, config.cluster_names
         found._known = None
         if run.finished:
             table = read_table(run / "assignments.parquet")
             found.labels_ = table["cluster"].to_numpy().astype(np.int64)
             found.confidence_ = table["confidence"].to_numpy()
             found.ids_ = table["id"].to_pylist()
-            if found.config_.get("known_labels"):
-                found._known = known_by_id(run, found.ids_, config["known_labels"]["names"])
+            if config.known_labels is not None:
+                found._known = known_by_id(run, found.ids_, config.known_labels.names)
             found.embedding_ = np.array(read_embeddings(run / "embeddings.npy", table.num_rows))
         return found
 
@@ -335,15 +337,15 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def _open(self, X: Any) -> Images:
         self._fitted()
-        size = self.config_["images"]
+        shape = self.config_.images
         return open_images(
-            X, device="cpu", size=size["size"], channels=size["channels"], cache_dir=self.cache_dir, watch=self._watch()
+            X, device="cpu", size=shape.size, channels=shape.channels, cache_dir=self.cache_dir, watch=self._watch()
         )
 
     def _assign(self, X: Any, *, probabilities: bool = False) -> Assignments:
         images = self._open(X)
         device = choose_device(self.device)
-        precision = recorded_precision(self.config_.get("precision"), device)
+        precision = recorded_precision(self.config_.precision, device)
         method = self.method_ if self._encoder is None else on_images(self.method_, self._encoder)
         found = assign(
             method, images, make_fabric(device, precision), temperature=self._calibration.temperature,
@@ -365,12 +367,6 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         ):  # the training images may be a memory map of this machine
             state.pop(name, None)
         return state
-
-
-def names_of(config: Mapping[str, Any]) -> list[str | None]:
-    """The names of the clusters of a run, None where it has none."""
-    names = (config.get("known_labels") or {}).get("names", [])
-    return [*names, *[None] * (config["n_clusters"] - len(names))]
 
 
 class Printer(Warner):

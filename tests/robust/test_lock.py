@@ -152,7 +152,7 @@ def test_waiting_is_told_once_and_only_when_it_lasts(tmp_path: Path, monkeypatch
 def test_a_run_that_cannot_be_written_to_can_still_be_read(run: Run) -> None:
     run.folder.chmod(0o555)
     try:
-        assert run.open().config["n_clusters"] == 2 and load_method(run).n_clusters == 2
+        assert run.open().config.n_clusters == 2 and load_method(run).n_clusters == 2
         with pytest.raises(OSError, match="cannot be written to"), run.working():
             pass
     finally:

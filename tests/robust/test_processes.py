@@ -108,7 +108,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
     assert fit_by(after, tmp_path / "second", source, home) == [0] * after
     run = Run(home / "run")
     assert [record["epoch"] for record in run.log()] == [1, 2, 3, 4]
-    assert run.config["train"]["batch_size"] == 30  # of all processes together
+    assert run.config.train.batch_size == 30  # of all processes together
     assert not [file for file in run.folder.iterdir() if file.name == ".lock" or file.suffix == ".tmp"]
     predict(run, source, tmp_path / "alone", cache_dir=home / "cache")  # one process loads what several trained
     parts = home / f"by {after}"

@@ -203,7 +203,7 @@ def test_a_run_with_estimated_sizes_is_resumed_and_loaded(
     one, two = load_method(whole).state_dict(), load_method(resumed).state_dict()
     assert "cluster_heads.prior" in one and one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert whole.config["method_config"]["balance"] == "estimated"
+    assert whole.config.method_config["balance"] == "estimated"
 
 
 def test_runs_from_before_the_setting_load_as_uniform(run: Run) -> None:
@@ -215,9 +215,9 @@ def test_runs_from_before_the_setting_load_as_uniform(run: Run) -> None:
 
 
 def test_a_run_whose_balance_is_no_word_of_ours_is_refused(run: Run) -> None:
-    config = {**run.config, "method_config": {**run.config["method_config"], "balance": "even"}}
+    plan = run.config.replace(method_config={**run.config.method_config, "balance": "even"})
     with pytest.raises(ValueError, match="balance must be"):
-        method_of(config)
+        method_of(plan)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_the_command_line_passes_the_balance_on(
     assert ilk("--balance", "evenly") == 2
     assert "balance must be uniform, estimated or off; got 'evenly'" in capsys.readouterr().err
     assert ilk("--balance", "off") == 0
-    assert Run(tmp_path / "run").config["method_config"]["balance"] == "off"
+    assert Run(tmp_path / "run").config.method_config["balance"] == "off"
 
 
 def test_a_long_tail_has_the_sizes_of_its_definition() -> None:

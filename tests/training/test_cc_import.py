@@ -153,7 +153,7 @@ def test_the_imported_run_answers_as_the_published_network(name: str, shape: dic
     assert (y.max(0).values - y.min(0).values).max() > 0.1  # the images do differ
     torch.testing.assert_close(found_y, y, rtol=0, atol=1e-5)
     torch.testing.assert_close(found_z, z, rtol=0, atol=1e-5)
-    assert run.config["backbone"] == f"{name}-imagenet" and run.config["n_clusters"] == shape.get("clusters", 10)
+    assert run.config.backbone == f"{name}-imagenet" and run.config.n_clusters == shape.get("clusters", 10)
 
 
 def test_predict_sees_images_as_the_authors_do(checkpoint: Path, tmp_path: Path) -> None:
@@ -181,12 +181,12 @@ def test_predict_sees_images_as_the_authors_do(checkpoint: Path, tmp_path: Path)
 def test_the_run_says_where_it_comes_from_and_what_is_not_known(checkpoint: Path, tmp_path: Path) -> None:
     said: list[str] = []
     run = import_cc(checkpoint, tmp_path / "run", say=said.append)
-    config = run.open().config
+    plan = run.open().config
     assert said == ["resnet18-imagenet at 224 pixels, 10 clusters, after 1000 epochs"]
-    assert config["imported"] == {"from": str(checkpoint.resolve()), "format": "cc", "epoch": 1000}
-    assert config["method"] == "cc" and config["images"] == {"n": 1, "channels": 3, "size": 224}
-    assert config["front_end"] is None  # the authors do not normalise
-    assert any("not trained by ilk" in note for note in config["notes"])
+    assert plan.imported == {"from": str(checkpoint.resolve()), "format": "cc", "epoch": 1000}
+    assert plan.method == "cc" and plan.images.as_dict() == {"n": 1, "channels": 3, "size": 224}
+    assert plan.front_end is None  # the authors do not normalise
+    assert any("not trained by ilk" in note for note in plan.notes)
 
 
 def test_a_checkpoint_of_several_gpus_and_one_of_an_old_torch_are_read(
@@ -203,7 +203,7 @@ def test_a_checkpoint_of_several_gpus_and_one_of_an_old_torch_are_read(
         load_method(first).assign_and_embed(x), load_method(second).assign_and_embed(x), strict=True
     ):
         torch.testing.assert_close(mine, other, rtol=0, atol=0)
-    assert second.config["imported"]["epoch"] is None
+    assert second.config.imported["epoch"] is None
 
 
 class Bomb:

@@ -140,9 +140,10 @@ def test_a_run_gives_its_backbone_with_its_front_end(trained: Path) -> None:
 def test_a_run_of_heads_gives_the_encoder_that_they_were_trained_on(run: Any, tiny_dino: Path) -> None:
     encoder = find_encoder(f"hf:{tiny_dino}")
     saved = {"spec": encoder.about.spec, "fingerprint": encoder.about.fingerprint, "feature_dim": 16}
-    run.write_config({**run.config, "encoder": saved, "features": {"views": 0, "neighbours": 5, "neighbour_share": 1}})
+    seen = {"views": 0, "neighbours": 5, "neighbour_share": 1}
+    run.write_config(run.config.replace(encoder=saved, features=seen))
     assert find_encoder(f"run:{run}").about == encoder.about
-    run.write_config({**run.config, "encoder": {**saved, "fingerprint": "other"}})
+    run.write_config(run.config.replace(encoder={**saved, "fingerprint": "other"}))
     with pytest.raises(ValueError, match="whose weights are others now"):
         find_encoder(f"run:{run}")
 
@@ -153,13 +154,13 @@ def test_a_run_that_trained_a_pretrained_encoder_gives_the_weights_that_it_ended
     from ilk.pipeline.build import method_of
 
     spec = f"hf:{tiny_dino}"
-    config = {**run.config, "backbone": spec}
+    plan = run.config.replace(backbone=spec)
     encoder = find_encoder(spec)
-    method = method_of(config, encoder)
+    method = method_of(plan, encoder)
     with torch.no_grad():
         for parameter in method.backbone.parameters():
             parameter += 0.01
-    run.write_config(config)
+    run.write_config(plan)
     save_model(run, method)
     found = find_encoder(f"run:{run}")
     x = torch.rand(2, 3, 32, 32)

@@ -243,8 +243,8 @@ def test_saving_after_partial_fit_describes_the_new_images(
     found = copy.deepcopy(fitted).partial_fit(pictures(40, start=100)[0])
     found.save(tmp_path / "run")
     config = Run(tmp_path / "run").config
-    assert config["images"]["n"] == 40
-    assert "40 images" in config["source"]["name"]
+    assert config.images.n == 40
+    assert "40 images" in config.source.name
 
 
 def test_save_and_load_keep_everything(tmp_path: Path, fitted: Clusterer, X: np.ndarray) -> None:

@@ -47,7 +47,7 @@ def test_two_tiny_runs_are_measured_once(
         assert row["accuracy"] == json.loads((trained / "scores.json").read_text())["labels"]["accuracy"]
         assert all(row[name] is not None for name in label_free.SIGNS)
         assert row["run_agreement"] == row["reproduced"] == 1
-    assert f"| score | expected | {Run(trained).config['source']['name']}: 2 runs | mean over sources |" in first
+    assert f"| score | expected | {Run(trained).config.source.name}: 2 runs | mean over sources |" in first
     assert "| silhouette | + | - | - |" in first  # the order of two runs says nothing
     assert before == {file: file.read_bytes() for file in (tmp_path / "grid").rglob("*") if file.is_file()}
     monkeypatch.setattr(label_free, "measured", None)  # calling it again would fail

@@ -165,7 +165,7 @@ def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run,
 
     options = EvaluationOptions(only=("knn",), features="backbone", resamples=10, device="cpu")
     inputs = open_inputs(run, options, load_model, Watch())
-    images = load_images(photos, image_size=run.config["images"]["size"], channels=3)
+    images = load_images(photos, image_size=run.config.images.size, channels=3)
     with torch.inference_mode():
         expected = load_model(run).backbone(images[:] / 255).numpy()
     assert [safe_text(name) for name in images.ids] == inputs.main.ids
@@ -303,7 +303,7 @@ def test_a_run_is_no_prediction_and_a_prediction_of_its_own_images_holds_nothing
 ) -> None:
     assert "is not a prediction. Make one with: ilk predict" in call(run, "--test", trained).err
     copy = Run(shutil.copytree(run.folder, run.folder.parent / "copy"))
-    copy.write_config({**{k: v for k, v in copy.config.items() if k != "format"}, "predicted_with": str(run.folder)})
+    copy.write_config(copy.config.replace(predicted_with=str(run.folder)))
     outcome = call(run, "--test", copy)
     assert outcome.code == 2 and "has the same images as" in outcome.err
     both = call(run, "--test", copy, "--split", "folders")

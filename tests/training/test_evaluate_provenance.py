@@ -44,14 +44,14 @@ def read(run: Run) -> dict[str, Any]:
 
 
 def change_config(run: Run, **changes: Any) -> None:
-    run.write_config({**{key: value for key, value in run.config.items() if key != "format"}, **changes})
+    run.write_config(run.config.replace(**changes))
 
 
 def like_array(run: Run, fingerprint: str) -> None:
     """Makes the images of a run those of an array: ids are positions, and there are no paths."""
     change(run, "id", [f"{row:06}" for row in range(len(read_table(run / "assignments.parquet")))])
     change(run, "path", [""] * len(read_table(run / "assignments.parquet")))
-    change_config(run, source={**run.config["source"], "name": "array", "kind": "array", "fingerprint": fingerprint})
+    change_config(run, source=run.config.source.replace(name="array", kind="array", fingerprint=fingerprint))
 
 
 def change(run: Run, name: str, values: list[Any]) -> None:
@@ -161,7 +161,7 @@ def test_queries_without_partners_cost_the_scores_and_not_the_picture(call: Comm
 
 def test_the_part_that_has_labels_is_scored_where_the_other_has_none(run: Run, copied: Callable[[str], Run]) -> None:
     test = copied("p")
-    change_config(test, source={**test.config["source"], "fingerprint": "b" * 32})
+    change_config(test, source=test.config.source.replace(fingerprint="b" * 32))
     change(test, "id", [f"new/{row}.png" for row in range(60)])
     change(test, "path", [""] * 60)
     change(run, "label", [None] * 60)
@@ -210,8 +210,8 @@ def test_a_damaged_evaluation_is_made_anew_and_said(call: Command, run: Run, sai
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"predicted_with": 3}, "predicted_with must be the folder of a run"),
-        ({"known_labels": {"names": ["a"], "images": "x"}}, "does not say how many labels were known"),
+        ({"predicted_with": 3}, "predicted_with must be text; got 3"),
+        ({"known_labels": {"names": ["a"], "images": "x"}}, "known_labels.images must be a whole number; got 'x'"),
     ],
 )
 def test_damaged_settings_are_a_sentence(call: Command, run: Run, changes: dict[str, Any], message: str) -> None:
@@ -236,7 +236,7 @@ def test_the_digits_and_a_python_file_are_opened_again_for_runs_that_have_no_pat
     from ilk import load_images
 
     like_array(run, "a" * 32)
-    images = load_images(photos, image_size=run.config["images"]["size"], channels=3)
+    images = load_images(photos, image_size=run.config.images.size, channels=3)
     np.save(tmp_path / "x.npy", images[:].numpy().transpose(0, 2, 3, 1))
     (tmp_path / "sets.py").write_text(
         "import numpy as np\nfrom types import SimpleNamespace\n"

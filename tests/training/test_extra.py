@@ -200,10 +200,10 @@ def test_nothing_of_the_extra_images_comes_out(tmp_path: Path, photos: Path, mor
     run = fit(asked(), photos, Run(tmp_path / "run"), extra=more)
     table = pq.read_table(run / "assignments.parquet")
     assert table.num_rows == 60 and all(str(photos) in path for path in table["path"].to_pylist())
-    assert run.config["extra"] == {
-        "name": "more/ (40 images)", "n": 40, "fingerprint": run.config["extra"]["fingerprint"]
+    assert run.config.extra.as_dict() == {
+        "name": "more/ (40 images)", "n": 40, "fingerprint": run.config.extra.fingerprint
     }  # fmt: skip
-    assert any("40 extra images" in note for note in run.config["notes"])
+    assert any("40 extra images" in note for note in run.config.notes)
     assert "extra_instance" in run.log()[0]["terms"]
     assert json.loads((run / "scores.json").read_text())["images"] == 60
 

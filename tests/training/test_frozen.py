@@ -145,7 +145,7 @@ def predicted(run: Run, source: Any, module: nn.Module | None = None) -> np.ndar
     """The clusters by the way that takes images."""
     from ilk.system.devices import make_fabric
 
-    images = load_images(source, image_size=run.config["images"]["size"], channels=run.config["images"]["channels"])
+    images = load_images(source, image_size=run.config.images.size, channels=run.config.images.channels)
     return assign(load_model(run, module=module), images, make_fabric("cpu", "float32")).cluster
 
 
@@ -155,8 +155,8 @@ def test_every_method_trains_heads_and_predicts_the_training_images_as_it_left_t
 ) -> None:
     run = trial(asked(f"run:{trained}", method))
     config = run.config
-    assert config["encoder"]["spec"] == config["backbone"] == f"run:{trained.resolve()}"
-    assert config["features"] == {"dim": 128, "views": 2, "neighbours": 5, "neighbour_share": 0.5}
+    assert config.encoder.spec == config.backbone == f"run:{trained.resolve()}"
+    assert config.features.as_dict() == {"dim": 128, "views": 2, "neighbours": 5, "neighbour_share": 0.5}
     assert accuracy(scenes(60)[1], clusters(run)) > 0.9  # the images are easy
     predict(run, X, tmp_path / "again", device="cpu", report=False)
     np.testing.assert_array_equal(clusters(Run(tmp_path / "again")), clusters(run))
@@ -170,26 +170,26 @@ def test_every_kind_of_encoder_is_named_so_that_it_is_found_again(
 ) -> None:
     spec = {"run": f"run:{trained}", "weights": weights}.get(kind) or f"hf:{request.getfixturevalue('tiny_dino')}"
     run = trial(asked(spec, epochs=1))
-    assert run.config["encoder"]["spec"].startswith(f"{kind}:") and run.finished
-    assert run.config["images"]["size"] == {"hf": 16, "run": 12, "weights": 12}[kind]
+    assert run.config.encoder.spec.startswith(f"{kind}:") and run.finished
+    assert run.config.images.size == {"hf": 16, "run": 12, "weights": 12}[kind]
     np.testing.assert_array_equal(predicted(run, X), clusters(run))
 
 
 def test_large_images_are_used_at_the_size_of_the_encoder(trained: Path, trial: Callable[..., Run]) -> None:
     run = trial(asked(f"run:{trained}", epochs=1), source=scenes(40, side=40)[0])
-    assert run.config["images"]["size"] == 12
+    assert run.config.images.size == 12
 
 
 def test_gray_images_become_what_the_encoder_takes(trained: Path, trial: Callable[..., Run], X: np.ndarray) -> None:
     gray = X.mean(3).astype(np.uint8)
     run = trial(asked(f"run:{trained}", epochs=1), source=gray)
-    assert run.config["images"]["channels"] == 3
+    assert run.config.images.channels == 3
     np.testing.assert_array_equal(predicted(run, gray), clusters(run))
 
 
 def test_a_module_is_frozen_if_heads_are_asked_for_and_needed_again(trial: Callable[..., Run], X: np.ndarray) -> None:
     run = trial(asked(Means(), train="heads", epochs=1))
-    assert run.config["encoder"]["spec"] == "custom:Means"
+    assert run.config.encoder.spec == "custom:Means"
     np.testing.assert_array_equal(predicted(run, X, Means()), clusters(run))
     with pytest.raises(ValueError, match=r"encoder of your own \(Means\). Pass it in Python"):
         load_model(run)
@@ -197,12 +197,12 @@ def test_a_module_is_frozen_if_heads_are_asked_for_and_needed_again(trial: Calla
 
 def test_a_module_sees_the_size_that_was_asked_for(trial: Callable[..., Run], X: np.ndarray) -> None:
     run = trial(asked(Means(), train="heads", epochs=1, image_size=8))
-    assert run.config["encoder"]["image_size"] == run.config["images"]["size"] == 8
+    assert run.config.encoder.image_size == run.config.images.size == 8
     np.testing.assert_array_equal(predicted(run, X, Means()), clusters(run))
     knowing = Means()
     knowing.image_size = 12
     run = trial(asked(knowing, "cc", train="heads", epochs=1, image_size=8), "knowing")
-    assert run.config["encoder"]["image_size"] == 12
+    assert run.config.encoder.image_size == 12
 
 
 def test_only_the_heads_are_trained(trained: Path, trial: Callable[..., Run]) -> None:
@@ -215,17 +215,17 @@ def test_only_the_heads_are_trained(trained: Path, trial: Callable[..., Run]) ->
 
 def test_the_default_preset_is_one_for_features_and_what_is_asked_stands(frozen_run: Run) -> None:
     config = frozen_run.config
-    assert config["method_config"]["cluster_heads"] == 2 and config["train"]["batch_size"] == 32
-    assert config["method_config"]["warm_start"] == 0.001 and config["train"]["learning_rate"] == 1e-3
+    assert config.method_config["cluster_heads"] == 2 and config.train.batch_size == 32
+    assert config.method_config["warm_start"] == 0.001 and config.train.learning_rate == 1e-3
 
 
 @pytest.mark.parametrize("method", ["cc", "scl"])
 def test_the_paper_preset_trains_heads_too(method: str, trained: Path, trial: Callable[..., Run]) -> None:
     run = trial(asked(f"run:{trained}", method, preset="paper", epochs=2))
     paper = get_preset(method, "paper")
-    assert run.config["method_config"]["warm_start"] == 0
-    assert run.config["train"]["learning_rate"] == paper.recipe.learning_rate
-    assert run.config["front_end"] is None and run.finished
+    assert run.config.method_config["warm_start"] == 0
+    assert run.config.train.learning_rate == paper.recipe.learning_rate
+    assert run.config.front_end is None and run.finished
 
 
 @pytest.mark.parametrize(("views", "neighbours"), [(0, 5), (3, 0)])
@@ -234,7 +234,12 @@ def test_views_alone_or_neighbours_alone_are_enough(
 ) -> None:
     run = trial(asked(f"run:{trained}", feature_views=views, neighbours=neighbours))
     share = 1.0 if neighbours else 0.0
-    assert run.config["features"] == {"dim": 128, "views": views, "neighbours": neighbours, "neighbour_share": share}
+    assert run.config.features.as_dict() == {
+        "dim": 128,
+        "views": views,
+        "neighbours": neighbours,
+        "neighbour_share": share,
+    }
     assert accuracy(scenes(60)[1], clusters(run)) > 0.9
 
 
@@ -245,7 +250,7 @@ def test_neither_views_nor_neighbours_are_refused(trained: Path, trial: Callable
 
 def test_few_images_have_fewer_neighbours(trained: Path, trial: Callable[..., Run]) -> None:
     run = trial(asked(f"run:{trained}", neighbours=10, epochs=1), source=scenes(6)[0])
-    assert run.config["features"]["neighbours"] == 5 and run.finished
+    assert run.config.features.neighbours == 5 and run.finished
 
 
 def test_images_that_the_encoder_cannot_tell_apart_are_refused(trained: Path, trial: Callable[..., Run]) -> None:
@@ -255,7 +260,7 @@ def test_images_that_the_encoder_cannot_tell_apart_are_refused(trained: Path, tr
 
 def test_minutes_are_measured_on_features(trained: Path, trial: Callable[..., Run]) -> None:
     run = trial(asked(f"run:{trained}", epochs=None, minutes=0.002))
-    assert run.finished and any("minutes" in note for note in run.config["notes"])
+    assert run.finished and any("minutes" in note for note in run.config.notes)
 
 
 def test_known_labels_steer_heads(trained: Path, trial: Callable[..., Run]) -> None:
@@ -348,7 +353,7 @@ def test_heads_start_from_those_of_an_earlier_run_on_the_same_encoder(
     run = trial(asked(f"run:{trained}", init=frozen_run.folder), source=source)
     begun = load_method(frozen_run).state_dict()
     assert torch.equal(load_method(run).state_dict()["backbone.directions"], begun["backbone.directions"])
-    assert run.config["init"]["parts"] == ["backbone", "instance_head"]
+    assert run.config.init.parts == ["backbone", "instance_head"]
     np.testing.assert_array_equal(predicted(run, source), clusters(run))
 
 
@@ -356,7 +361,7 @@ def test_the_encoder_of_a_run_that_is_started_from_need_not_be_named(
     frozen_run: Run, trained: Path, trial: Callable[..., Run]
 ) -> None:
     run = trial(asked(None, init=frozen_run.folder, epochs=1))
-    assert run.config["encoder"] == frozen_run.config["encoder"] and run.config["init"] is not None
+    assert run.config.encoder == frozen_run.config.encoder and run.config.init is not None
 
 
 @pytest.mark.parametrize("value", [0, 129, 10**9, 2.5, None])
@@ -382,13 +387,13 @@ def test_training_all_changes_the_encoder_and_keeps_it(tiny_dino: Path, trial: C
     X = scenes(40)[0]
     request = asked(f"hf:{tiny_dino}", train="all", epochs=1)
     run = trial(request, source=X)
-    assert run.config["encoder"] is None and run.config["backbone"] == f"hf:{tiny_dino}"
+    assert run.config.encoder is None and run.config.backbone == f"hf:{tiny_dino}"
     before, after = find_encoder(f"hf:{tiny_dino}").state_dict(), load_model(run).backbone.state_dict()
     changed = [not torch.equal(tensor, after[name]) for name, tensor in before.items() if name.endswith("proj.weight")]
     assert changed and all(changed)
     np.testing.assert_array_equal(predicted(run, X), clusters(run))
     further = trial(asked(None, init=run.folder, epochs=1), "further", source=X)
-    assert further.config["encoder"] is None and further.config["init"]["parts"][0] == "backbone"
+    assert further.config.encoder is None and further.config.init.parts[0] == "backbone"
     heads = trial(asked(f"run:{run}", epochs=1), "heads", source=X)  # the encoder of one is that of the next
     np.testing.assert_array_equal(predicted(heads, X), clusters(heads))
 
@@ -418,7 +423,7 @@ def test_photographs_get_the_encoder_of_the_local_cache(
     into_cache(tiny_dino, hub_cache, "facebook/dinov2-small")
     watch = Said()
     run = trial(open_request(), watch=watch)
-    assert run.config["encoder"]["spec"] == "hf:facebook/dinov2-small"
+    assert run.config.encoder.spec == "hf:facebook/dinov2-small"
     assert "encoder 'dinov2-small', found in the local cache" in watch.text and "encoding (2 x)" in watch.work
     np.testing.assert_array_equal(predicted(run, X), clusters(run))
 
@@ -471,7 +476,7 @@ def test_extra_images_ask_for_a_backbone_that_learns(
     with pytest.raises(Stopped):
         trial(open_request(epochs=2), source=scenes(24)[0], extra=scenes(16, seed=2)[0], watch=Said(stop_after=1))
     config = Run(tmp_path / "run").config
-    assert config["encoder"] is None and config["extra"]["n"] == 16
+    assert config.encoder is None and config.extra.n == 16
 
 
 def test_photographs_without_network_or_cache_are_trained_from_scratch_without_a_wait(
@@ -489,7 +494,7 @@ def test_photographs_without_network_or_cache_are_trained_from_scratch_without_a
     with pytest.raises(Stopped):
         trial(open_request(offline=True, epochs=2), source=scenes(24)[0], watch=watch)
     config = Run(tmp_path / "run").config
-    assert config["encoder"] is None and config["backbone"] == "small" and "no pretrained encoder" in watch.text
+    assert config.encoder is None and config.backbone == "small" and "no pretrained encoder" in watch.text
 
 
 def ilk(monkeypatch: pytest.MonkeyPatch, *words: Any) -> int:
@@ -508,7 +513,7 @@ def test_the_command_line_trains_heads_predicts_and_exports(
     words = ["fit", photos, "-k", 2, "--out", out, "--backbone", f"run:{trained}", "--epochs", 1, "--device", "cpu",
              "--feature-views", 1, "--neighbours", 3, "--no-report", "--quiet"]  # fmt: skip
     assert ilk(monkeypatch, *words) == 0
-    assert Run(out).config["features"]["views"] == 1 and Run(out).config["features"]["neighbours"] == 3
+    assert Run(out).config.features.views == 1 and Run(out).config.features.neighbours == 3
     assert ilk(monkeypatch, "predict", out, photos, "--device", "cpu", "--no-report", "--quiet") == 0
     (again,) = (out / "predictions").iterdir()
     np.testing.assert_array_equal(clusters(Run(again)), clusters(Run(out)))
@@ -561,8 +566,8 @@ def test_the_estimator_hands_the_parameters_on(trained: Path, X: np.ndarray) -> 
     with pytest.raises(ValueError, match="there is none at hand"):
         Clusterer(2, train="heads", offline=True).fit(X)
     found = estimator(f"run:{trained}", balance="off", epochs=1).fit(X)
-    assert found.config_["method_config"]["balance"] == "off"
-    assert found.config_["features"]["views"] == 2 and found.config_["features"]["neighbours"] == 5
+    assert found.config_.method_config["balance"] == "off"
+    assert found.config_.features.views == 2 and found.config_.features.neighbours == 5
 
 
 def test_the_estimator_equals_the_command_line(
@@ -649,7 +654,7 @@ def test_partial_fit_of_a_loaded_run_works_and_can_be_saved(tmp_path: Path, fitt
     new = scenes(30, seed=5)[0]
     found.partial_fit(new).save(tmp_path / "more")
     config = Run(tmp_path / "more").config
-    assert config["images"]["n"] == 30 and config["features"]["views"] == 2
+    assert config.images.n == 30 and config.features.views == 2
     np.testing.assert_array_equal(Clusterer.load(tmp_path / "more").predict(new), found.labels_)
 
 

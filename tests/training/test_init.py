@@ -45,7 +45,7 @@ def x() -> torch.Tensor:
 
 
 def change_config(run: Run, **changes: Any) -> None:
-    write_json(run / "config.json", {**run.config, **changes})
+    write_json(run / "config.json", {**run.config.as_dict(), **changes})
 
 
 class Stop(Watch):
@@ -68,8 +68,8 @@ def test_before_training_features_and_embeddings_are_those_of_the_run(
     assert torch.equal(plan.method.backbone(x), begun.backbone(x))
     assert torch.equal(plan.method.embed(x), begun.embed(x))  # the representation head came along
     assert plan.method.assign(x).shape == (5, 3)
-    assert plan.config["init"]["parts"] == ["backbone", "instance_head"]
-    assert plan.config["init"]["path"] == str(run.folder.resolve()) and len(plan.config["init"]["hash"]) == 32
+    assert plan.config.init.parts == ["backbone", "instance_head"]
+    assert plan.config.init.path == str(run.folder.resolve()) and len(plan.config.init.hash) == 32
     assert any(note.startswith("backbone and instance_head as in") for note in plan.notes)
 
 
@@ -81,8 +81,8 @@ def test_cluster_heads_begin_anew(images: Any, fabric: Any, run: Run) -> None:
 
 def test_heads_of_another_shape_or_method_begin_anew(images: Any, fabric: Any, run: Run) -> None:
     other = plan_of(images, fabric, init=run.folder, settings={"embedding_dim": 16})
-    assert other.config["init"]["parts"] == ["backbone"]
-    assert plan_of(images, fabric, init=run.folder, method="crlc").config["init"]["parts"] == ["backbone"]
+    assert other.config.init.parts == ["backbone"]
+    assert plan_of(images, fabric, init=run.folder, method="crlc").config.init.parts == ["backbone"]
 
 
 @pytest.mark.parametrize(("method", "twin"), [("scl", "twin"), ("c2bin", "follower")])
@@ -103,7 +103,7 @@ def test_size_and_front_end_are_those_of_the_run(tmp_path: Path, images: Any, fa
     assert asked(init=run.folder, image_size=14).wanted_size() == 14
     small = load_images(images[:].permute(0, 2, 3, 1).numpy(), image_size=10)
     plan = plan_of(small, fabric, init=run.folder)
-    assert plan.config["front_end"] == run.config["front_end"] != None  # noqa: E711
+    assert plan.config.front_end == run.config.front_end != None  # noqa: E711
     assert torch.equal(plan.method.eval().backbone(x), load_method(run).backbone(x))
     with pytest.raises(ValueError, match="has the front end normalize-sobel, and sobel was asked for"):
         plan_of(small, fabric, init=run.folder, settings={"front_end": "sobel"})
@@ -194,7 +194,7 @@ def test_a_frozen_backbone_is_the_same_after_training_running_statistics_too(
     names = [name for name in before if name.startswith("backbone.")]
     assert any("running_mean" in name for name in names)
     assert all(torch.equal(after[name], before[name]) for name in names)
-    assert done.config["freeze_backbone"] is True and done.log()[-1]["effective_clusters"] is not None
+    assert done.config.freeze_backbone is True and done.log()[-1]["effective_clusters"] is not None
     opened = load_method(done)
     assert opened.frozen and not any(value.requires_grad for value in opened.backbone.parameters())
 
@@ -242,7 +242,7 @@ def test_resuming_without_a_checkpoint_needs_the_same_weights(
 
 def test_runs_of_before_these_options_still_open(tmp_path: Path, photos: Path, run: Run) -> None:
     new = ("init", "freeze_backbone", "extra", "known_labels")
-    write_json(run / "config.json", {name: value for name, value in run.config.items() if name not in new})
+    write_json(run / "config.json", {name: value for name, value in run.config.as_dict().items() if name not in new})
     predict(run, photos, tmp_path / "out")
     assert Clusterer.load(run.folder).predict(photos).shape == (60,)
     (run / "assignments.parquet").unlink()

@@ -164,7 +164,7 @@ def test_the_files_of_a_run_say_what_was_known(tmp_path: Path, photos: Path, few
     assert "the labels of 8 images (2 kinds) steer the training" in watch.said
     known = {row["id"]: row["label"] for row in rows_of(run / "known_labels.csv")}
     assert len(known) == 8 and known["disc/02.png"] == "round" and known["stripes/36.png"] == "banded"
-    assert run.config["known_labels"] == {"images": 8, "names": ["banded", "round"]}
+    assert run.config.known_labels.as_dict() == {"images": 8, "names": ["banded", "round"]}
     table = read_table(run / "assignments.parquet")
     assert {key for key, given in zip(table["id"].to_pylist(), table["known"].to_pylist(), strict=True) if given} == (
         set(known)
@@ -193,7 +193,7 @@ def test_known_labels_make_their_images_right_and_name_the_clusters(tmp_path: Pa
 def test_known_labels_change_what_is_learnt(tmp_path: Path, photos: Path, few: Path) -> None:
     with_, without = (fit(asked(one, epochs=2), photos, Run(tmp_path / str(one is None))) for one in (few, None))
     assert (with_ / "model.safetensors").read_bytes() != (without / "model.safetensors").read_bytes()
-    assert without.config["known_labels"] is None and not (without / "known_labels.csv").exists()
+    assert without.config.known_labels is None and not (without / "known_labels.csv").exists()
     assert "known" not in read_table(without / "assignments.parquet").column_names
     assert "name" not in rows_of(without / "clusters.csv")[0]
     assert json.loads((without / "scores.json").read_text())["known"] is None
@@ -250,7 +250,7 @@ def set_table(run: Run, clusters: list[int], labels: list[str | None] | None, kn
     table = assignments_table(ids, ids, np.array(clusters), half, np.zeros(n, int), half, labels, given)
     write_table(table, run.folder, "assignments")
     (run / "known_labels.csv").write_text("id,label\n" + "".join(f"{i}.png,{name}\n" for i, name in known.items()))
-    run.write_config({**run.config, "known_labels": {"images": len(known), "names": ["cat", "dog"]}})
+    run.write_config(run.config.replace(known_labels={"images": len(known), "names": ["cat", "dog"]}))
 
 
 def test_scores_by_hand(run: Run) -> None:
@@ -281,7 +281,7 @@ def test_labels_of_known_images_alone_give_no_scores_against_labels(
 
 
 def test_a_cluster_without_a_name_is_wrong_for_every_known_image(run: Run) -> None:
-    write_json(run / "config.json", {**run.config, "n_clusters": 6})
+    write_json(run / "config.json", {**run.config.as_dict(), "n_clusters": 6})
     set_table(run, [5, 0], None, {0: "cat", 1: "cat"})
     assert score_run(run)["known"]["accuracy"] == 0.5
 

@@ -20,6 +20,7 @@ from ilk.networks.backbones import FrontEnd
 from ilk.pipeline.build import method_of
 from ilk.pipeline.plan import auto_epochs, batch_size, make_plan, replan, updates_of
 from ilk.pipeline.request import Request, device_and_precision
+from ilk.runs.config import plan_from
 from ilk.system.wording import flag
 
 SMALL = {"backbone": "small", "views": "object", "device": "cpu"}
@@ -49,7 +50,7 @@ def test_more_clusters_than_the_batch_are_refused_with_the_batch_that_would_do(i
 
 def test_a_batch_larger_than_the_set_is_reduced_with_a_note(images: Any, fabric: Any) -> None:
     plan = make_plan(Request(n_clusters=2, epochs=1, settings={"batch_size": 256}, **SMALL), images, fabric)
-    assert plan.train.batch_size == plan.config["train"]["batch_size"] == 60
+    assert plan.train.batch_size == plan.config.train.batch_size == 60
     assert "batch of 60 instead of 256: there are only 60 images" in plan.notes
 
 
@@ -110,7 +111,7 @@ def test_settings_may_be_text_and_reach_the_method_and_the_loop(images: Any, pla
     plan = planned(images, settings={"learning_rate": "0.25", "cluster_heads": "3", "schedule": "constant"})
     assert plan.train.learning_rate == 0.25
     assert len(plan.method.cluster_heads.heads) == 3
-    assert plan.config["train"]["schedule"] == "constant"
+    assert plan.config.train.schedule == "constant"
 
 
 def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
@@ -118,7 +119,7 @@ def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
 ) -> None:
     monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 0.5)
     plan = planned(images, epochs=None, minutes=2, settings={"batch_size": 16})
-    assert plan.train.epochs == plan.config["train"]["epochs"] == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
+    assert plan.train.epochs == plan.config.train.epochs == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
     assert any(note.startswith("72 epochs fit 2 minutes") for note in plan.notes)
 
 
@@ -151,8 +152,8 @@ def test_epochs_left_open_follow_the_settings(images: Any, planned: Callable[...
 @pytest.mark.parametrize(("method", "preset"), [(m, p) for m in METHODS for p in METHODS[m].presets])
 def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], method: str, preset: str) -> None:
     plan = planned(images, k=4, method=method, preset=preset, seed=5, views=None)
-    config = json.loads(json.dumps(plan.config))
-    again = replan(config, method_of(config))
+    stored = plan_from(json.loads(json.dumps(plan.config.as_dict())))
+    again = replan(stored, method_of(stored))
     assert again.train == plan.train
     assert again.config == plan.config
     assert (again.views.recipe_a, again.views.recipe_b, again.views.size) == (
@@ -168,10 +169,10 @@ def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], m
 
 def test_two_recipes_of_your_own_survive_config_json(images: Any, planned: Callable[..., Any]) -> None:
     pair = (ViewRecipe(flip=0.25, crop_scale=(0.3, 0.9)), ViewRecipe(degrees=12.0))
-    config = json.loads(json.dumps(planned(images, views=pair).config))
-    again = replan(config, method_of(config))
+    stored = plan_from(json.loads(json.dumps(planned(images, views=pair).config.as_dict())))
+    again = replan(stored, method_of(stored))
     assert (again.views.recipe_a, again.views.recipe_b) == pair
-    assert config["views"]["name"] == "custom"
+    assert stored.views.name == "custom"
 
 
 def test_the_weights_of_a_plan_depend_on_the_seed_alone(images: Any, planned: Callable[..., Any]) -> None:
@@ -196,10 +197,10 @@ def test_making_a_plan_leaves_the_global_random_state_alone(
 
 def test_what_is_chosen_automatically_is_explained(images: Any, fabric: Any) -> None:
     plan = make_plan(Request(n_clusters=2, epochs=1, device="cpu"), images, fabric)
-    assert plan.config["backbone"] == "small"
+    assert plan.config.backbone == "small"
     assert any(note.startswith("backbone 'small': no GPU") for note in plan.notes)
-    assert any(note.startswith(f"views '{plan.config['views']['name']}': ") for note in plan.notes)
-    assert plan.config["notes"] == plan.notes
+    assert any(note.startswith(f"views '{plan.config.views.name}': ") for note in plan.notes)
+    assert plan.config.notes == plan.notes
 
 
 def test_what_was_asked_for_is_not_explained(images: Any, planned: Callable[..., Any]) -> None:
@@ -220,7 +221,7 @@ def test_a_backbone_of_your_own_is_named_after_its_class(images: Any, planned: C
     mine = Sum()
     plan = planned(images, backbone=mine)
     assert plan.method.backbone is mine
-    assert plan.config["backbone"] == "custom:Sum"
+    assert plan.config.backbone == "custom:Sum"
 
 
 @pytest.mark.parametrize("wrong", [None, 4.0, "4"])
@@ -277,20 +278,20 @@ def test_paper_presets_normalise_by_the_mean_and_deviation_of_the_collection(
 ) -> None:
     plan = planned(images, method=method, preset="paper")
     pixels = images[:].permute(1, 0, 2, 3).flatten(1).numpy() / 255
-    front = plan.config["front_end"]
-    assert front["mean"] == pytest.approx(pixels.mean(1)) and front["std"] == pytest.approx(pixels.std(1), rel=1e-3)
-    assert front["sobel"] == sobel and isinstance(plan.method.backbone, FrontEnd)
-    assert plan.method.backbone.mean.flatten().tolist() == pytest.approx(front["mean"])
+    front = plan.config.front_end
+    assert front.mean == pytest.approx(pixels.mean(1)) and front.std == pytest.approx(pixels.std(1), rel=1e-3)
+    assert front.sobel == sobel and isinstance(plan.method.backbone, FrontEnd)
+    assert plan.method.backbone.mean.flatten().tolist() == pytest.approx(front.mean)
     x = plan.method.backbone(images[:].float() / 255)
     assert x.shape == (60, plan.method.feature_dim)
 
 
 def test_a_front_end_may_be_chosen_and_left_out(images: Any, planned: Callable[..., Any]) -> None:
-    assert planned(images).config["front_end"] is None
-    assert planned(images, settings={"front_end": "sobel"}).config["front_end"] == {
+    assert planned(images).config.front_end is None
+    assert planned(images, settings={"front_end": "sobel"}).config.front_end.as_dict() == {
         "mean": None, "std": None, "sobel": True
     }  # fmt: skip
-    assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).config["front_end"] is None
+    assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).config.front_end is None
     with pytest.raises(
         ValueError, match="front_end must be none or normalize or sobel or normalize-sobel; got 'edges'"
     ):
@@ -300,7 +301,7 @@ def test_a_front_end_may_be_chosen_and_left_out(images: Any, planned: Callable[.
 def test_pictures_of_one_colour_have_a_deviation_to_divide_by(planned: Callable[..., Any]) -> None:
     gray = load_images(np.full((8, 8, 8, 3), 100, dtype=np.uint8))
     plan = planned(gray, settings={"front_end": "normalize"})
-    assert plan.config["front_end"]["std"] == [1e-3]  # gray pictures have one channel
+    assert plan.config.front_end.std == [1e-3]  # gray pictures have one channel
 
 
 def test_a_run_with_a_front_end_reloads_and_predicts_the_same(
@@ -322,4 +323,4 @@ def test_fitting_a_loaded_model_anew_keeps_its_front_end(
     model = clusterer(epochs=1, settings={"batch_size": 32, "cluster_heads": 2, "front_end": "sobel"}).fit(x)
     model.save(tmp_path / "run")
     again = Clusterer.load(tmp_path / "run").fit(x)
-    assert again.config_["front_end"] == model.config_["front_end"]
+    assert again.config_.front_end == model.config_.front_end

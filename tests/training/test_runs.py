@@ -18,20 +18,20 @@ from ilk.system.versions import PACKAGES, versions
 
 
 def change_config(run: Run, **changes: Any) -> None:
-    write_json(run / "config.json", {**run.config, **changes})
+    write_json(run / "config.json", {**run.config.as_dict(), **changes})
 
 
 def test_a_finished_run_opens_and_holds_what_it_should(run: Run) -> None:
     assert run.open() is run
     assert run.exists and run.finished
-    config = run.config
-    assert config["format"] == FORMAT
-    assert (config["method"], config["n_clusters"], config["seed"]) == ("cc", 2, 0)
-    assert config["images"] == {"n": 60, "channels": 3, "size": 12}
-    assert config["source"]["bad_files"] == 3 and config["source"]["fingerprint"]
-    assert {"ilk", "python", "machine", *PACKAGES} <= set(config["versions"])
+    plan = run.config
+    assert plan.format == FORMAT
+    assert (plan.method, plan.n_clusters, plan.seed) == ("cc", 2, 0)
+    assert (plan.images.n, plan.images.channels, plan.images.size) == (60, 3, 12)
+    assert plan.source.bad_files == 3 and plan.source.fingerprint
+    assert {"ilk", "python", "machine", *PACKAGES} <= set(plan.versions)
     assert [record["epoch"] for record in run.log()] == [1, 2, 3, 4]
-    assert json.loads(json.dumps(config)) == config
+    assert json.loads((run / "config.json").read_text()) == plan.as_dict()
 
 
 def test_the_saved_model_is_the_trained_one(run: Run) -> None:
@@ -141,7 +141,7 @@ def test_a_truncated_model_is_refused(run: Run) -> None:
 
 
 def test_settings_of_a_later_version_are_named(run: Run) -> None:
-    change_config(run, method_config={**run.config["method_config"], "telepathy": 1})
+    change_config(run, method_config={**run.config.method_config, "telepathy": 1})
     with pytest.raises(ValueError, match="does not know.*telepathy"):
         load_method(run)
 

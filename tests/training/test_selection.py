@@ -20,7 +20,6 @@ from ilk.images import Images
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit
 from ilk.research.oracle import by_accuracy, rule_of
-from ilk.runs.config import Wrong, check_config
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.devices import make_fabric
@@ -145,7 +144,7 @@ def test_labels_choose_the_epoch_of_most_accuracy_only_where_that_was_asked_and_
     said = json.loads((run / "selection.json").read_text())
     assert said["used_labels"] is True and said["by"] == "oracle_acc"
     assert json.loads((run / "scores.json").read_text())["selection"] == said
-    assert run.config["select"] == "oracle_acc"
+    assert run.config.select == "oracle_acc"
     found = read_table(run / "assignments.parquet")["cluster"].to_numpy()
     last = read_table(trained("last") / "assignments.parquet")["cluster"].to_numpy()
     assert said["epoch"] == having[int(np.argmax(each))]
@@ -199,7 +198,7 @@ def test_a_run_is_resumed_by_the_rule_that_it_was_started_with(digits: Images, t
     run = Run(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         fit(request, digits, run, report=False, choose=replace(oracle, value=stop))
-    assert run.config["select"] == "oracle_acc"
+    assert run.config.select == "oracle_acc"
     with pytest.raises(ValueError, match="select=oracle_acc.*ilk compare"):
         fit(request, digits, run, report=False, resume=True)
     with pytest.raises(ValueError, match="select=oracle_acc, not min_loss"):
@@ -215,7 +214,6 @@ def test_labels_of_other_images_cannot_choose() -> None:
         oracle.value({}, lambda: np.array([0, 1]))
 
 
-def test_a_strangers_run_cannot_select_by_something_else() -> None:
-    config = {"select": "exec", "n_clusters": 2, "seed": 0}
-    with pytest.raises(Wrong, match="select"):
-        check_config(config)
+def test_a_strangers_run_cannot_select_by_something_else(trained: Path) -> None:
+    with pytest.raises(ValueError, match="select"):
+        Run(trained).config.replace(select="exec")

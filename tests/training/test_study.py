@@ -292,9 +292,9 @@ def test_every_run_is_an_ordinary_one_that_opens_with_its_views(
 ) -> None:
     folder, _, rows = ran
     one = Run(folder / rows[1]["run"]).open()
-    first, plus, second = one.config["views"]["name"].partition("+")
+    first, plus, second = one.config.views.name.partition("+")
     assert plus and second == "none" and rows[0]["views"] == first
-    assert one.config["views"]["b"] != one.config["views"]["a"]
+    assert one.config.views.b != one.config.views.a
     assert load_method(one).n_clusters == 2
 
 

@@ -64,11 +64,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_number_is_found_and_written_down(run: Run) -> None:
-    number = run.config["number"]
-    assert run.config["n_clusters"] == number["chosen"] == KINDS
-    assert number["asked"] == "auto"
-    assert number["range"][0] <= KINDS <= number["range"][1]
-    assert number["sure"] in ("low", "medium", "high")
+    number = run.config.number
+    assert run.config.n_clusters == number.chosen == KINDS
+    assert number.asked == "auto"
+    assert number.range[0] <= KINDS <= number.range[1]
+    assert number.sure in ("low", "medium", "high")
     clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
     assert len(np.unique(clusters)) == KINDS
 
@@ -94,7 +94,7 @@ def test_every_level_of_the_tree_is_kept_and_levels_are_nested(run: Run) -> None
 def test_a_range_bounds_the_number(tmp_path: Path) -> None:
     watch = Told()
     found = fit(asked("6-9", epochs=2), pictures()[0], Run(tmp_path / "run"), report=False, watch=watch)
-    assert 6 <= found.config["n_clusters"] <= 9
+    assert 6 <= found.config.n_clusters <= 9
     assert any("clusters" in text for text in watch.said)
 
 
@@ -103,7 +103,7 @@ def test_without_an_encoder_a_representation_is_learnt_first(tmp_path: Path) -> 
     request = Request(n_clusters="2-8", epochs=2, settings={"batch_size": 32, "cluster_heads": 2})
     found = fit(request, images, Run(tmp_path / "run"), report=False, watch=watch)
     assert (tmp_path / "run" / "representation" / "model.safetensors").is_file()
-    assert found.config["encoder"]["spec"] == "run:representation"
+    assert found.config.encoder.spec == "run:representation"
     assert any("representation" in text for text in watch.said)
     moved = tmp_path / "elsewhere"
     found.folder.rename(moved)
@@ -137,7 +137,7 @@ def test_a_stopped_search_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, af
     with pytest.raises(Stop):
         fit(request, images, Run(tmp_path / "run"), report=False, watch=Stopper(after))
     broken = fit(request, images, Run(tmp_path / "run"), report=False, resume=True)
-    assert broken.config["number"] == whole.config["number"]
+    assert broken.config.number == whole.config.number
     models = [load_method(run).state_dict() for run in (whole, broken)]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])

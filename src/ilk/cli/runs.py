@@ -155,9 +155,9 @@ def export(
         from ilk.pipeline.onnx import export_onnx
 
         opened = Run(run).open()
-        images = opened.config["images"]
-        worst = export_onnx(load_model(opened), onnx, channels=images["channels"], size=images["size"])
-        print(f"{onnx}: uint8 images (batch, {images['channels']}, height, width) in, probabilities and embeddings out;"
+        images = opened.config.images
+        worst = export_onnx(load_model(opened), onnx, channels=images.channels, size=images.size)
+        print(f"{onnx}: uint8 images (batch, {images.channels}, height, width) in, probabilities and embeddings out;"
               f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ilk.evaluation.provenance import are_positions, same_source
 from ilk.images import Images, load_images
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
+from ilk.runs.config import Plan
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.text import did_you_mean, safe_text
@@ -49,7 +50,7 @@ class Collection:
     @property
     def predicted(self) -> bool:
         """Whether this is a prediction, by a model that was not trained on these images."""
-        return bool(self.run.config.get("predicted_with"))
+        return bool(self.run.config.predicted_with)
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,13 @@ def open_images(subset: Subset, source: Any = None, *, cache_dir: Any = None, pr
     They are read from `source`, or from the paths that the run recorded. Raises ValueError where they cannot be
     opened any more.
     """
-    run, config = subset.of.run, subset.of.run.config
+    run, plan = subset.of.run, subset.of.run.config
     ids, all_paths = subset.of.ids, subset.of.table["path"].to_pylist()
     wanted, paths = [ids[at] for at in subset.at], [all_paths[at] for at in subset.at]
-    if config["source"].get("kind") == "embeddings":
+    if plan.source.kind == "embeddings":
         raise ValueError(f"'{run}' was made from embeddings alone: it has no images to open.")
     try:
-        images = load_again(config, wanted, paths, source, cache_dir, progress)
+        images = load_again(plan, wanted, paths, source, cache_dir, progress)
     except (ValueError, OSError, TypeError) as error:
         raise ValueError(
             f"The images of '{run}' cannot be opened any more: {str(error).rstrip('.')}. Say where they are"
@@ -204,11 +205,10 @@ def open_images(subset: Subset, source: Any = None, *, cache_dir: Any = None, pr
 
 
 def load_again(
-    config: dict[str, Any], ids: list[str], paths: list[str | None], source: Any, cache_dir: Any, progress: Any
+    plan: Plan, ids: list[str], paths: list[str | None], source: Any, cache_dir: Any, progress: Any
 ) -> Images:
     """Images that contain those of `ids`, from `source`, from their own files, or from the archive they came in."""
-    size = config["images"]
-    options = {"image_size": size["size"], "channels": size["channels"], "progress": progress, "labels": "none"}
+    options = {"image_size": plan.images.size, "channels": plan.images.channels, "progress": progress, "labels": "none"}
     if source is not None:
         return load_images(source, cache_dir=cache_dir, **options)
     known = [path for path in paths if path]

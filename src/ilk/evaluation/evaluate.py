@@ -102,7 +102,7 @@ def read_results(run: Run, inputs: Inputs) -> dict[str, Any]:
     """The results of earlier evaluations of the same assignments, or an empty record."""
     empty: dict[str, Any] = {
         "format": FORMAT, "assignments": file_hash(run / "assignments.parquet"), "images": len(inputs.main),
-        "n_clusters": run.config["n_clusters"], "selection": labels_used(run), "protocols": {},
+        "n_clusters": run.config.n_clusters, "selection": labels_used(run), "protocols": {},
     }  # fmt: skip
     file = run / FILE
     if not file.exists():

@@ -157,8 +157,8 @@ def agreement_with(main: Collection, folder: Path) -> dict[str, Any]:
         agreement = run_agreement(main.ids, main.cluster, ids, table["cluster"].to_numpy())
     except ValueError as error:
         raise ValueError(f"{what}: {error}. Give runs of the same images.") from None
-    config = other.config
-    return {"run": str(folder), "seed": config["seed"], "n_clusters": config["n_clusters"], **agreement}
+    plan = other.config
+    return {"run": str(folder), "seed": plan.seed, "n_clusters": plan.n_clusters, **agreement}
 
 
 def open_inputs(run: Run, options: EvaluationOptions, open_model: OpenModel | None, watch: Watch) -> Inputs:
@@ -202,7 +202,7 @@ def check_test(run: Run, test: Collection, main: Collection, watch: Watch) -> No
             f"'{test.run}' is not a prediction. Make one with: ilk predict {run} SOURCE --out FOLDER, then"
             " --test FOLDER"
         )
-    if test.features.shape[1] != main.features.shape[1] or test.run.config["n_clusters"] != run.config["n_clusters"]:
+    if test.features.shape[1] != main.features.shape[1] or test.run.config.n_clusters != run.config.n_clusters:
         raise ValueError(f"'{test.run}' is a prediction by another model than that of '{run}'.")
     model = predicting_run(test.run)
     if model is not None and model.folder.resolve() != run.folder.resolve():

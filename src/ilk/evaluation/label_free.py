@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ilk.evaluation.probe import standardised
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.passes import map_images
+from ilk.runs.config import ViewSettings
 from ilk.sampling import seeded, spaced
 from ilk.system.devices import place
 from ilk.views import Views, channels_last, from_description, plain
@@ -118,7 +119,7 @@ def small_pixels(images: Images) -> np.ndarray:
 
 
 def view_stability(
-    method: Method, images: Images, recorded: np.ndarray, views: Mapping[str, Any], fabric: Fabric, *, seed: int = 0,
+    method: Method, images: Images, recorded: np.ndarray, views: ViewSettings, fabric: Fabric, *, seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float | int]:  # fmt: skip
     """How stable the clusters of `images` are under the random views that the method was trained with.
@@ -128,7 +129,7 @@ def view_stability(
     `reproduced`, the share of plain images that get their recorded cluster, 1 unless images or model have changed.
     """
     method.to(fabric.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    recipes = (from_description(views["a"]), from_description(views["b"]))
+    recipes = (from_description(views.a), from_description(views.b))
     draw = Views(*recipes, size=images.shape[2])
     generator = seeded(seed, 0, STABILITY, fabric.device)
 

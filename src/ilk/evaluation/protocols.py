@@ -165,7 +165,7 @@ def draw_retrieval(inputs: Inputs, query: Subset, gallery: Subset, ranking: Rank
 def opinions(inputs: Inputs) -> dict[str, Any]:
     """K-means and agglomerative clustering of the same features, compared with the heads."""
     inputs.watch.say("k-means and agglomerative clustering on the same features")
-    main, k = inputs.main, inputs.main.run.config["n_clusters"]
+    main, k = inputs.main, inputs.main.run.config.n_clusters
     results = second_opinions(main.features, main.cluster, main.codes, k, **inputs.bootstrap)
     about = {**inputs.about_features(), **inputs.about_images()}
     return {**about, "of": inputs.whole, "images": len(main), "n_clusters": k, "opinions": results}
@@ -176,7 +176,7 @@ def label_free(inputs: Inputs) -> dict[str, Any]:
     cannot be opened."""
     main, seed = inputs.main, inputs.options.seed
     confidence, margin = (main.table[name].to_numpy() for name in ("confidence", "margin"))
-    k = main.run.config["n_clusters"]
+    k = main.run.config.n_clusters
     scores = free.label_free_scores(free.LabelFree(main.cluster, confidence, margin, main.features, k), seed=seed)
     about = {**inputs.about_features(), "unseen": never_trained_on(main.run)}
     block = {**about, "of": inputs.whole, "images": len(main), **scores}
@@ -186,7 +186,7 @@ def label_free(inputs: Inputs) -> dict[str, Any]:
         block["generalisation_pixels"] = free.generalisation(free.small_pixels(images), subset.cluster, seed=seed)
         few = spaced(len(subset), inputs.options.views_of).numpy()
         block["views"] = free.view_stability(
-            inputs.method(), images.subset(few), subset.cluster[few], main.run.config["views"],
+            inputs.method(), images.subset(few), subset.cluster[few], main.run.config.views,
             fabric_of(inputs.options.device), seed=seed, progress=inputs.watch.progress,
         )  # fmt: skip
     except (ValueError, OSError) as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ilk.runs.config import Plan
 from ilk.runs.folder import SELECTION, Run
 from ilk.system.files import read_json
 
@@ -35,16 +36,16 @@ def read_selection(run: Run) -> dict[str, Any] | None:
 
 def labels_used(run: Run) -> dict[str, Any]:
     """What labels had to do with the model of a run or a prediction, and which epoch's model it is."""
-    config, selection = run.config, read_selection(run)
-    if selection is None and config["select"] == "oracle_acc":  # the file is gone, but config.json still says it
-        selection = {"by": config["select"], "epoch": None, "epochs": None, "used_labels": True}
-    known = config.get("known_labels")
-    if known and not isinstance(known.get("images"), int):
+    plan, selection = run.config, read_selection(run)
+    if selection is None and plan.select == "oracle_acc":  # the file is gone, but config.json still says it
+        selection = {"by": plan.select, "epoch": None, "epochs": None, "used_labels": True}
+    known = plan.known_labels
+    if known is not None and known.images is None:
         raise ValueError(f"'{run / 'config.json'}' is damaged: it does not say how many labels were known.")
     return {
         "epoch": selection,
         "labels_chose_epoch": bool(selection and selection["used_labels"]),
-        "known_labels": known["images"] if known else None,
+        "known_labels": None if known is None else known.images,
     }
 
 
@@ -54,20 +55,14 @@ def are_positions(ids: Sequence[str]) -> bool:
     return len(widths) == 1 and min(widths) >= POSITION_DIGITS and all(name.isdecimal() for name in ids)
 
 
-def same_source(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two configurations record the same image fingerprint."""
-    first, second = (config["source"].get("fingerprint") for config in (a, b))
-    return bool(first) and first == second
+def same_source(a: Plan, b: Plan) -> bool:
+    """Whether two runs recorded the same image fingerprint."""
+    return bool(a.source.fingerprint) and a.source.fingerprint == b.source.fingerprint
 
 
 def predicting_run(run: Run) -> Run | None:
-    """The run whose model made a prediction (its folder may be gone); None if `run` is not a prediction.
-
-    Raises ValueError where config.json is damaged.
-    """
-    folder = run.config.get("predicted_with")
-    if folder is not None and not isinstance(folder, str):
-        raise ValueError(f"'{run / 'config.json'}' is damaged: predicted_with must be the folder of a run.")
+    """The run whose model made a prediction (its folder may be gone); None if `run` is not a prediction."""
+    folder = run.config.predicted_with
     return Run(folder) if folder else None
 
 
@@ -79,11 +74,9 @@ def never_trained_on(run: Run) -> bool:
     return not model.exists or not same_source(model.config, run.config)
 
 
-def refuse_other_images(
-    config: Mapping[str, Any], ids: Sequence[str], other_config: Mapping[str, Any], other_ids: Sequence[str], what: str
-) -> None:
+def refuse_other_images(plan: Plan, ids: Sequence[str], other_plan: Plan, other_ids: Sequence[str], what: str) -> None:
     """Raises ValueError where equal ids need not mean equal images; `what` begins the sentence."""
-    if (are_positions(ids) or are_positions(other_ids)) and not same_source(config, other_config):
+    if (are_positions(ids) or are_positions(other_ids)) and not same_source(plan, other_plan):
         raise ValueError(
             f"{what}: their images have no names, only positions, and their sources differ (or were read at another"
             " image size). Give runs of the same images."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,20 +26,20 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
     Raises ValueError where labels are given and no image has one.
     """
     table = read_table(run.open() / "assignments.parquet")
-    config, clusters = run.config, table["cluster"].to_numpy()
+    plan, clusters = run.config, table["cluster"].to_numpy()
     known = np.zeros(len(clusters), dtype=bool)
     if "known" in table.column_names:
         known = np.array(table["known"].to_pylist(), dtype=bool)
     names = find_labels(table, labels)
     scores: dict[str, Any] = {
         "images": len(clusters),
-        "n_clusters": config["n_clusters"],
+        "n_clusters": plan.n_clusters,
         "clusters_used": len(np.unique(clusters)),
         "effective_clusters": effective_clusters(clusters),
         "mean_confidence": float(table["confidence"].to_numpy().mean()),
         "selection": read_selection(run),
         "labels": None,
-        "known": known_scores(run, config, table, known) if known.any() else None,
+        "known": known_scores(run, plan.cluster_names, table, known) if known.any() else None,
     }
     if names is not None:
         codes, _ = encode_labels(names, len(names))
@@ -58,15 +59,15 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
     return scores
 
 
-def known_scores(run: Run, config: dict[str, Any], table: Any, known: np.ndarray) -> dict[str, Any]:
+def known_scores(run: Run, names: Sequence[str | None], table: Any, known: np.ndarray) -> dict[str, Any]:
     """How many of the images whose label was given to the training are in the cluster with that name.
 
-    `known`: (n,) bool, in the order of the table.
+    `names`: the class of each cluster, None for one without. `known`: (n,) bool, in the order of the table.
     """
-    names = (config.get("known_labels") or {}).get("names", [])
     label_of = read_known_labels(run / "known_labels.csv")
     ids, clusters = table["id"].to_pylist(), table["cluster"].to_pylist()
     correct = [
-        clusters[row] < len(names) and names[clusters[row]] == label_of.get(ids[row]) for row in np.flatnonzero(known)
+        clusters[row] < len(names) and names[clusters[row]] == label_of.get(ids[row], "")
+        for row in np.flatnonzero(known)
     ]
     return {"images": len(correct), "accuracy": float(np.mean(correct))}

@@ -15,6 +15,7 @@ from ilk.methods.settings import declared, read_settings
 from ilk.networks.backbones import build_backbone
 from ilk.networks.features import FeatureBackbone
 from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
+from ilk.runs.config import Plan
 from ilk.runs.folder import Run
 from ilk.system.allocator import memory
 from ilk.system.files import replacing
@@ -46,42 +47,42 @@ def load_method(run: Run, backbone: nn.Module | None = None) -> Method:
     return method.eval()
 
 
-def method_of(config: dict[str, Any], backbone: nn.Module | None = None, *, stored: Header | None = None) -> Method:
-    """The untrained method that `config` describes, with the weights that its seed gave it when it was planned.
+def method_of(plan: Plan, backbone: nn.Module | None = None, *, stored: Header | None = None) -> Method:
+    """The untrained method that `plan` describes, with the weights that its seed gave it when it was planned.
 
     Where heads were trained on the features of an encoder, what comes back takes such features.
 
     Before memory is taken for it, its size is looked at: what cannot be is refused with ValueError, and
     what does not fit the `stored` tensors with Misfit.
     """
-    kind = get_method(config["method"])
-    images, k = config["images"], config["n_clusters"]
+    kind = get_method(plan.method)
+    images, k = plan.images, plan.n_clusters
     width = dim = 0
-    if config.get("encoder") is not None:
-        width, dim = config["encoder"]["feature_dim"], config["features"].get("dim")
-        if not isinstance(dim, int) or not 1 <= dim <= width:
+    if plan.encoder is not None and plan.features is not None:
+        width, dim = plan.encoder.feature_dim, plan.features.dim or 0
+        if not 1 <= dim <= width:
             raise ValueError(f"features.dim of this run must be a whole number from 1 to {width}; it is {dim!r}.")
         with torch.device("meta"):  # takes no memory yet
             backbone = FeatureBackbone(width, dim)
-    if backbone is None and config["backbone"].startswith("custom:"):
+    if backbone is None and plan.custom_backbone is not None:
         raise ValueError(
-            f"This run was trained with a backbone of your own ({config['backbone'][7:]}). Pass it in Python:"
+            f"This run was trained with a backbone of your own ({plan.custom_backbone}). Pass it in Python:"
             " Clusterer.load(folder, backbone=...)."
         )
-    settings = settings_of(kind, config["method_config"])
-    with seeded_weights(config["seed"]):
+    settings = settings_of(kind, plan.method_config)
+    with seeded_weights(plan.seed):
         if backbone is None:
             backbone = build_backbone(
-                config["backbone"], image_size=images["size"], in_channels=images["channels"],
-                front_end=config.get("front_end"),
+                plan.backbone, image_size=images.size, in_channels=images.channels,
+                front_end=None if plan.front_end is None else plan.front_end.as_dict(),
             )  # fmt: skip
-        refuse_huge(outline := outline_of(kind, backbone, k, images["n"], settings))
+        refuse_huge(outline := outline_of(kind, backbone, k, images.n, settings))
         if stored is not None:
             refuse_misfit(outline, stored)
         if dim:
             backbone = FeatureBackbone(width, dim)
-        method = kind(backbone, k, images["n"], settings)
-    if config.get("freeze_backbone"):
+        method = kind(backbone, k, images.n, settings)
+    if plan.freeze_backbone:
         method.freeze_backbone()
     return method
 

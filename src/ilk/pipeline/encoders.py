@@ -154,14 +154,14 @@ def whole_numbers(module: nn.Module, *names: str) -> list[int | None]:
 def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress | None) -> Encoder:
     """The backbone of a finished run, front end included; where heads were trained on an encoder, that encoder."""
     run = Run(Path(folder).expanduser()).open()
-    config, spec = run.config, f"run:{run.folder.resolve()}"
-    if saved := config.get("encoder"):
-        found = find_encoder(saved["spec"], offline=offline, say=say, progress=progress)
-        if found.about.fingerprint != saved["fingerprint"]:
-            raise ValueError(f"'{run}' was trained on an encoder, {saved['spec']}, whose weights are others now.")
+    plan, spec = run.config, f"run:{run.folder.resolve()}"
+    if saved := plan.encoder:
+        found = find_encoder(saved.spec, offline=offline, say=say, progress=progress)
+        if found.about.fingerprint != saved.fingerprint:
+            raise ValueError(f"'{run}' was trained on an encoder, {saved.spec}, whose weights are others now.")
         return found
-    if is_encoder(config["backbone"]):  # a pretrained one that was trained on
-        found = find_encoder(config["backbone"], offline=offline, say=say, progress=progress)
+    if is_encoder(plan.backbone):  # a pretrained one that was trained on
+        found = find_encoder(plan.backbone, offline=offline, say=say, progress=progress)
         load_method(run, found)
         about = replace(
             found.about, spec=spec, title=f"{found.about.title}, trained on in '{run.folder.name}'", source=str(run),
@@ -171,8 +171,8 @@ def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress 
         return found.eval()
     network = load_method(run).backbone
     return wrapped(
-        network, spec=spec, title=f"backbone {config['backbone']} of '{run.folder.name}'", source=str(run),
-        channels=int(config["images"]["channels"]), image_size=int(config["images"]["size"]),
+        network, spec=spec, title=f"backbone {plan.backbone} of '{run.folder.name}'", source=str(run),
+        channels=plan.images.channels, image_size=plan.images.size,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def export_folders(
     table = read_table(run.open() / "assignments.parquet")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"'{folder}' is not empty. Choose a new folder, or undo the export that is in it.")
-    digits = len(str(max(run.config["n_clusters"] - 1, 1)))
+    digits = len(str(max(run.config.n_clusters - 1, 1)))
     ids, paths, clusters = (table[name].to_pylist() for name in ("id", "path", "cluster"))
     made: list[dict[str, str]] = []
     left_out: list[dict[str, str]] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ilk.pipeline.encoders import auto_encoder, find_encoder, is_encoder
 from ilk.pipeline.initial_weights import find_initial
 from ilk.pipeline.plan import Frozen, resolve_views
 from ilk.pipeline.request import Request
+from ilk.runs.config import Plan
 from ilk.runs.folder import Run
 from ilk.sampling import spaced
 from ilk.system.progress import Watch
@@ -91,9 +91,9 @@ def for_a_backbone(request: Request) -> str:
 def as_begun(request: Request) -> Request:
     """`request` with the encoder of the run that it starts from, if that has one and no backbone is named."""
     initial = None if request.init is None or request.backbone is not None else find_initial(request.init)
-    if initial is None or initial.config is None or not is_encoder(initial.config["backbone"]):
+    if initial is None or initial.plan is None or not is_encoder(initial.plan.backbone):
         return request
-    trained = request.train or trained_parts(initial.config)["train"]
+    trained = request.train or trained_parts(initial.plan)["train"]
     return replace(request, backbone=named_again(Run(initial.path)), train=trained)
 
 
@@ -163,30 +163,31 @@ def given(rows: np.ndarray, request: Request, images: Images, watch: Watch) -> F
     return Frozen(features, encoder, ("none", *get_views("none")))
 
 
-def given_features(embeddings: Any, images: Images, encoder: Mapping[str, Any]) -> Features:
+def given_features(embeddings: Any, images: Images, width: int) -> Features:
     """Embeddings of new images for a run that was trained on such. Raises ValueError if they are of another width."""
     rows = read_given(embeddings, images)
-    if rows.shape[1] != encoder["feature_dim"]:
+    if rows.shape[1] != width:
         raise ValueError(
-            f"The embeddings have {rows.shape[1]} features and those of the training had {encoder['feature_dim']}. They"
+            f"The embeddings have {rows.shape[1]} features and those of the training had {width}. They"
             " must come from the same encoder."
         )
     return Features(rows[:, None])
 
 
 def freeze_again(
-    config: Mapping[str, Any], encoder: Encoder, images: Images, fabric: Fabric, cache_dir: Any, watch: Watch
+    config: Plan, encoder: Encoder, images: Images, fabric: Fabric, cache_dir: Any, watch: Watch
 ) -> Frozen:
     """The features that a run was begun with, from the cache or computed again."""
-    saved, said = config["features"], config["views"]
-    views = (said["name"], from_description(said["a"]), from_description(said["b"]))
+    saved, said = config.features, config.views
+    assert saved is not None  # a run that was trained on an encoder
+    views = (said.name, from_description(said.a), from_description(said.b))
     return frozen_features(
-        encoder, images, fabric, views, count=saved["views"], neighbours=saved["neighbours"], cache_dir=cache_dir,
+        encoder, images, fabric, views, count=saved.views, neighbours=saved.neighbours, cache_dir=cache_dir,
         watch=watch,
     )  # fmt: skip
 
 
-def heads_again(config: dict[str, Any], frozen: Frozen) -> Method:
+def heads_again(config: Plan, frozen: Frozen) -> Method:
     """The untrained heads that a run began with, on features computed again."""
     method = method_of(config)
     method.backbone.load_state_dict(frozen.backbone().state_dict())
@@ -210,26 +211,27 @@ def encoder_of(run: Run, watch: Watch, module: nn.Module | None = None, *, offli
 
     `module`: the encoder, when the run was given one in Python.
     """
-    saved = run.config["encoder"]
-    if module is None and saved["spec"].startswith("custom:"):
+    saved = run.config.encoder
+    assert saved is not None  # asked by the caller
+    if module is None and saved.spec.startswith("custom:"):
         raise ValueError(
-            f"This run was trained on an encoder of your own ({saved['spec'][7:]}). Pass it in Python:"
+            f"This run was trained on an encoder of your own ({saved.spec[7:]}). Pass it in Python:"
             " Clusterer.load(folder, backbone=...)."
         )
-    if saved["spec"] == EMBEDDINGS:
+    if saved.spec == EMBEDDINGS:
         raise ValueError(
             f"'{run}' was trained on embeddings that were computed elsewhere. Give those of the images (--embeddings)."
         )
-    if saved["spec"] == f"run:{REPRESENTATION}":
+    if saved.spec == f"run:{REPRESENTATION}":
         found = own_encoder(run, watch)
     else:
         found = find_encoder(
-            saved["spec"] if module is None else module, offline=offline, say=watch.say, progress=watch.progress,
-            image_size=saved["image_size"],
+            saved.spec if module is None else module, offline=offline, say=watch.say, progress=watch.progress,
+            image_size=saved.image_size,
         )  # fmt: skip
-    if found.about.fingerprint != saved["fingerprint"]:
+    if found.about.fingerprint != saved.fingerprint:
         raise ValueError(
-            f"The encoder {saved['spec']} has other weights than when this run was trained; its clusters would mean"
+            f"The encoder {saved.spec} has other weights than when this run was trained; its clusters would mean"
             " nothing. Bring back the weights of then, or train anew."
         )
     return found
@@ -256,7 +258,7 @@ def load_parts(
 ) -> tuple[Method, Encoder | None]:
     """The trained method of a run, and the encoder whose features it takes, None if it takes images."""
     config = run.config
-    if config.get("encoder") is not None:
+    if config.encoder is not None:
         return load_method(run), encoder_of(run, watch, module, offline=offline)
     whole = whole_encoder_of(config, watch, offline=offline) if module is None else None
     return load_method(run, module if whole is None else whole), None
@@ -264,16 +266,16 @@ def load_parts(
 
 def named_again(run: Run) -> str:
     """The name of a run's backbone with which another training has the same."""
-    name = str(run.config["backbone"])
+    name = run.config.backbone
     return f"run:{(run / REPRESENTATION).resolve()}" if name == f"run:{REPRESENTATION}" else name
 
 
-def trained_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+def trained_parts(config: Plan) -> dict[str, Any]:
     """What was asked of a training on an encoder: which of its parts were trained, and on what."""
-    seen = config.get("features")
+    seen = config.features
     if seen is None:
-        return {"train": "all"} if is_encoder(config["backbone"]) else {}
-    return {"train": "heads", "feature_views": seen["views"], "neighbours": seen["neighbours"]}
+        return {"train": "all"} if is_encoder(config.backbone) else {}
+    return {"train": "heads", "feature_views": seen.views, "neighbours": seen.neighbours}
 
 
 def whole_encoder(request: Request, watch: Watch) -> Encoder | None:
@@ -286,9 +288,9 @@ def whole_encoder(request: Request, watch: Watch) -> Encoder | None:
     return find_encoder(asked, offline=request.offline, say=watch.say, progress=watch.progress)
 
 
-def whole_encoder_of(config: Mapping[str, Any], watch: Watch, *, offline: bool = False) -> Encoder | None:
+def whole_encoder_of(config: Plan, watch: Watch, *, offline: bool = False) -> Encoder | None:
     """The encoder that a run trained on, for its shape; None where the backbone is one of ours."""
-    name = config["backbone"]
+    name = config.backbone
     if name.startswith("custom:") or not is_encoder(name):
         return None
     return find_encoder(name, offline=offline, say=watch.say, progress=watch.progress)

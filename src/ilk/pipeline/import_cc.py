@@ -9,17 +9,16 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ilk.methods import get_preset
 from ilk.pipeline.build import method_of, save_model
+from ilk.runs.config import Plan, TrainConfig, checked, plan_from
 from ilk.runs.folder import Run
 from ilk.system.text import in_short
 from ilk.system.versions import versions
-from ilk.training.optimizer import TrainConfig
 from ilk.views import describe, get_views
 
 DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
@@ -48,8 +47,8 @@ def import_cc(
         raise ValueError(f"image_size must be from 1 to 4096 pixels; got {image_size}.")
     net, epoch = read(Path(file).expanduser())
     backbone, shapes = recognised(net, str(file))
-    config = described(Path(file), backbone, shapes, image_size, epoch)
-    method = method_of(config)
+    plan = described(Path(file), backbone, shapes, image_size, epoch)
+    method = method_of(plan)
     wanted, found = method.state_dict(), renamed(net, str(file))
     for name in wanted.keys() - found.keys():
         if name.endswith(("num_batches_tracked", "heads.loss", "heads.started", "heads.chosen")):
@@ -57,7 +56,7 @@ def import_cc(
     refuse_misfit(wanted, found, str(file))
     method.load_state_dict(found)
     run.create()
-    run.write_config(config)
+    run.write_config(plan)
     save_model(run, method)
     if say is not None:
         say(f"{backbone} at {image_size} pixels, {shapes['clusters']} clusters, after {epoch or 'unknown'} epochs")
@@ -127,22 +126,22 @@ def shape_of(net: dict[str, Tensor], name: str, dimensions: int, file: str) -> t
 
 def described(
     file: Path, backbone: str, shapes: dict[str, int], image_size: int, epoch: int | None
-) -> dict[str, Any]:  # fmt: skip
-    """The config.json of the run: the published settings, and where the weights come from."""
+) -> Plan:  # fmt: skip
+    """The plan of the run: the published settings, and where the weights come from."""
     preset = get_preset("cc", "paper")
     recipe = preset.recipe
     view_a, view_b = get_views(recipe.views)
-    train = TrainConfig(
+    train: TrainConfig = checked(TrainConfig, dict(
         epochs=epoch or recipe.epochs or 1000, batch_size=recipe.batch_size or 256, optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
         schedule=recipe.schedule, warmup=recipe.warmup, seed=0, decay_vectors=recipe.decay_vectors,
-    )  # fmt: skip
-    return {
+    ))  # fmt: skip
+    return plan_from({
         "method": "cc", "preset": "paper", "n_clusters": shapes["clusters"], "seed": 0,
         "method_config": asdict(replace(preset.config, embedding_dim=shapes["embedding"])),
         "backbone": backbone, "front_end": None,
         "views": {"name": recipe.views, "a": describe(view_a), "b": describe(view_b)},
-        "train": asdict(train),
+        "train": train.as_dict(),
         "images": {"n": 1, "channels": shapes["channels"], "size": image_size},  # how many there were is not noted
         "init": None, "freeze_backbone": False, "extra": None, "known_labels": None, "encoder": None, "features": None,
         "notes": [
@@ -150,7 +149,7 @@ def described(
             "train, views and seed are the published settings, not a record; the number of images is not known",
         ],
         "imported": {"from": str(file.resolve()), "format": "cc", "epoch": epoch}, "versions": versions(),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def renamed(net: dict[str, Tensor], file: str) -> dict[str, Tensor]:

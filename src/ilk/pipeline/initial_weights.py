@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.weights import Header, Misfit, header_of, header_of_state
+from ilk.runs.config import FrontEndSettings, Plan
 from ilk.runs.folder import Run
 
 T = TypeVar("T")
@@ -23,23 +24,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Initial:
-    """Where a training begins: `config` is that of the run, None for a file of weights."""
+    """Where a training begins: a run with its plan, or a file of weights, without one."""
 
     path: Path
-    config: dict[str, Any] | None
+    plan: Plan | None
 
     @property
     def file(self) -> Path:
-        return self.path / "model.safetensors" if self.config is not None else self.path
+        return self.path / "model.safetensors" if self.plan is not None else self.path
 
     @property
     def image_size(self) -> int | None:
-        return None if self.config is None else int(self.config["images"]["size"])
+        return None if self.plan is None else self.plan.images.size
 
     @property
     def backbone(self) -> str | None:
         """The name of the run's backbone."""
-        return None if self.config is None else str(self.config["backbone"])
+        return None if self.plan is None else self.plan.backbone
 
 
 def find_initial(path: str | os.PathLike[str]) -> Initial:
@@ -63,12 +64,12 @@ def find_initial(path: str | os.PathLike[str]) -> Initial:
 
 def refuse_other(initial: Initial, backbone: str | None, front_end: str | None, images: Images) -> None:
     """Raises ValueError if what is asked for by name, or the images, contradict the run that is started from."""
-    if initial.config is None:
+    if initial.plan is None:
         return
-    run, name, front = initial.path, initial.backbone or "", front_name(initial.config.get("front_end"))
-    channels = initial.config["images"]["channels"]
-    if name.startswith("custom:"):
-        raise ValueError(f"'{run}' has a backbone of your own ({name[7:]}). Pass that module as backbone, in Python.")
+    run, name, front = initial.path, initial.plan.backbone, front_name(initial.plan.front_end)
+    channels = initial.plan.images.channels
+    if own := initial.plan.custom_backbone:
+        raise ValueError(f"'{run}' has a backbone of your own ({own}). Pass that module as backbone, in Python.")
     if backbone not in (None, name):
         raise ValueError(
             f"'{run}' has the backbone {name}, and {backbone} was asked for. Leave --backbone out to start from it."
@@ -84,9 +85,9 @@ def refuse_other(initial: Initial, backbone: str | None, front_end: str | None, 
         )
 
 
-def front_name(front: Mapping[str, Any] | None) -> str:
-    """The name by which recipes have these arguments of a front end."""
-    parts = [] if front is None else ["normalize"] * bool(front["mean"]) + ["sobel"] * bool(front["sobel"])
+def front_name(front: FrontEndSettings | None) -> str:
+    """The name that recipes have for a front end with these settings."""
+    parts = [] if front is None else ["normalize"] * bool(front.mean) + ["sobel"] * front.sobel
     return "-".join(parts) or "none"
 
 
@@ -107,7 +108,7 @@ def start_from(method: Method, initial: Initial, *, expected: str | None = None)
         raise ValueError(f"'{initial.path}' has changed since this run began with its weights. Start a new run.")
     method.backbone.load_state_dict(finite_tensors(initial, names))
     parts = ["backbone"]
-    if initial.config is not None and initial.config["method"] == method.name:
+    if initial.plan is not None and initial.plan.method == method.name:
         parts += [name for name in method.representation if take_head(method, name, stored, initial)]
     method.reset_twin()  # a moving average begins as a copy
     return {"path": str(initial.path.resolve()), "hash": digest, "parts": parts}

@@ -77,11 +77,11 @@ def known_of(run: Run, images: Images) -> Known | None:
 
     Other images get the label of one of the run's that has the same path.
     """
-    config = run.config
-    if not config.get("known_labels"):
+    plan = run.config
+    if plan.known_labels is None:
         return None
-    names = list(config["known_labels"]["names"])
-    own = images.fingerprint == config["source"]["fingerprint"]
+    names = plan.known_labels.names
+    own = images.fingerprint == plan.source.fingerprint
     if own:
         return known_by_id(run, images.ids, names)
     ids: list[str] = [""] * len(images)

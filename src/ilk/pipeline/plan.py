@@ -22,8 +22,9 @@ from ilk.networks.weights import seeded_weights
 from ilk.pipeline.initial_weights import find_initial, refuse_other, start_from
 from ilk.pipeline.known_labels import Known, find_known
 from ilk.pipeline.request import Request
+from ilk.runs.config import Plan as Settings
+from ilk.runs.config import TrainConfig, checked, plan_from
 from ilk.sampling import spaced, steps_of
-from ilk.training.optimizer import TrainConfig
 from ilk.training.pace import epochs_with_extra, seconds_per_step
 from ilk.views import ViewRecipe, Views, choose_views, describe, from_description, get_views
 
@@ -35,7 +36,7 @@ class Plan:
     method: Method
     views: Views | FeatureViews
     train: TrainConfig
-    config: dict[str, Any]  # all of it as plain values: what config.json holds
+    config: Settings  # all of it as values: what config.json holds
     notes: list[str]  # what was chosen or changed, and why, one sentence each
     extra: Images | None = None  # images that help and are not clustered
     known: Known | None = None
@@ -78,8 +79,8 @@ def make_plan(
     trained: Images | Features = frozen.features if frozen else images
     plain_input = frozen is not None or isinstance(request.backbone, nn.Module)
     front = None if plain_input else front_end(recipe.front_end, images)
-    if initial is not None and initial.config is not None and not isinstance(request.backbone, nn.Module):
-        front = initial.config.get("front_end")
+    if initial is not None and initial.plan is not None and not isinstance(request.backbone, nn.Module):
+        front = None if initial.plan.front_end is None else initial.plan.front_end.as_dict()
     with seeded_weights(request.seed):
         backbone: nn.Module
         if frozen is not None:
@@ -102,11 +103,11 @@ def make_plan(
     steps = steps_of(n, batch)
     updates = recipe.steps if recipe.batch_size else updates_of(recipe.steps, batch)
     epochs = request.epochs or recipe.epochs or auto_epochs(steps, updates, recipe.min_epochs, recipe.max_epochs)
-    train = TrainConfig(
+    train: TrainConfig = checked(TrainConfig, dict(
         epochs=epochs, batch_size=batch, optimizer=recipe.optimizer, learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay, momentum=recipe.momentum, schedule=recipe.schedule, warmup=recipe.warmup,
         seed=request.seed, decay_vectors=recipe.decay_vectors,
-    )  # fmt: skip
+    ))  # fmt: skip
     if request.minutes is not None:
         train = fit_minutes(request.minutes, method, trained, views, train, fabric, notes, extra)
     if extra is not None:
@@ -115,7 +116,7 @@ def make_plan(
         notes.append(
             f"{len(extra):,} extra images help and are not clustered: {further:,.0f} more steps an epoch, on average"
         )
-    config = {
+    config = plan_from({
         "method": request.method,
         "preset": request.preset,
         "n_clusters": k,
@@ -125,7 +126,7 @@ def make_plan(
         "backbone": backbone_name,
         "front_end": front,
         "views": {"name": name, "a": describe(recipe_a), "b": describe(recipe_b)},
-        "train": asdict(train),
+        "train": train.as_dict(),
         "images": {"n": n, "channels": channels, "size": size},
         "init": begun,
         "freeze_backbone": request.freeze_backbone,
@@ -134,7 +135,7 @@ def make_plan(
         "encoder": None if frozen is None else frozen.encoder,
         "features": None if frozen is None else frozen.described(),
         "notes": notes,
-    }
+    })  # fmt: skip
     features, network = (None, None) if frozen is None else (frozen.features, frozen.network)
     return Plan(
         method, views, train, config, notes, extra, known, [warning] if warning else [], features, encoder=network
@@ -142,19 +143,19 @@ def make_plan(
 
 
 def replan(
-    config: dict[str, Any], method: Method, extra: Images | None = None, known: Known | None = None,
+    config: Settings, method: Method, extra: Images | None = None, known: Known | None = None,
     features: Features | None = None,
 ) -> Plan:  # fmt: skip
     """The plan that `config` (of a run) recorded, with the extra images, labels and features that it names."""
     views: Views | FeatureViews
-    if features is not None:
-        views = FeatureViews(1 + features.views, features.neighbours, config["features"]["neighbour_share"])
+    if features is not None and config.features is not None:
+        views = FeatureViews(1 + features.views, features.neighbours, config.features.neighbour_share)
     else:
-        sides = (from_description(config["views"][side]) for side in ("a", "b"))
-        views = Views(*sides, size=config["images"]["size"])
+        sides = (from_description(side) for side in (config.views.a, config.views.b))
+        views = Views(*sides, size=config.images.size)
     if known is not None and known.rows:
         method.know(torch.from_numpy(known.codes))
-    return Plan(method, views, TrainConfig(**config["train"]), config, [], extra, known, [], features)
+    return Plan(method, views, config.train, config, [], extra, known, [], features)
 
 
 # What the default preset of every method becomes where only heads are trained: features do not have to be learnt
@@ -304,4 +305,4 @@ def fit_minutes(
     epochs = max(1, int(0.9 * 60 * minutes / (one * steps)))
     plural = "epoch fits" if epochs == 1 else "epochs fit"
     notes.append(f"{epochs} {plural} {minutes:g} minutes: {one:.3f} s a step, {steps:.0f} steps an epoch")
-    return TrainConfig(**{**asdict(train), "epochs": epochs})
+    return train.replace(epochs=epochs)

@@ -150,7 +150,7 @@ def plan_heads(request: Request, images: Images, frozen: Frozen, fabric: Fabric,
         "asked": request.n_clusters, "chosen": found.chosen, "range": list(found.range), "sure": found.sure,
         "sentence": found.sentence,
     }  # fmt: skip
-    return replace(plan, hierarchy=found, config={**plan.config, "number": number})
+    return replace(plan, hierarchy=found, config=plan.config.replace(number=number))
 
 
 MANY = 30  # clusters of a training whose only purpose is a representation
@@ -197,20 +197,20 @@ def reopen(
 ) -> tuple[Images, Plan]:
     """The images and the plan of an existing run, if what is asked does not contradict it."""
     config, device = run.open().config, fabric.device.type
-    number = (config.get("number") or {}).get("asked", config["n_clusters"])
-    if request.n_clusters not in (number, config["n_clusters"]) or request.method != config["method"]:
+    number = config.asked_clusters
+    if request.n_clusters not in (number, config.n_clusters) or request.method != config.method:
         raise ValueError(
-            f"'{run}' is a run of {config['method']} with {number} clusters; it cannot go on as"
+            f"'{run}' is a run of {config.method} with {number} clusters; it cannot go on as"
             f" {request.method} with {request.n_clusters}. Choose another --out."
         )
 
     def opened() -> Images:
         return open_images(
-            source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
+            source, device=device, size=config.images.size, channels=config.images.channels, labels=labels,
             cache_dir=cache_dir, watch=watch,
         )  # fmt: skip
 
-    was_given = (config.get("encoder") or {}).get("spec") == EMBEDDINGS
+    was_given = config.encoder is not None and config.encoder.spec == EMBEDDINGS
     if was_given and request.embeddings is None:
         raise ValueError(f"'{run}' began with embeddings that were computed elsewhere. Give them again (--embeddings).")
     rows = None
@@ -218,20 +218,20 @@ def reopen(
         images, rows = images_and_given(request.embeddings, source, opened)
     else:
         images = opened()
-    if images.fingerprint != config["source"]["fingerprint"]:
+    if images.fingerprint != config.source.fingerprint:
         raise ValueError(
-            f"The images are not those that '{run}' began with ({config['source']['name']}): files were added, removed"
+            f"The images are not those that '{run}' began with ({config.source.name}): files were added, removed"
             " or changed. Start a new run with another --out."
         )
-    began = config.get("extra")
+    began = config.extra
     if began and extra is None:
-        raise ValueError(f"'{run}' began with extra images, {began['name']}. Give them again with --extra.")
+        raise ValueError(f"'{run}' began with extra images, {began.name}. Give them again with --extra.")
     if extra is not None and not began:
         raise ValueError(f"'{run}' began without extra images. Leave --extra out, or start a new run.")
     further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
-    if began and further is not None and further.fingerprint != began["fingerprint"]:
+    if began and further is not None and further.fingerprint != began.fingerprint:
         raise ValueError(
-            f"The extra images are not those that '{run}' began with ({began['name']}). Give the same with --extra."
+            f"The extra images are not those that '{run}' began with ({began.name}). Give the same with --extra."
         )
     known = known_of(run, images)
     if request.known_labels is not None:
@@ -240,10 +240,10 @@ def reopen(
             raise ValueError(f"The known labels are not those that '{run}' began with. Leave --known-labels out.")
     module = request.backbone if isinstance(request.backbone, nn.Module) else None
     features: Features | None = None
-    if config.get("encoder") is not None and not run.finished:
+    if config.encoder is not None and config.features is not None and not run.finished:
         if rows is not None:
-            frozen = given(rows, replace(request, neighbours=config["features"]["neighbours"]), images, watch)
-            if frozen.encoder["fingerprint"] != config["encoder"]["fingerprint"]:
+            frozen = given(rows, replace(request, neighbours=config.features.neighbours), images, watch)
+            if frozen.encoder["fingerprint"] != config.encoder.fingerprint:
                 raise ValueError(
                     f"The embeddings are not those that '{run}' began with. Start a new run with another --out."
                 )
@@ -251,14 +251,12 @@ def reopen(
             encoder = encoder_of(run, watch, module, offline=request.offline)
             frozen = freeze_again(config, encoder, images, fabric, cache_dir, watch)
         method, features = heads_again(config, frozen), frozen.features
-    elif config.get("encoder") is not None:
+    elif config.encoder is not None:
         method = method_of(config)
     else:
         method = method_of(config, module or whole_encoder_of(config, watch, offline=request.offline))
-    if (begun := config.get("init")) and not (run / "checkpoint.pt").exists() and not run.finished:
-        start_from(method, find_initial(request.init or begun["path"]), expected=begun["hash"])
+    if (begun := config.init) and not (run / "checkpoint.pt").exists() and not run.finished:
+        start_from(method, find_initial(request.init or begun.path), expected=begun.hash)
     done = len(run.log())
-    watch.say(
-        f"going on with '{run}' after {done} of {config['train']['epochs']} epochs, with the settings it began with"
-    )
+    watch.say(f"going on with '{run}' after {done} of {config.train.epochs} epochs, with the settings it began with")
     return images, replan(config, method, further, known, features)

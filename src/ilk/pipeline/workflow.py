@@ -102,7 +102,7 @@ def fit(
                 if first:
                     complete(run, report, watch)
                 return run
-            rule = rule_for(run, plan.config["select"], choose)
+            rule = rule_for(run, plan.config.select, choose)
         else:
             rule = choose or RULES[request.select]
             base = Run(run / REPRESENTATION)
@@ -157,7 +157,7 @@ def start(plan: Plan, images: Images, run: Run, found: dict[str, Any], watch: Wa
         write_hierarchy(run, plan.hierarchy, images.ids)
     if plan.known is not None:
         write_known_labels(run / KNOWN_FILE, images.ids, plan.known.labels())
-    run.write_config({**plan.config, **found})
+    run.write_config(plan.config.replace(**found))
 
 
 def write_hierarchy(run: Run, hierarchy: Hierarchy, ids: Sequence[str]) -> None:
@@ -174,7 +174,7 @@ def circumstances(images: Images, device: str, precision: str, command: Sequence
             "name": images.name,
             "kind": images.source_kind,
             "fingerprint": images.fingerprint,
-            "original_size": images.original_size,
+            "original_size": list(images.original_size) if images.original_size else None,
             "bad_files": len(images.bad),
         },
         "labels": {"names": images.label_names} if images.labels is not None else None,
@@ -321,11 +321,11 @@ def predict(
     `embeddings`: those of the images, where the run was trained on embeddings that were computed elsewhere.
     """
     config = run.open().config
-    was_given = (config.get("encoder") or {}).get("spec") == EMBEDDINGS
+    was_given = config.encoder is not None and config.encoder.spec == EMBEDDINGS
     if embeddings is not None and not was_given:
         raise ValueError(f"'{run}' takes images, not embeddings. Leave --embeddings out.")
     device = choose_device(device)
-    precision = recorded_precision(config.get("precision"), device)
+    precision = recorded_precision(config.precision, device)
     fabric, target = make_fabric(device, precision), Run(out)
     first = fabric.is_global_zero
     watch = watch if watch is not None and first else Watch()
@@ -335,10 +335,12 @@ def predict(
             target.refuse_used(but=(PARTS,))
         method = load_method(run) if embeddings is not None else load_model(run, watch)
         images = open_images(
-            source, device=device, size=config["images"]["size"], channels=config["images"]["channels"], labels=labels,
+            source, device=device, size=config.images.size, channels=config.images.channels, labels=labels,
             cache_dir=cache_dir, watch=watch,
         )  # fmt: skip
-        data = images if embeddings is None else given_features(embeddings, images, config["encoder"])
+        data: Images | Features = images
+        if embeddings is not None and config.encoder is not None:
+            data = given_features(embeddings, images, config.encoder.feature_dim)
         known = known_of(run, images)
         calibration = read_calibration(run)
         identity = {
@@ -353,13 +355,13 @@ def predict(
         if found is None:
             return []
         target.write_config(
-            {**config, "predicted_with": str(run.folder.resolve()), **circumstances(images, device, precision)}
+            config.replace(predicted_with=str(run.folder.resolve()), **circumstances(images, device, precision))
         )
         if (run / SELECTION).is_file():  # scores of new images are scores of that model
             write_json(target / SELECTION, read_json(run / SELECTION))
         found = sorted_out(found, calibration)
         write_calibration(target, calibration)
-        clusters = write_results(target, images, found, config["n_clusters"], known, report=report, watch=watch)
+        clusters = write_results(target, images, found, config.n_clusters, known, report=report, watch=watch)
         forget_parts(target.folder)
         return clusters
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ilk.runs.config import FORMAT, check_config, checked
+from ilk.runs.config import FORMAT, Plan, read_plan
 from ilk.system.files import TEMPORARY, read_json, read_json_lines, room_for, sweep, write_json, write_text
 from ilk.system.lock import FILE as LOCK
 from ilk.system.lock import held
@@ -90,15 +90,14 @@ class Run:
         return self
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The settings, each of a known type and range, with those that earlier versions did not write yet."""
+    def config(self) -> Plan:
+        """What was decided for this run, read from config.json. Raises ValueError, a sentence, if it is damaged."""
         file = self / "config.json"
-        return checked(read_json(file), file)
+        return read_plan(read_json(file), file)
 
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Writes the settings; refuses, as `config` would, what could not be read again."""
-        check_config(config)
-        write_json(self / "config.json", {"format": FORMAT, **config})
+    def write_config(self, plan: Plan) -> None:
+        """Writes config.json, from which the folder counts as a run."""
+        write_json(self / "config.json", {"format": FORMAT, **plan.as_dict()})
 
     def log(self) -> list[dict[str, Any]]:
         """The records of the epochs so far; a half-written last line is left out."""

@@ -60,6 +60,6 @@ def read_calibration(run: Run) -> Calibration:
         found = calibration_of(read_json(file))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"'{file}' is damaged: {in_short(error)}") from None
-    if found.temperature and len(found.temperature) != run.config["n_clusters"]:
+    if found.temperature and len(found.temperature) != run.config.n_clusters:
         raise ValueError(f"'{file}' is of a run with {len(found.temperature)} clusters, not of this one.")
     return found

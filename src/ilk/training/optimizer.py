@@ -1,29 +1,14 @@
-"""How weights are updated: the numbers of a training, its optimiser and its learning rate."""
+"""How weights are updated: the optimiser of a training and its learning rate."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The numbers of a training, with nothing left to choose. `batch_size` counts the images of all processes."""
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    momentum: float
-    schedule: str
-    warmup: int
-    seed: int
-    decay_vectors: bool = True
+from ilk.runs.config import TrainConfig
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ilk.images import load_images
 from ilk.research.labelled import Labelled
+from ilk.runs.config import Plan
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.text import safe_text
@@ -26,7 +27,7 @@ def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray, cache_dir: An
 
 def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir: Any) -> np.ndarray:
     """Where in the table of a run the images are, (len(rows),)."""
-    config, ids = run.config, table["id"].to_pylist()
+    plan, ids = run.config, table["id"].to_pylist()
     whole = np.arange(len(labelled.images))
     if len(ids) not in (len(rows), len(whole)):
         raise ValueError(
@@ -34,7 +35,7 @@ def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir
             " source, --split and --images that the run was made with."
         )
     for part in (rows, whole) if len(rows) < len(whole) else (whole,):
-        if len(part) == len(ids) and same_images(labelled, part, config, cache_dir):
+        if len(part) == len(ids) and same_images(labelled, part, plan, cache_dir):
             return np.arange(len(rows)) if part is rows else rows
     by_position = all(name.isdecimal() and int(name) == place for place, name in enumerate(ids))
     if by_position:
@@ -48,14 +49,14 @@ def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir
     raise ValueError(f"The images of '{run}' are not those of '{labelled.source}'. Give the source it was made with.")
 
 
-def same_images(labelled: Labelled, rows: np.ndarray, config: Any, cache_dir: Any) -> bool:
+def same_images(labelled: Labelled, rows: np.ndarray, plan: Plan, cache_dir: Any) -> bool:
     """Whether a run was made of exactly these images."""
-    stored = config["source"]["fingerprint"]
+    stored = plan.source.fingerprint
     if len(rows) == len(labelled.images) and stored == labelled.images.fingerprint:
         return True
     source, _ = labelled.given(rows)
     images = load_images(
-        source, image_size=config["images"]["size"], channels=config["images"]["channels"], labels="none",
+        source, image_size=plan.images.size, channels=plan.images.channels, labels="none",
         cache_dir=cache_dir,
     )  # fmt: skip
     return bool(images.fingerprint == stored)

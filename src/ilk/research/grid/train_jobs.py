@@ -153,7 +153,7 @@ def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: 
         job.request(k), source, run, labels=names, resume=True, cache_dir=cache_dir, report=report, watch=watch,
         command=["ilk.research.grid", task.folder], choose=rule_of(job.select, labelled.codes[rows]),
     )  # fmt: skip
-    config, last = run.config, run.log()[-1]
+    plan, last = run.config, run.log()[-1]
     clusters = read_table(run / "assignments.parquet")["cluster"].to_numpy()
     if job.read_out == "kmeans":
         embeddings = read_embeddings(run / "embeddings.npy", len(clusters))
@@ -162,10 +162,10 @@ def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: 
     loss = last.get("loss")
     return {
         **scores_of(labelled.codes[rows], clusters, k), **tail_of(task, rows, watch),
-        "training_seconds": last["seconds"], "epochs": config["train"]["epochs"], "resumed": resumed,
-        "loss": loss if loss is not None and math.isfinite(loss) else None, "backbone": config["backbone"],
-        "views": config["views"]["name"], "image_size": config["images"]["size"],
-        "fingerprint": config["source"]["fingerprint"],
+        "training_seconds": last["seconds"], "epochs": plan.train.epochs, "resumed": resumed,
+        "loss": loss if loss is not None and math.isfinite(loss) else None, "backbone": plan.backbone,
+        "views": plan.views.name, "image_size": plan.images.size,
+        "fingerprint": plan.source.fingerprint,
     }  # fmt: skip
 
 
