@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ilk.system.allocator import keep_freed_memory
+from places import ROOT
 
 HEAP = """
 import ctypes
@@ -38,7 +39,11 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C 
 def heap(**environment: str) -> tuple[str, int, int, int]:
     """What was said, bytes mapped for a tensor of 28 MB, and free bytes of the heap before it and after it."""
     out = subprocess.run(
-        [sys.executable, "-c", HEAP], capture_output=True, text=True, check=True, env={"PATH": "", **environment}
+        [sys.executable, "-c", HEAP],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "", "PYTHONPATH": str(ROOT / "src"), **environment},
     ).stdout.split()
     return out[0], int(out[1]), int(out[2]), int(out[3])
 

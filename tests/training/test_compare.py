@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,6 @@ from ilk.research import published
 from ilk.research.compare import comparison_jobs, write_results
 from ilk.research.compare.published_figures import differences, our_protocol, triple
 from ilk.research.compare.tables import HEADER, PUBLISHED, comparison_table
-from ilk.system.files import read_json_lines
 from ilk.system.lock import InUse, held
 
 QUICK = ["--epochs", "1", "--backbone", "small", "--views", "object", "--set", "batch_size=32", "--set", "warm_start=0"]
@@ -251,24 +246,6 @@ def test_a_failed_job_makes_the_exit_code_1_and_the_rest_is_there(
     assert ilk(monkeypatch, *words, "--out", str(tmp_path / "out")) == 1
     assert "has no split, so its test images are not known" in capsys.readouterr().err
     assert ilk(monkeypatch, *words[:-2], "--out", str(tmp_path / "out")) == 0
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a single process there")
-def test_ctrl_c_says_the_command_to_go_on_with(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = ["-m", "ilk", "compare", "digits", "--methods", "kmeans,cc", "--seeds", "1", "--epochs", "500",
-             "--images", "200", "--out", str(out)]  # fmt: skip
-    child = subprocess.Popen(
-        [sys.executable, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ}
-    )
-    end = time.monotonic() + 120
-    while not list(out.glob("runs/*/config.json")) and time.monotonic() < end:
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 130 and "Traceback" not in said
-    assert "Go on with the same command:\n  ilk compare digits --methods kmeans,cc" in said
-    assert [one["method"] for one in read_json_lines(out / "rows.jsonl")] == ["kmeans"]
 
 
 def test_labels_none_of_fit_and_predict_means_none_and_without_it_the_source_is_asked(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,22 +189,6 @@ def test_a_folder_that_is_no_run_or_damaged_is_one_sentence(run: Run, call: Comm
     (run / "assignments.parquet").write_bytes(b"damaged")
     code, _, err = call("report", run)
     assert code == 2 and "cannot be read as Parquet" in err
-
-
-def test_the_command_loads_no_torch(run: Run) -> None:
-    code = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "lightning_fabric", "safetensors"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-from ilk.cli import main
-main()
-"""
-    for words, expected in ((["report", str(run)], 0), (["report", str(run / "nowhere")], 2)):
-        answer = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
-        assert answer.returncode == expected, answer.stderr
 
 
 def test_an_unfinished_run_has_a_report_of_what_there_is(run: Run, call: Command) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +16,6 @@ from sklearn.cluster import KMeans
 
 import ilk.research.grid.job
 import ilk.research.grid.train_jobs
-from digits_grid import digits_jobs
 from ilk.analysis.metrics import score
 from ilk.evaluation import long_tailed
 from ilk.research.grid import ROWS, Job, Rows, run_jobs, task_of
@@ -32,7 +27,7 @@ from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.files import read_json, read_json_lines
 from ilk.system.lock import InUse, held
 from ilk.system.progress import Watch
-from places import HELPERS, SHARED_DATA
+from places import SHARED_DATA
 
 SETTINGS = {"batch_size": 32, "cluster_heads": 2}
 
@@ -512,35 +507,6 @@ def test_one_bar_runs_over_all_jobs_and_the_time_left_is_that_of_like_jobs(npz: 
     assert told.bar[0] == (500, 4000) and told.bar[-1][0] / told.bar[-1][1] == 0.5
     assert told.said[1] == "  accuracy 0.500 after 40 s; about 2 min left"
     assert told.said[3] == "  failed after 2 s; about 42 s left"
-
-
-SCRIPT = """
-import sys
-import torch
-from ilk.research.grid import run_jobs
-from digits_grid import digits_jobs
-torch.set_num_threads(1)
-run_jobs(digits_jobs(), sys.argv[1])
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is not known there")
-def test_a_grid_killed_in_a_training_goes_on_with_what_was_done_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    unbroken = run_jobs(digits_jobs(), tmp_path / "unbroken")
-    folder, end = tmp_path / "killed", time.monotonic() + 120
-    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=HELPERS)
-    while len(list(folder.glob("runs/*/config.json"))) < 2 and time.monotonic() < end:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait(30)
-    before = (folder / ROWS).read_bytes()
-    assert before.count(b"\n") == 1 and len(list(folder.glob("runs/*/assignments.parquet"))) == 1
-    rows = run_jobs(digits_jobs(), folder)
-    assert (folder / ROWS).read_bytes().startswith(before)
-    assert [row["seed"] for row in read_json_lines(folder / ROWS)] == [0, 1]
-    assert [row["resumed"] for row in rows] == [False, True]
-    for name in ("key", "accuracy", "nmi_arithmetic", "ari", "loss", "run"):
-        assert [row[name] for row in rows] == [row[name] for row in unbroken]
 
 
 def test_folders_and_archives_are_trained_on_in_whole_and_in_part(tmp_path: Path, photos: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -427,14 +426,6 @@ def test_a_missing_folder_and_a_missing_package_are_sentences(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "transformers" else real(name))
     with pytest.raises(ValueError, match=r"need the package transformers. Install it with: pip install 'ilk\[hf\]'"):
         load_hf(stored("resnet"))
-
-
-def test_importing_loads_no_transformers() -> None:
-    import subprocess
-
-    code = "import sys, ilk.networks.pretrained, ilk.pipeline.encoders; print('transformers' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert answer.stdout.strip() == "False"
 
 
 def test_short_names_are_no_names_of_untrained_backbones() -> None:

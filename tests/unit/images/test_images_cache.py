@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -19,8 +16,6 @@ import pytest
 
 from ilk.images import cache, cache_folder, decode_source, load_images
 from ilk.system import lock
-
-SRC = Path(decode_source.__file__).parents[2]
 
 
 def entries(folder):
@@ -185,28 +180,6 @@ def test_an_interrupted_build_that_lost_a_file_starts_anew(
     (part / file).unlink()
     decodes.clear()
     assert same(load_images(photos), load_images(photos, cache=False)) and len(decodes) == 14
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
-def test_a_killed_process_leaves_a_build_that_the_next_one_finishes(photos, decodes, chunks_of_two):
-    code = f"""
-import os, signal
-from ilk.images import cache, decode_source, load_images
-cache.CHUNK = 2
-real, seen = decode_source.decode, []
-def decode(*args):
-    seen.append(1)
-    if len(seen) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args)
-decode_source.decode = decode
-load_images({str(photos)!r}, workers=1)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
-    assert killed.returncode < 0, killed.stderr
-    images = load_images(photos)
-    assert len(decodes) == 7 - 4 and same(images, load_images(photos, cache=False))
 
 
 def drop_index(folder):

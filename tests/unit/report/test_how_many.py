@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,10 +266,3 @@ def test_a_cluster_that_no_image_is_nearest_to_breaks_nothing(run_folder: Path) 
     found = collect(run_folder)["how_many"]["levels"]
     assert decode(found, 6).tolist() == levels[-1].tolist()
     assert [size_of(found, number, 6) for number in range(6)] == np.bincount(levels[-1], minlength=6).tolist()
-
-
-def test_reading_the_levels_loads_no_torch(run_folder: Path) -> None:
-    with_number(run_folder)
-    code = "import sys; from ilk.reports import write_report; write_report(sys.argv[1]); print('torch' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code, str(run_folder)], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "False" and SENTENCE in (run_folder / "report.html").read_text()

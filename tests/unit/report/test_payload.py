@@ -7,8 +7,6 @@ import json
 import math
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -391,23 +389,6 @@ def test_every_method_is_cited_as_it_calls_itself() -> None:
         assert (PAPERS[name].title, PAPERS[name].source) == (kind.title, kind.source)
         text = PAPERS[name].bibtex
         assert text.startswith("@") and kind.title in text and text.count("{") == text.count("}")
-
-
-def test_the_payload_is_made_without_torch(run_folder: Path) -> None:
-    code = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "lightning_fabric", "safetensors"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-from ilk.reports.payload import collect
-print(len(collect(sys.argv[1])["sprites"]["sheets"]), "torch" in sys.modules)
-"""
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(run_folder)], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert answer.stdout.split() == ["1", "False"]
 
 
 def test_a_folder_that_cannot_be_written_to_has_a_payload(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
