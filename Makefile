@@ -8,7 +8,11 @@ WEB_READY := $(WEB)/node_modules/.ready
 PAGES := "src/ilk/reports/web/**/*.{js,css,ts}"
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 8))")
 
-.PHONY: demo test lint lint-web format slow docs clean
+# One lane of the tests: a worker for each core, a thread for each worker, durations in build/LANE.xml.
+WORKERS ?= auto
+LANE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/$@ -n $(WORKERS) --maxprocesses 8 --dist loadfile --junitxml build/$@.xml
+
+.PHONY: demo test unit training robust lint lint-web format slow docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +22,16 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## sort real handwritten digits into clusters (two minutes)
 	$(BIN)/ilk demo
 
-test: $(READY)  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+test: unit training  ## what to run before each commit: two lanes of three
+
+unit: $(READY)  ## tests that take less than a second each
+	$(LANE)
+
+training: $(READY)  ## tests of small trainings, less than five seconds each
+	$(LANE)
+
+robust: $(READY)  ## kills, processes, hostile files, fuzzing, the browser, benchmarks, examples
+	$(LANE)
 
 slow: $(READY)  ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
