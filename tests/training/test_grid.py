@@ -20,7 +20,7 @@ from ilk.analysis.metrics import score
 from ilk.evaluation import long_tailed
 from ilk.research.grid import ROWS, Job, Rows, run_jobs, task_of
 from ilk.research.grid.progress import GridProgress
-from ilk.research.grid.task import chosen
+from ilk.research.grid.task import chosen_images
 from ilk.research.labelled import Labelled, folder_split, open_labelled, short_name
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
@@ -292,9 +292,9 @@ def labelled(codes: list[int], is_test: list[bool] | None = None) -> Labelled:
 
 def test_the_part_of_images_is_the_same_for_every_seed_and_the_long_tail_is_not() -> None:
     data = labelled([0] * 50 + [1] * 50)
-    rows = [chosen(Job(source="x", method="cc", images=30, seed=seed), data)[0].tolist() for seed in (0, 1)]
+    rows = [chosen_images(Job(source="x", method="cc", images=30, seed=seed), data)[0].tolist() for seed in (0, 1)]
     assert rows[0] == rows[1] == sorted(np.random.default_rng(0).permutation(100)[:30].tolist())
-    tails = [chosen(Job(source="x", method="cc", imbalance=5, seed=seed), data)[0] for seed in (0, 1)]
+    tails = [chosen_images(Job(source="x", method="cc", imbalance=5, seed=seed), data)[0] for seed in (0, 1)]
     assert tails[0].tolist() != tails[1].tolist()
     assert tails[1].tolist() == long_tailed(data.codes, 5, 1).tolist()
     assert sorted(np.bincount(data.codes[tails[0]]).tolist()) == [10, 50]
@@ -302,15 +302,15 @@ def test_the_part_of_images_is_the_same_for_every_seed_and_the_long_tail_is_not(
 
 def test_the_number_of_clusters_is_the_number_of_classes_that_occur_unless_it_is_given() -> None:
     data = labelled([0, 0, 1, 2], [False, False, False, True])
-    assert chosen(Job(source="x", method="cc"), data)[1] == 3
-    assert chosen(Job(source="x", method="cc", split="train"), data)[1] == 2
-    assert chosen(Job(source="x", method="cc", n_clusters=7), data)[1] == 7
-    assert chosen(Job(source="x", method="cc", images=100), data)[0].tolist() == [0, 1, 2, 3]
+    assert chosen_images(Job(source="x", method="cc"), data)[1] == 3
+    assert chosen_images(Job(source="x", method="cc", split="train"), data)[1] == 2
+    assert chosen_images(Job(source="x", method="cc", n_clusters=7), data)[1] == 7
+    assert chosen_images(Job(source="x", method="cc", images=100), data)[0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_split_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="'x' has no split"):
-        chosen(Job(source="x", method="cc", split="test"), labelled([0, 1]))
+        chosen_images(Job(source="x", method="cc", split="test"), labelled([0, 1]))
 
 
 # running
@@ -543,7 +543,7 @@ def test_the_published_split_of_real_images_is_the_one_that_is_trained_on(tmp_pa
         pytest.skip("the shared image sets are not here")
     found = open_labelled(f"{SHARED_DATA / 'sets.py'}:usps")
     assert [len(found.rows(split)) for split in ("train", "test", "train+test")] == [7291, 2007, 9298]
-    rows, k = chosen(Job(source="x", method="kmeans", split="test", images=500), found)
+    rows, k = chosen_images(Job(source="x", method="kmeans", split="test", images=500), found)
     assert k == 10 and len(rows) == 500 and found.is_test is not None and found.is_test[rows].all()
     job = Job(source=found.source, method="pca+kmeans", split="test")
     (row,) = run_jobs([job], tmp_path)

@@ -1,4 +1,8 @@
-"""Many trainings and baselines on labelled sets, each done once, whatever stops them in between."""
+"""Many trainings and baselines on labelled sets, each done once, even if the process is stopped in between.
+
+`Job` says what is trained on what; `Task` adds the images, and with them a key that names the run; `run_jobs` does what
+has no row yet and keeps one row for each job in `rows.jsonl`.
+"""
 
 from ilk.research.grid.job import PIXELS, READ_OUTS, Job, refuse_unknown
 from ilk.research.grid.row_file import ROWS, Rows, append_row, read_rows

@@ -1,4 +1,4 @@
-"""What the names in a job stand for at present: paths, files, recipes of views."""
+"""What the names in a job stand for now, so that jobs differ when a file or a recipe changes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ilk.research.labelled import DIGITS, PROGRAM
 from ilk.system.files import file_hash
 from ilk.views import describe, get_views
 
-OF_A_NETWORK = ("config.json", "model.safetensors", "pytorch_model.bin", "representation/model.safetensors")
+NETWORK_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "representation/model.safetensors")
 
 
-def place(source: str) -> str:
-    """A source by its whole path, however it was written."""
+def full_path(source: str) -> str:
+    """The absolute path of a source, however it was written; "digits" as it is."""
     if source == DIGITS:
         return source
     program = PROGRAM.match(source)
@@ -25,32 +25,32 @@ def place(source: str) -> str:
 
 
 def embeddings_of(run: str) -> list[str | None]:
-    """A run folder, and what tells its embeddings from those of another run there."""
+    """The path of a run folder, and a hash of its embeddings (None where there are none)."""
     folder = Path(run).expanduser()
     return [str(folder.resolve()), hash_of(folder / "embeddings.npy")]
 
 
 def network_of(backbone: str) -> str | list[Any]:
-    """A backbone's name; with a hash of the weights where it names a run, a folder or a file."""
+    """A backbone's name, with hashes of its weights if it names a run, a folder or a file."""
     kind, _, rest = backbone.partition(":")
     if kind == "weights":  # FILE, perhaps with :BACKBONE and @SIZE behind it
         plain = rest.rpartition("@")[0] or rest
         tried = (rest, plain, rest.rpartition(":")[0], plain.rpartition(":")[0])
-        file = next((one for one in tried if Path(one).is_file()), "")
+        file = next((path for path in tried if Path(path).is_file()), "")
         return [kind, Path(file).name, rest.removeprefix(file), hash_of(Path(file))] if file else backbone
     if kind in ("run", "hf") and Path(rest).is_dir():
-        hashes = [hash_of(Path(rest) / name) for name in OF_A_NETWORK if kind == "hf" or name != "config.json"]
+        hashes = [hash_of(Path(rest) / name) for name in NETWORK_FILES if kind == "hf" or name != "config.json"]
         return [kind, str(Path(rest).resolve()), *hashes]
     return backbone
 
 
 def recipes_of(views: str) -> list[Any] | None:
-    """What views of that name do; None where the images are to say."""
-    return None if views == "auto" else [describe(one) for one in get_views(views)]
+    """The recipes behind a name of views; None for "auto", which depends on the images."""
+    return None if views == "auto" else [describe(recipe) for recipe in get_views(views)]
 
 
 def hash_of(file: Path) -> str | None:
-    """A hash of a file's bytes, None where there is none."""
+    """A hash of a file's bytes; None where there is no file."""
     if not file.is_file():
         return None
     now = file.stat()
@@ -59,5 +59,5 @@ def hash_of(file: Path) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def hash_at(file: str, size: int, changed: int) -> str:
-    """The hash of a file as it was at that time: a job's key is asked for often, and embeddings are large."""
+    """The hash of a file of that size and time; cached, because keys are computed often and embeddings are large."""
     return file_hash(Path(file))

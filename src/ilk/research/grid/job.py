@@ -1,4 +1,4 @@
-"""`Job`: what is trained on what, and what tells it from other jobs."""
+"""`Job`: what is trained on which images, and a key that identifies it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from ilk.methods import METHODS
 from ilk.pipeline.request import Request
 from ilk.research.baselines import BASELINES
-from ilk.research.grid.fingerprints import embeddings_of, network_of, place, recipes_of
+from ilk.research.grid.fingerprints import embeddings_of, full_path, network_of, recipes_of
 from ilk.research.labelled import SPLITS, short_name
 from ilk.research.oracle import ORACLE, SELECTIONS
+from ilk.system.text import did_you_mean
 
 READ_OUTS = ("heads", "kmeans")
 PIXELS = "pixels"
-OF_BASELINES = ("source", "method", "seed", "image_size", "n_clusters", "images", "imbalance", "split", "on")
+BASELINE_FIELDS = ("source", "method", "seed", "image_size", "n_clusters", "images", "imbalance", "split", "on")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training, or one baseline, on one labelled set, and how its clusters are read.
+    """One training or one baseline on one labelled set, and how its clusters are read out.
 
     `source`: as on the command line (a folder, .npz, FILE.py:NAME, ...), or "digits", scikit-learn's 1,797.
     `method`: of ilk, or one of `ilk.research.baselines.BASELINES`. `preset` to `n_clusters`: as for `Request`; without
@@ -74,42 +74,44 @@ class Job:
 
     @property
     def key(self) -> str:
-        """A hash of everything asked that changes the training, and so not of `read_out`; see also `Task`.
+        """A hash of every field that changes the training (all but `read_out`); see also `Task`.
 
-        What names stand for is in it: the settings behind a preset, the recipes behind views, the weights of a run
-        or a file. Where those change, both runs are kept; how numbers and paths are written does not matter.
+        It includes what names stand for: the settings behind a preset, the recipes behind views, the weights of a run
+        or a file. Where those change, both runs are kept. The spelling of numbers and paths does not matter.
         """
         asked = {name: value for name, value in asdict(self).items() if name != "read_out"}
         asked["settings"] = {name: str(value) for name, value in sorted(self.settings.items())}
-        asked["source"] = place(self.source)
+        asked["source"] = full_path(self.source)
         asked["on"] = PIXELS if self.on == PIXELS else embeddings_of(self.on)
         for name in ("minutes", "imbalance"):
             asked[name] = None if asked[name] is None else float(asked[name])
         if self.is_baseline:
-            asked = {name: asked[name] for name in OF_BASELINES}
+            asked = {name: asked[name] for name in BASELINE_FIELDS}
         else:
             asked["backbone"] = None if self.backbone is None else network_of(self.backbone)
             try:
                 preset = self.request(2).resolved_preset()
                 asked["preset_means"] = [asdict(preset.config), asdict(preset.recipe)]
-                asked["settings"] = sorted(self.settings)  # which were asked matters: defaults may give way
+                asked["settings"] = sorted(self.settings)  # which ones were given matters: defaults may depend on it
                 asked["views_mean"] = None if self.views is None else recipes_of(self.views)
-            except (ValueError, TypeError):  # it will be refused, which is told then
+            except (ValueError, TypeError):  # the job will be refused with this message when it runs
                 pass
         text = json.dumps(asked, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
     def folder_of(self, key: str) -> str:
-        """The name of its run folder, `key` being that of its `Task`."""
+        """The name of its run folder; `key`: that of its `Task`."""
         return f"{short_name(self.source)}-{self.method}-s{self.seed}-{key}"
 
     @property
     def title(self) -> str:
+        """The job in a few words, for messages."""
         on = "" if self.on == PIXELS else f" ({self.on})"
         read = ", read by k-means" if self.read_out == "kmeans" else ""
         return f"{self.method} on {short_name(self.source)}{on}, seed {self.seed}{read}"
 
     def request(self, k: int) -> Request:
+        """The training request for images of `k` classes."""
         return Request(
             n_clusters=self.n_clusters or k, method=self.method, preset=self.preset, seed=self.seed,
             settings=self.settings, views=self.views, backbone=self.backbone, image_size=self.image_size,
@@ -119,8 +121,7 @@ class Job:
 
 
 def refuse_unknown(method: str) -> None:
-    """Raises ValueError, with the nearest name, for what is neither a method nor a baseline."""
-    if method not in BASELINES and method not in METHODS:
-        near = get_close_matches(method, [*METHODS, *BASELINES], 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown method '{method}'.{hint} Known: {', '.join([*METHODS, *BASELINES])}.")
+    """Raises ValueError, with the nearest name, for a name that is neither a method nor a baseline."""
+    known = [*METHODS, *BASELINES]
+    if method not in known:
+        raise ValueError(f"Unknown method '{method}'.{did_you_mean(method, known)} Known: {', '.join(known)}.")

@@ -1,4 +1,4 @@
-"""What is told of many jobs while they run."""
+"""Progress of many jobs as one piece of work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAY_EVERY = 60.0  # seconds between lines about one training
 
 
 class GridProgress(Watch):
-    """Tells a face of many jobs as of one piece of work: one bar over all, a line for each, and the time left."""
+    """Passes on the progress of many jobs: one bar over all of them, a line for each, and the time left."""
 
     def __init__(self, watch: Watch, jobs: Sequence[Job]) -> None:
         self.watch, self.jobs, self.number, self.said = watch, jobs, 0, time.monotonic()
@@ -21,10 +21,12 @@ class GridProgress(Watch):
         self.job: Job | None = None
 
     def begin(self, job: Job) -> None:
+        """Says which job starts."""
         self.job, self.said = job, time.monotonic()
         self.watch.say(f"{self.number + 1} of {len(self.jobs)}: {job.title}")
 
     def end(self, job: Job, row: dict[str, Any]) -> None:
+        """Says how the job ended and how long the others will take."""
         self.number += 1
         self.spent.setdefault((job.source, job.method), []).append(row["seconds"])
         left = self.jobs[self.number :]
@@ -34,14 +36,14 @@ class GridProgress(Watch):
         self.watch.progress(self.number, len(self.jobs), "training")
 
     def expected(self, job: Job) -> float:
-        """Seconds that a job will take: as one of its source and method did, or of its method, or of any kind."""
+        """The seconds a job will take: the mean of its source and method, else of its method, else of all so far."""
         own = self.spent.get((job.source, job.method), [])
-        method = [one for (_, name), values in self.spent.items() if name == job.method for one in values]
-        alike = own or method or [one for values in self.spent.values() for one in values]
-        return sum(alike) / len(alike)
+        method = [seconds for (_, name), each in self.spent.items() if name == job.method for seconds in each]
+        similar = own or method or [seconds for each in self.spent.values() for seconds in each]
+        return sum(similar) / len(similar)
 
     def warn(self, text: str) -> None:
-        first = text.split(". ")[0]  # the advice behind it is for one training, here it would be read many times
+        first = text.split(". ")[0]  # the advice after it is for one training; here it would be repeated for each job
         self.watch.warn(f"{self.job.title}: {first}" if self.job else text)
 
     def progress(self, done: int, total: int, what: str) -> None:

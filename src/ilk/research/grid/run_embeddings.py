@@ -1,4 +1,4 @@
-"""The embeddings that a run has of the images of a labelled set."""
+"""The embeddings of a labelled set's images in a finished run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ilk.system.text import safe_text
 
 
 def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray, cache_dir: Any = None) -> np.ndarray:
-    """The embeddings of those images in a run, float32. Raises ValueError where it was made of other images.
+    """The embeddings of the images `rows` in a run, float32. Raises ValueError where the run is of other images.
 
-    Images are the same if their fingerprint is (taken in the run's size); else each is looked for by its id or path.
-    Ids that are mere positions say nothing, so those need the run's labels to be the same.
+    Images are the same if their fingerprint (at the run's image size) is; otherwise each is looked up by id or path.
+    Ids that are only positions say nothing, so then the run's labels must be the same.
     """
     table = read_table(run.open() / "assignments.parquet")
     found = read_embeddings(run / "embeddings.npy", len(table))
@@ -26,7 +26,7 @@ def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray, cache_dir: An
 
 
 def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir: Any) -> np.ndarray:
-    """Where in the table of a run the images are, (len(rows),)."""
+    """The positions of the images in the table of a run, (len(rows),)."""
     plan, ids = run.config, table["id"].to_pylist()
     whole = np.arange(len(labelled.images))
     if len(ids) not in (len(rows), len(whole)):
@@ -50,7 +50,7 @@ def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir
 
 
 def same_images(labelled: Labelled, rows: np.ndarray, plan: Plan, cache_dir: Any) -> bool:
-    """Whether a run was made of exactly these images."""
+    """Whether a run was made from exactly these images."""
     stored = plan.source.fingerprint
     if len(rows) == len(labelled.images) and stored == labelled.images.fingerprint:
         return True
@@ -63,7 +63,7 @@ def same_images(labelled: Labelled, rows: np.ndarray, plan: Plan, cache_dir: Any
 
 
 def by_labels(run: Run, table: Any, labelled: Labelled, rows: np.ndarray) -> np.ndarray:
-    """The places of images that only their positions name, which equal labels of a whole run make believable."""
+    """The positions of images whose ids are only positions, if all labels of the run are the same."""
     texts = table["label"].to_pylist()
     for part, places_in in ((rows, np.arange(len(rows))), (np.arange(len(labelled.images)), rows)):
         own = [labelled.names[code] if code >= 0 else None for code in labelled.codes[part]]

@@ -1,4 +1,4 @@
-"""`Task`: a job together with what its source brings, which tells finished work from work to be done."""
+"""`Task`: a job with the images of its source; equal tasks are done once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ilk.research.oracle import ORACLE
 
 @dataclass(frozen=True)
 class Task:
-    """A job on images with labels, equal to another where the run, the read-out and the labels are.
+    """A job on images with labels. Two tasks are equal if run, read-out and labels are.
 
-    `key` names the run: what the job asks, which images these are, how many clusters, and the labels where they
-    shape the training (a long tail is cut by them; oracle_acc lets them choose). `scored`: a hash of the labels.
+    `key` names the run: a hash of the job, the images, the number of clusters, and the labels where they affect the
+    training (a long tail is cut by them; with oracle_acc they choose). `scored`: a hash of the labels.
     """
 
     job: Job = field(compare=False)
@@ -34,22 +34,24 @@ class Task:
 
 
 def task_of(job: Job, labelled: Labelled) -> Task:
+    """The task of a job on the opened images of its source."""
     scored = digest(labelled.codes.astype("<i8").tobytes())
     try:
-        k = chosen(job, labelled)[1]
-    except ValueError:  # no such split, a tail of one class: told when it is tried
+        k = chosen_images(job, labelled)[1]
+    except ValueError:  # no such split, or a tail of one class: the message comes when the job runs
         k = None
-    shaped = job.imbalance is not None or (job.select == ORACLE and not job.is_baseline)
-    key = digest(json.dumps([job.key, labelled.images.fingerprint, k, scored if shaped else None]).encode())
+    labels_matter = job.imbalance is not None or (job.select == ORACLE and not job.is_baseline)
+    key = digest(json.dumps([job.key, labelled.images.fingerprint, k, scored if labels_matter else None]).encode())
     return Task(job, labelled, key, job.read_out, scored)
 
 
 def digest(data: bytes) -> str:
+    """A short hash of bytes."""
     return hashlib.blake2b(data, digest_size=5).hexdigest()
 
 
-def chosen(job: Job, labelled: Labelled) -> tuple[np.ndarray, int]:
-    """The rows of the images of a job, in order, and how many clusters it asks for."""
+def chosen_images(job: Job, labelled: Labelled) -> tuple[np.ndarray, int]:
+    """The sorted positions of the images of a job, and its number of clusters."""
     rows = labelled.rows(job.split)
     if job.images is not None and job.images < len(rows):
         rows = np.sort(rows[np.random.default_rng(0).permutation(len(rows))[: job.images]])

@@ -1,4 +1,4 @@
-"""Jobs done one after the other: each a run folder or a baseline, and a row."""
+"""Jobs one after the other: each trains a run or runs a baseline, and adds a row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ilk.research.grid.job import PIXELS, Job
 from ilk.research.grid.progress import GridProgress
 from ilk.research.grid.row_file import ROWS, Rows
 from ilk.research.grid.run_embeddings import embeddings_for
-from ilk.research.grid.task import Task, chosen, task_of
+from ilk.research.grid.task import Task, chosen_images, task_of
 from ilk.research.labelled import Labelled, open_labelled
 from ilk.research.oracle import rule_of
 from ilk.runs.folder import Run
@@ -48,49 +48,54 @@ def run_jobs(
     then: Callable[[list[dict[str, Any]]], None] | None = None,
     opened: Mapping[str, Labelled] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a job, in order; those that `folder` has a row of are not repeated, those that failed are tried again.
+    """One row for each job, in order. Jobs with a row in `folder` are not repeated; failed ones are tried again.
 
-    `labels`: as for `open_labelled`. `report`: whether each run gets its report.html. `then` is called with the
-    rows while the folder is still held. A row counts as long as the images and their labels are the same. A job
-    that fails has a row with `error`, a sentence (None elsewhere), and stops no other. `run` of a row is relative
+    `labels`: as for `open_labelled`. `report`: whether each run gets a report.html. `then`: called with the rows while
+    the folder is still locked. A row is valid as long as the images and their labels are the same. A job that fails
+    gets a row with `error`, a sentence (None in other rows), and does not stop the others. `run` of a row is relative
     to `folder`. `opened`: sources, by name, that the caller has opened already, with the same `labels`.
-    Raises ValueError or FileNotFoundError before anything is trained where a source cannot be used.
+    Raises ValueError or FileNotFoundError, before anything is trained, where a source cannot be used.
     """
     folder, watch = Path(folder), watch or Watch()
     if world() > 1:
-        raise ValueError("Many trainings take one process, each by itself. Start the command without torchrun.")
+        raise ValueError("Many trainings run in one process, one after the other. Start the command without torchrun.")
     with held(folder):
         sweep(folder)
         rows = Rows(folder / ROWS)
         if rows.unusable:
-            watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack what is needed of a row and are left aside")
+            watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack fields that every row has, and are ignored")
         sources = {
             name: (opened or {}).get(name) or open_labelled(name, labels=labels, cache_dir=cache_dir, watch=watch)
             for name in dict.fromkeys(job.source for job in jobs)
         }
         tasks = [task_of(job, sources[job.source]) for job in jobs]
         waiting = [task for task in dict.fromkeys(tasks) if not rows.has(task)]
-        told = GridProgress(watch, [task.job for task in waiting])
+        progress = GridProgress(watch, [task.job for task in waiting])
         for task in waiting:
-            told.begin(task.job)
-            row = attempt(task, folder, labels, cache_dir, told, report)
+            progress.begin(task.job)
+            row = attempt(task, folder, labels, cache_dir, progress, report)
             rows.append(row)
-            told.end(task.job, row)
-        found = [rows.of(task) for task in tasks]
+            progress.end(task.job, row)
+        results = [rows.of(task) for task in tasks]
         if then is not None:
-            then(found)
-    failed = {row["key"]: job.title for job, row in zip(jobs, found, strict=True) if row["error"]}
+            then(results)
+    warn_of_failures(jobs, results, watch)
+    return results
+
+
+def warn_of_failures(jobs: Sequence[Job], rows: Sequence[Mapping[str, Any]], watch: Watch) -> None:
+    """Warns of each job that failed, and says how to try again."""
+    failed = {row["key"]: job.title for job, row in zip(jobs, rows, strict=True) if row["error"]}
     for key, title in failed.items():
-        error = next(row["error"] for row in found if row["key"] == key and row["error"])
+        error = next(row["error"] for row in rows if row["key"] == key and row["error"])
         watch.warn(f"{title} failed: {error}")
     if failed:
-        count = sum(row["error"] is not None for row in found)
+        count = sum(row["error"] is not None for row in rows)
         watch.warn(f"{count} of {len(jobs)} jobs failed; the same command tries them, and only them, again")
-    return found
 
 
 def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
-    """The row of a task, done or failed."""
+    """The row of a task, whether it succeeds or fails."""
     job = task.job
     row = {**asdict(job), "key": task.key, "scored": task.scored, "labels": labels, "error": None, "run": None}
     began = time.monotonic()
@@ -98,11 +103,11 @@ def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch:
         if not job.is_baseline:
             get_method(job.method)
             row["run"] = f"runs/{task.folder}"
-        done = baseline_row if job.is_baseline else trained_row
-        row |= done(task, folder, cache_dir, watch, report)
+        run_task = baseline_row if job.is_baseline else trained_row
+        row |= run_task(task, folder, cache_dir, watch, report)
     except DiskFull:
-        raise  # the next would meet it too
-    except Exception as error:  # a loss that is no number, a setting that cannot be, memory: others may still do well
+        raise  # the next job would fail in the same way
+    except Exception as error:  # a loss that diverges, a wrong setting, no memory: other jobs may still succeed
         sentence = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith("ilk.")
         row["error"] = str(error) if sentence else f"{type(error).__name__}: {in_short(error)}"
     if row["run"] is not None and not (folder / row["run"]).is_dir():
@@ -115,6 +120,7 @@ def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch:
 
 
 def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]:
+    """The scores in a row: `clusters` (n,) against label `codes` (n,), -1 for none; `k` clusters were asked for."""
     if len(codes) != len(clusters):
         raise ValueError(
             f"There are {len(clusters):,} clustered images and {len(codes):,} labels: some file could be read at one"
@@ -123,30 +129,30 @@ def scores_of(codes: np.ndarray, clusters: np.ndarray, k: int) -> dict[str, Any]
     known = codes >= 0
     if not known.any():
         raise ValueError("None of these images has a label, so there is nothing to score against.")
-    found = score(codes[known], clusters[known])
+    scores = score(codes[known], clusters[known])
     names = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari")
     used = {"effective_clusters": effective_clusters(clusters), "n_images": len(clusters), "n_clusters": k}
-    return {name: found[name] for name in names} | used
+    return {name: scores[name] for name in names} | used
 
 
 def tail_of(task: Task, rows: np.ndarray, watch: Watch) -> dict[str, Any]:
-    """How long the tail is that was cut, which is said where it is shorter than was asked for."""
+    """The imbalance that was reached, for the row; warns where it is smaller than was asked for."""
     asked = task.job.imbalance
     if asked is None:
         return {"imbalance_reached": None}
     reached = ratio_reached(task.labelled.codes[rows])
     if reached < 0.95 * asked:
-        watch.warn(f"the largest class has {reached:.4g} times the images of the smallest, not {asked:.4g}, for want"
-                   " of images")  # fmt: skip
+        watch.warn(f"the largest class has {reached:.4g} times the images of the smallest, not {asked:.4g}: there are"
+                   " too few images")  # fmt: skip
     return {"imbalance_reached": round(reached, 3)}
 
 
 def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
-    """Trains, or goes on, or finds the run that another read-out has made, and scores it."""
+    """The row of a training: a new run, a resumed one, or the finished run of another read-out."""
     job, labelled = task.job, task.labelled
     if job.on != PIXELS:
-        raise ValueError(f"{job.method} is trained on images; only baselines are run on the embeddings of a run.")
-    rows, k = chosen(job, labelled)
+        raise ValueError(f"{job.method} is trained on images; only baselines take the embeddings of a run.")
+    rows, k = chosen_images(job, labelled)
     run, (source, names) = Run(folder / "runs" / task.folder), labelled.given(rows)
     resumed = run.exists
     fit(
@@ -170,10 +176,10 @@ def trained_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: 
 
 
 def baseline_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
-    """Clusters pixels in [0, 1], or the embeddings of a run, and scores that."""
+    """The row of a baseline on pixels in [0, 1], or on the embeddings of a run."""
     job, labelled = task.job, task.labelled
     get_baseline(job.method)
-    rows, k = chosen(job, labelled)
+    rows, k = chosen_images(job, labelled)
     codes, size = labelled.codes[rows], None
     if job.on == PIXELS:
         refuse_large(job.method, len(rows), 1)  # before any image is decoded
@@ -187,11 +193,11 @@ def baseline_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report:
         x = embeddings_for(Run(job.on), labelled, rows, cache_dir)
     began = time.monotonic()
     clusters = clusters_of(job.method, x, k, job.seed)
-    spent = round(time.monotonic() - began, 3)
+    seconds = round(time.monotonic() - began, 3)
     return {
         **scores_of(codes, clusters, k),
         **tail_of(task, rows, watch),
-        "training_seconds": spent,
+        "training_seconds": seconds,
         "image_size": size,
         "epochs": None,
         "loss": None,

@@ -14,7 +14,7 @@ from ilk.analysis.neighbours import nearest_rows
 from ilk.evaluation.probe import vote
 from ilk.images import Images
 from ilk.research.grid import Job, run_jobs
-from ilk.research.grid.task import chosen as chosen_of
+from ilk.research.grid.task import chosen_images
 from ilk.research.labelled import Labelled, open_labelled
 from ilk.research.study.definition import KNN, Cell, Study, cost_line, job_of
 from ilk.research.study.pages import write_all, write_study
@@ -95,10 +95,10 @@ def job_for(study: Study, cell: Cell, seed: int, options: Options, labelled: Lab
     job = asked(cell)
     more: dict[str, Any] = {}
     if cell.as_many_as is not None and (options.source != DIGITS or options.images is not None):
-        rows, _ = chosen_of(asked(study.whole[cell.as_many_as]), labelled)
+        rows, _ = chosen_images(asked(study.whole[cell.as_many_as]), labelled)
         more["images"] = len(rows)
     if cell.per_cluster is not None:
-        _, k = chosen_of(job, labelled)
+        _, k = chosen_images(job, labelled)
         more["settings"] = {**cell.training["settings"], "batch_size": cell.per_cluster * k}
     return asked(cell, **more) if more else job
 
