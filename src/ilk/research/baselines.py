@@ -1,34 +1,35 @@
-"""Classical clusterings to measure methods against, as scikit-learn has them: seeded, on pixels or on embeddings."""
+"""Classical clusterings by scikit-learn to compare methods with: seeded, on pixels or on embeddings."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from ilk.system.allocator import memory
+from ilk.system.text import did_you_mean
 
 PCA_PARTS = 50
-NEIGHBOURS = 10  # of each image in the graph of spectral clustering
-COPIES = 3  # of the features in memory while scikit-learn works on them
+NEIGHBOURS = 10  # of each image, in the graph of spectral clustering
+COPIES = 3  # of the features that scikit-learn has in memory at a time
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One clustering. `most`: images beyond which it is refused, and `why`; `random`: whether the seed matters."""
+    """One clustering. `most`: the most images it takes, and `why`; `random`: whether the seed matters."""
 
     about: str
     most: int
     why: str
     cluster: Callable[[np.ndarray, int, int], np.ndarray]  # (x, k, seed) -> (n,)
     random: bool = True
-    pairs: bool = False  # whether the distances of all pairs are in memory
+    pairs: bool = False  # whether it keeps the distances of all pairs in memory
 
 
 def kmeans(x: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """The clusters of k-means, best of ten starts."""
     from sklearn.cluster import KMeans
 
     return np.asarray(KMeans(k, n_init=10, random_state=seed).fit_predict(x))
@@ -45,7 +46,7 @@ def spectral(x: np.ndarray, k: int, seed: int) -> np.ndarray:
 
     near = min(NEIGHBOURS, len(x))
     model = SpectralClustering(k, affinity="nearest_neighbors", n_neighbors=near, random_state=seed)
-    with warnings.catch_warnings():  # a graph in pieces has several first eigenvectors, which is what one looks for
+    with warnings.catch_warnings():  # a graph in pieces is what one hopes for: each piece is a cluster
         warnings.filterwarnings("ignore", message="Graph is not fully connected")
         return np.asarray(model.fit_predict(x))
 
@@ -67,32 +68,32 @@ def nmf_kmeans(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
 
     if x.min() < 0:
-        raise ValueError("nmf+kmeans factors numbers that are not negative, and these are. Use pca+kmeans.")
+        raise ValueError("nmf+kmeans needs numbers that are not negative, and some are. Use pca+kmeans.")
     model = NMF(k, init="nndsvda" if k <= min(x.shape) else "random", max_iter=400, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # 400 steps are the definition here
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # 400 iterations define this baseline
         return kmeans(model.fit_transform(x), k, seed)
 
 
 BASELINES: dict[str, Baseline] = {
-    "kmeans": Baseline("k-means, 10 starts", 500_000, "its ten times many passes would run for very long", kmeans),
+    "kmeans": Baseline("k-means, 10 starts", 500_000, "ten starts would take very long", kmeans),
     "mini-batch-kmeans": Baseline(
-        "k-means on batches, 10 starts", 5_000_000, "all features have to be in memory", mini_batch_kmeans
+        "k-means on batches, 10 starts", 5_000_000, "all features must be in memory", mini_batch_kmeans
     ),
     "spectral": Baseline(
         f"spectral clustering of the graph of {NEIGHBOURS} nearest neighbours", 20_000,
-        "the eigenvectors of its graph would run for very long", spectral,
+        "the eigenvectors of its graph would take very long", spectral,
     ),
     "agglomerative": Baseline(
         "Ward's hierarchical clustering", 20_000, "the distances of all pairs would not fit into memory", agglomerative,
         random=False, pairs=True,
     ),
     "nmf+kmeans": Baseline(
-        "non-negative matrix factors, one a cluster, then k-means", 100_000, "its factors would run for very long",
+        "non-negative matrix factors, one per cluster, then k-means", 100_000, "the factorisation would take very long",
         nmf_kmeans,
     ),
     "pca+kmeans": Baseline(
-        f"{PCA_PARTS} principal components, then k-means", 500_000, "its ten times many passes would run for very long",
+        f"{PCA_PARTS} principal components, then k-means", 500_000, "ten starts would take very long",
         pca_kmeans,
     ),
 }  # fmt: skip
@@ -101,19 +102,19 @@ BASELINES: dict[str, Baseline] = {
 def get_baseline(name: str) -> Baseline:
     """The baseline called `name`. Raises ValueError with the nearest name."""
     if name not in BASELINES:
-        near = get_close_matches(name, BASELINES, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown baseline '{name}'.{hint} Known: {', '.join(BASELINES)}.")
+        raise ValueError(f"Unknown baseline '{name}'.{did_you_mean(name, BASELINES)} Known: {', '.join(BASELINES)}.")
     return BASELINES[name]
 
 
 def refuse_large(name: str, n: int, d: int) -> None:
-    """Raises ValueError, with the reason, where the baseline is not meant for n images of d features."""
-    found = get_baseline(name)
-    if n > found.most:
-        smaller = f"Take fewer (--images {found.most}), or another baseline."
-        raise ValueError(f"{name} takes at most {found.most:,} images, and there are {n:,}: {found.why}. {smaller}")
-    needed = 4 * COPIES * n * d + (4 * n * n if found.pairs else 0)
+    """Raises ValueError, with the reason, where n images of d features are too many for the baseline."""
+    baseline = get_baseline(name)
+    if n > baseline.most:
+        smaller = f"Take fewer (--images {baseline.most}), or another baseline."
+        raise ValueError(
+            f"{name} takes at most {baseline.most:,} images, and there are {n:,}: {baseline.why}. {smaller}"
+        )
+    needed = 4 * COPIES * n * d + (4 * n * n if baseline.pairs else 0)
     if needed > memory() / 2:
         raise ValueError(
             f"{name} would take about {needed / 1e9:.1f} GB for {n:,} images of {d:,} features; this machine has"
@@ -122,7 +123,7 @@ def refuse_large(name: str, n: int, d: int) -> None:
 
 
 def clusters_of(name: str, x: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """The cluster of each row of `x` (n, d), (n,) codes from 0. Raises ValueError, a sentence, where it is refused."""
+    """The cluster of each row of `x` (n, d), (n,) numbers from 0. Raises ValueError for too many or too few rows."""
     refuse_large(name, *x.shape)
     if len(x) < k:
         raise ValueError(f"{k} clusters need at least {k} images; there are {len(x)}.")

@@ -1,4 +1,4 @@
-"""Image sets with a label for every image and perhaps a published split: what methods are measured on."""
+"""Labelled image sets, perhaps with a published split, on which methods are measured."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ __all__ = ["SPLITS", "Labelled", "load_digits", "load_program", "open_labelled",
 
 SPLITS = ("train+test", "train", "test")
 DIGITS = "digits"  # scikit-learn's, which need no file
-FINEST = 256  # pixels kept of the images of an archive of which a part is used
-NAMES_OF_SPLITS = {"train", "test", "val", "valid", "validation"}
+FINEST = 256  # largest side of the images of an archive of which a part is used
+SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
 PROGRAM = re.compile(r"^(?P<file>.+\.py):(?P<name>[^:/\\]+)$")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A source, the label of each of its images, and which of them its publishers test with."""
+    """A source with the label of each image, and which images its publishers test with."""
 
     source: str
     images: Images
     is_test: np.ndarray | None  # (n,) bool
-    array: np.ndarray | None = None  # the pictures as they came, where they came as an array
+    array: np.ndarray | None = None  # the images as they were given, if as an array
     cache_dir: str | os.PathLike[str] | None = None
 
     @property
     def codes(self) -> np.ndarray:
         """(n,) int64, indices into `names`, -1 for an image without a label."""
-        assert self.images.labels is not None  # seen to when it was opened
+        assert self.images.labels is not None  # `open_labelled` refuses a source without labels
         return self.images.labels
 
     @property
@@ -49,7 +49,7 @@ class Labelled:
         return self.images.label_names
 
     def rows(self, split: str) -> np.ndarray:
-        """The positions of the images of a split. Raises ValueError where the source has none."""
+        """The positions of the images of a split. Raises ValueError where the source has no split."""
         if split == "train+test":
             return np.arange(len(self.images))
         if self.is_test is None:
@@ -60,7 +60,7 @@ class Labelled:
         return np.flatnonzero(self.is_test == (split == "test"))
 
     def given(self, rows: np.ndarray) -> tuple[Any, Any]:
-        """A source of those images alone and their labels, from which they can be opened at any size."""
+        """A source of only those images and their labels, from which they can be opened at any size."""
         texts = [self.names[code] if code >= 0 else None for code in self.codes[rows]]
         whole = len(rows) == len(self.images)
         if self.array is not None:
@@ -74,7 +74,7 @@ class Labelled:
 
 
 def short_name(source: str) -> str:
-    """`usps` of `data/usps.npz` and of `sets.py:usps`: for tables and the names of folders."""
+    """`usps` of `data/usps.npz` and of `sets.py:usps`, for tables and folder names."""
     program = PROGRAM.match(source)
     text = program["name"] if program else Path(source).expanduser().resolve().name
     for ending in (".npz", ".npy", ".zip", ".tar", ".tar.gz", ".tgz", ".parquet"):
@@ -90,20 +90,22 @@ def open_labelled(
 
     FILE.py is run; its `load(NAME)` returns something with `images`, `labels` and perhaps `is_test`. A folder
     whose top-level folders are train and test, or an .npz with `is_test` or `split`, has a split. `labels`: as for
-    `load_images`; None for folder names, or those that the source brings.
-    Raises ValueError or FileNotFoundError, a sentence, also for a source without labels.
+    `load_images`; None for folder names, or the labels that the source has.
+    Raises ValueError or FileNotFoundError, also for a source without labels.
     """
     watch = watch or Watch()
     if labels == "none":
-        raise ValueError("Methods are compared by labels, so --labels none leaves nothing to do. Leave it out.")
+        raise ValueError("Methods are compared by labels, so --labels none leaves nothing to compare. Leave it out.")
     program = PROGRAM.match(source)
     if source == DIGITS or program:
-        given, found, split = load_digits() if program is None else load_program(Path(program["file"]), program["name"])
+        pictures, codes, split = (
+            load_digits() if program is None else load_program(Path(program["file"]), program["name"])
+        )
         own = labels is None or labels == "folders"
         images = load_images(
-            given, labels=found if own else labels, max_image_size=MAX_SIZE["cpu"], cache_dir=cache_dir
+            pictures, labels=codes if own else labels, max_image_size=MAX_SIZE["cpu"], cache_dir=cache_dir
         )  # fmt: skip
-        return Labelled(source, images, None if split is None else checked_split(split, len(images), source), given)
+        return Labelled(source, images, None if split is None else checked_split(split, len(images), source), pictures)
     path = Path(source).expanduser()
     images = load_images(
         source, labels=None if labels == "folders" else labels, max_image_size=MAX_SIZE["cpu"], cache_dir=cache_dir,
@@ -134,14 +136,17 @@ def open_labelled(
 
 def load_digits() -> tuple[np.ndarray, np.ndarray, None]:
     """scikit-learn's 1,797 handwritten digits, 8 x 8."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits as load
 
-    found = load_digits()
-    return (found.images * (255 / 16)).round().astype(np.uint8), found.target, None
+    digits = load()
+    return (digits.images * (255 / 16)).round().astype(np.uint8), digits.target, None
 
 
 def load_program(file: Path, name: str) -> tuple[np.ndarray, Any, Any]:
-    """Images, labels and split (or None) of a Python file's `load(name)`."""
+    """Images, labels and split (or None) that the function `load(name)` of a Python file returns.
+
+    Raises FileNotFoundError without the file, ValueError where it cannot be run or returns something else.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file '{file}' to load '{name}' from.")
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -154,51 +159,51 @@ def load_program(file: Path, name: str) -> tuple[np.ndarray, Any, Any]:
     if not callable(getattr(module, "load", None)):
         raise ValueError(f"'{file}' has no function load(NAME) that returns images and labels.")
     try:
-        found = module.load(name)
-    except Exception as error:  # whatever someone else's function raises
+        loaded = module.load(name)
+    except Exception as error:  # another person's function may raise anything
         raise ValueError(f"load({name!r}) of '{file}' failed: {in_short(error)}") from error
-    if not (hasattr(found, "images") and hasattr(found, "labels")):
+    if not (hasattr(loaded, "images") and hasattr(loaded, "labels")):
         raise ValueError(f"load({name!r}) of '{file}' must return something with .images and .labels.")
-    return np.asarray(found.images), found.labels, getattr(found, "is_test", None)
+    return np.asarray(loaded.images), loaded.labels, getattr(loaded, "is_test", None)
 
 
 def from_npz(path: Path, n: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The pictures and the split of an .npz that `load_images` has read without complaint."""
+    """The images and the split of an .npz file that `load_images` could read."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             array = np.asarray(stored["x" if "x" in stored.files else "images"])
             key = next((name for name in ("is_test", "split") if name in stored.files), None)
             split = None if key is None else np.asarray(stored[key])
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise ValueError(f"'{path}' is damaged ({in_short(error)}). Make or fetch it again.") from error
+        raise ValueError(f"'{path}' is damaged ({in_short(error)}). Make or download it again.") from error
     return array, None if split is None else checked_split(split, n, str(path))
 
 
 def checked_split(values: Any, n: int, source: str) -> np.ndarray:
     """Which images are for testing, (n,) bool, from true and false, 1 and 0, or test and train."""
-    found = np.asarray(values)
-    if found.shape != (n,):
-        raise ValueError(f"The split of '{source}' has the shape {found.shape}; give one value an image, ({n},).")
-    if found.dtype.kind in "US" and set(np.unique(found.astype(str))) <= {"train", "test"}:
-        return np.asarray(found.astype(str) == "test")
-    if found.dtype.kind in "biu" and set(np.unique(found).tolist()) <= {0, 1}:
-        return found.astype(bool)
+    split = np.asarray(values)
+    if split.shape != (n,):
+        raise ValueError(f"The split of '{source}' has the shape {split.shape}; give one value per image, ({n},).")
+    if split.dtype.kind in "US" and set(np.unique(split.astype(str))) <= {"train", "test"}:
+        return np.asarray(split.astype(str) == "test")
+    if split.dtype.kind in "biu" and set(np.unique(split).tolist()) <= {0, 1}:
+        return split.astype(bool)
     raise ValueError(f"The split of '{source}' must be true where an image is for testing, or 'train' and 'test'.")
 
 
 def refuse_splits(source: str, images: Images) -> None:
-    """Raises ValueError where the names of folders that were taken for labels are those of splits."""
-    assert images.labels is not None  # taken from folders just now
-    found = {images.label_names[code].lower() for code in np.unique(images.labels) if code >= 0}
-    if found and found <= NAMES_OF_SPLITS and any(name.count("/") > 1 for name in images.ids):
+    """Raises ValueError where the folder names that became labels are names of splits."""
+    assert images.labels is not None  # the caller has set them
+    names = {images.label_names[code].lower() for code in np.unique(images.labels) if code >= 0}
+    if names and names <= SPLIT_NAMES and any(name.count("/") > 1 for name in images.ids):
         raise ValueError(
-            f"The top-level folders of '{source}' ({', '.join(sorted(found))}) are splits, not classes. Only train/ and"
+            f"The top-level folders of '{source}' ({', '.join(sorted(names))}) are splits, not classes. Only train/ and"
             " test/ are known as a split, with every image in a class folder below them; give one of these folders as"
             " the source, or --labels FILE."
         )
 
 
 def folder_split(ids: list[str]) -> np.ndarray | None:
-    """Which images are below test/, where all are below train/ or test/ and in folders there."""
+    """Which images are below test/, (n,) bool, if all are in class folders below train/ and test/; else None."""
     first = np.array([name.split("/", 1)[0] if name.count("/") > 1 else "" for name in ids])
     return first == "test" if set(first) == {"train", "test"} else None

@@ -1,4 +1,4 @@
-"""Results of many trainings as tables: means over seeds, in Markdown, LaTeX and Parquet."""
+"""Results of many trainings as tables: means over seeds, as Markdown, LaTeX and Parquet."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ SPECIAL = {
 
 
 def mean_and_sd(values: Iterable[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation of a sample (n - 1), None for a single value."""
-    found = np.array(list(values), dtype=np.float64)
-    return float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else None
+    """The mean, and the standard deviation (n - 1); None instead of that for a single value."""
+    x = np.array(list(values), dtype=np.float64)
+    return float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else None
 
 
 def collapsed(row: Mapping[str, Any]) -> bool:
-    """Whether the images of a run fill less than half of its clusters, as `collapse_warning` says, if it is known."""
+    """Whether the images of a run fill less than half of its clusters, as in `collapse_warning`; False if unknown."""
     return collapse_warning(row.get("effective_clusters"), row.get("n_clusters", 0)) is not None
 
 
 def summary(
     rows: Iterable[Mapping[str, Any]], by: Sequence[str], scores: Sequence[str] = SCORES
 ) -> list[dict[str, Any]]:
-    """One row a group of rows that are equal in the fields `by`, in order of appearance; failed ones only count.
+    """One record for each group of rows with equal fields `by`, in order of appearance.
 
-    It has those fields and: `seeds` (rows that did not fail), `failed`, `collapsed`, and for each score and for
-    `training_seconds` NAME, the mean, NAME_sd (n - 1; None for fewer than two) and NAME_each, the values. Means are
-    None where every row failed.
+    A record has those fields, `seeds` (how many rows did not fail), `failed` and `collapsed` (counts), and for each
+    score and for `training_seconds` NAME (the mean; None where every row failed), NAME_sd (n - 1; None for fewer than
+    two rows) and NAME_each (the values).
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row.get(name) for name in by], default=str), []).append(row)
-    found = []
+    records = []
     for members in groups.values():
         done = [row for row in members if not row.get("error")]
         group: dict[str, Any] = {name: members[0].get(name) for name in by}
@@ -60,19 +60,19 @@ def summary(
             each = [row[name] for row in done if row.get(name) is not None]
             mean, sd = mean_and_sd(each) if each else (None, None)
             group |= {name: mean, f"{name}_sd": sd, f"{name}_each": each}
-        found.append(group)
-    return found
+        records.append(group)
+    return records
 
 
 def spread(mean: float | None, sd: float | None = None, digits: int = 3) -> str:
-    """`0.911 +- 0.068`; the mean alone where there is no spread, a dash where there is no mean."""
+    """`0.911 +- 0.068`: mean and standard deviation; the mean alone without a deviation, a dash without a mean."""
     if mean is None or not math.isfinite(mean):
         return "-"
     return f"{mean:.{digits}f}" if sd is None else f"{mean:.{digits}f} +- {sd:.{digits}f}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown; bars and line ends in cells are escaped."""
+    """A Markdown table; bars and line breaks in cells are escaped."""
 
     def line(cells: Iterable[Any]) -> str:
         texts = (" ".join(str(cell).split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
@@ -82,7 +82,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def escaped(text: Any) -> str:
-    """Text as LaTeX shows it, letter by letter; ` +- ` becomes the sign."""
+    """Text escaped for LaTeX; ` +- ` between digits becomes the sign."""
     plain = "".join(SPECIAL.get(letter, letter) for letter in " ".join(str(text).split()))
     return re.sub(r"(?<=\d) \+- (?=\d)", r" $\\pm$ ", plain)
 
@@ -91,7 +91,7 @@ def latex(
     header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", label: str = "", left: int = 1,
     notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """A table for LaTeX with the package booktabs; the first `left` columns are flush left, the others centred.
+    """A LaTeX table for the package booktabs; the first `left` columns are left-aligned, the others centred.
 
     `notes`: sentences in small print below the table.
     """
@@ -108,7 +108,7 @@ def latex(
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as Parquet: every field a column, of one type; tables and lists within a row as JSON text."""
+    """Writes rows as Parquet, one column of one type for each field; dicts and lists become JSON text."""
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row)
@@ -116,7 +116,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def column(values: Sequence[Any]) -> Any:
-    """Values as one pyarrow column of truth, whole numbers, numbers or text; text where they are of several kinds."""
+    """A pyarrow column of booleans, integers, floats or text; text where the values are of several kinds."""
     import pyarrow as pa
 
     plain = [
@@ -133,12 +133,12 @@ def column(values: Sequence[Any]) -> Any:
     return pa.array([None if value is None else safe_text(str(value)) for value in plain], pa.string())
 
 
-WIDE = 200  # letters a line of a table takes at most in a file or a pipe
+WIDE = 200  # most characters of a line in a file or a pipe
 
 
 def console() -> Any:
-    """A rich console for tables, which squeezes none of them where there is no terminal to fit."""
+    """A rich console for tables; where the output is no terminal, lines are up to 200 characters wide."""
     from rich.console import Console
 
-    found = Console(highlight=False, markup=False)
-    return found if found.is_terminal else Console(highlight=False, markup=False, width=WIDE)
+    terminal = Console(highlight=False, markup=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=WIDE)

@@ -1,4 +1,4 @@
-"""How fast picture files become squares of pixels."""
+"""How fast image files are decoded and resized."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
 
 
 def places(cores: int) -> list[tuple[str, int]]:
-    """What is measured with how many threads or workers."""
+    """The numbers of threads or workers that are measured."""
     return [("one core", 1)] + ([("all cores", cores)] if cores > 1 else [])
 
 

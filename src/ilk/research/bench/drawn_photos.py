@@ -1,4 +1,4 @@
-"""Pictures with the statistics of photographs, drawn from a seed: nothing has to be downloaded to measure."""
+"""Random images with the statistics of photographs, so that nothing needs to be downloaded to measure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AT_ONCE = 16
 
 
 def photo_like(n: int, side: int, seed: int = 0) -> np.ndarray:
-    """n pictures, uint8 (n, side, side, 3).
+    """n images, uint8 (n, side, side, 3).
 
-    Photographs have amplitudes that fall with the frequency, channels that mostly go together, and
-    edges; JPEG files of such pictures are as large, and as slow to decode, as those of a camera.
+    As in photographs, amplitudes fall with frequency, channels are correlated, and there are edges. JPEG files of such
+    images are about as large and as slow to decode as those of a camera.
     """
     generator = torch.Generator().manual_seed(seed)
     parts = [drawn(min(AT_ONCE, n - start), side, generator) for start in range(0, n, AT_ONCE)]
@@ -27,6 +27,7 @@ def photo_like(n: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def drawn(n: int, side: int, generator: torch.Generator) -> np.ndarray:
+    """One block of such images."""
     x = torch.zeros(n, 3, side, side)
     cells = 2
     while cells <= side:
@@ -41,7 +42,7 @@ def drawn(n: int, side: int, generator: torch.Generator) -> np.ndarray:
 
 
 def discs(n: int, side: int, generator: torch.Generator) -> Tensor:
-    """A disc somewhere in each picture, (n, 1, side, side) bool."""
+    """A disc at a random place in each image, (n, 1, side, side) bool."""
     place = torch.linspace(0, 1, side)
     across, down, radius = torch.rand(3, n, 1, 1, 1, generator=generator)
     return (place - across) ** 2 + (place[:, None] - down) ** 2 < (0.05 + 0.25 * radius) ** 2

@@ -1,4 +1,4 @@
-"""What ilk wants to be: how many times faster than what people use today, and below which limits."""
+"""The goals of speed and memory: how many times faster than other libraries, and below which limits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ilk.research.bench import memory
 from ilk.research.bench.timing import Measurement
 
 IMPORT, HELP = 0.15, 0.3  # seconds
-BYTES_AN_IMAGE = 250  # of names, places and order; its pixels are 3,072
+BYTES_PER_IMAGE = 250  # for names, paths and order; its pixels take 3,072
 
 
 class Ratio(NamedTuple):
     part: str
-    ours: str  # how the line's name begins
+    ours: str  # how the name of the measurement begins
     theirs: str
     least: float
-    where: tuple[str, ...]  # how the names end
+    where: tuple[str, ...]  # how both names end
 
 
 RATIOS = (
@@ -38,7 +38,7 @@ NEARLY = 0.8  # of the speed of decoding alone
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal and what was measured; `value` None: not measured here. `spread`: least and greatest of the repeats."""
+    """A goal and what was measured; `value` None: not measured here. `spread`: the lowest and highest repeat."""
 
     part: str
     text: str
@@ -56,8 +56,8 @@ class Goal:
 
 def judge(lines: Sequence[Measurement], parts: Sequence[str]) -> list[Goal]:
     """The goals of the parts that were measured."""
-    found = [*ratios(lines), *steps(lines), *limits(lines)]
-    return [one for one in found if one.part in parts]
+    goals = [*ratios(lines), *steps(lines), *limits(lines)]
+    return [goal for goal in goals if goal.part in parts]
 
 
 def ratios(lines: Sequence[Measurement]) -> Iterator[Goal]:
@@ -78,7 +78,7 @@ def steps(lines: Sequence[Measurement]) -> Iterator[Goal]:
             yield against("train", f"{ours.name} : plain float32 loop", ours, plain, STEP)
     counted = [line.more["waits"] for line in lines if "waits" in line.more]
     if counted:
-        most = max(one.get("_local_scalar_dense", 0.0) for one in counted)
+        most = max(waits.get("_local_scalar_dense", 0.0) for waits in counted)
         yield Goal("train", "calls of .item() in a step", 0, False, most)
 
 
@@ -88,7 +88,7 @@ def limits(lines: Sequence[Measurement]) -> Iterator[Goal]:
         if line is not None:
             yield Goal("start", f"{name}, seconds", most, False, line.median, line.spread)
     yield Goal(
-        "memory", "bytes an image by which a training grows beyond the page cache", BYTES_AN_IMAGE, False,
+        "memory", "bytes per image by which a training grows, page cache not counted", BYTES_PER_IMAGE, False,
         memory.growth(list(lines)),
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def named(lines: Sequence[Measurement], part: str, name: str) -> Measurement | N
 
 
 def against(part: str, text: str, a: Measurement, b: Measurement, least: float) -> Goal:
-    """The median over repeats of a : b, each pair measured one right after the other."""
+    """The median over repeats of a : b; the two of a pair were measured one after the other."""
     if not a.values or not b.values:
         return Goal(part, text, least, True, None)
     found = [x / y for x, y in zip(a.values, b.values, strict=True)]

@@ -1,4 +1,4 @@
-"""How much memory a training takes, and whether that grows with the number of images."""
+"""How much memory a training takes, and how that grows with the number of images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW, MANY = 10_000, 200_000
 
 
 def lines(conditions: Conditions) -> list[Measurement]:
-    """The peak memory of a few steps on a cache of few and of many images, each in a process of its own."""
+    """The peak memory of a few steps on a cache of few and of many images, each in its own process."""
     found = []
     for n in (FEW, MANY):
         cache = write_cache(conditions.scratch / f"cache-{n}.npy", n, conditions.seed)
@@ -42,7 +42,7 @@ def lines(conditions: Conditions) -> list[Measurement]:
 
 
 def growth(found: list[Measurement]) -> float | None:
-    """Bytes an image by which the memory without the page cache grows, from the fewest images to the most."""
+    """The bytes per image by which memory grows, page cache not counted, from few images to many."""
     mine = [one for one in found if one.part == PART and one.median is not None and "page cache" in one.name]
     if len(mine) < 2:
         return None
@@ -55,10 +55,10 @@ def images_of(line: Measurement) -> int:
 
 
 def write_cache(path: Path, n: int, seed: int) -> Path:
-    """An array of n images as a cache holds them, (n, 3, 32, 32), written a block at a time."""
+    """An array file of n images like a cache, (n, 3, 32, 32), written block by block."""
     block = photo_like(1000, SIDE, seed).transpose(0, 3, 1, 2)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, 3, SIDE, SIDE))
-    del array  # the header is on disk; pages that are written through the map would count as ours
+    del array  # the header is on disk; pages written through the map would count as memory of this process
     with open(path, "r+b") as stream:
         stream.seek(path.stat().st_size - n * 3 * SIDE * SIDE)
         for start in range(0, n, len(block)):
@@ -67,9 +67,9 @@ def write_cache(path: Path, n: int, seed: int) -> Path:
 
 
 def in_own_process(cache: Path, device: str, *, batch: int = BATCH, steps: int = STEPS) -> dict[str, Any]:
-    """What `child` reports. Raises OSError where the system does not say."""
+    """What `child` reports. Raises OSError where the system does not report it."""
     if not Path("/proc/self/status").is_file():
-        raise OSError("only Linux tells the page cache from a process's own memory")
+        raise OSError("only Linux reports a process's own memory without the page cache")
     code = "import sys; from ilk.research.bench.memory import child; child(*sys.argv[1:3], *map(int, sys.argv[3:]))"
     words = [str(cache), device, str(batch), str(steps)]
     done = subprocess.run(
@@ -77,8 +77,8 @@ def in_own_process(cache: Path, device: str, *, batch: int = BATCH, steps: int =
     )
     if done.returncode:
         raise RuntimeError(f"The training that was to be measured failed: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    reported: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return reported
 
 
 def child(cache: str, device: str, batch: int, steps: int) -> None:
@@ -87,7 +87,7 @@ def child(cache: str, device: str, batch: int, steps: int) -> None:
 
 
 def peaks(cache: Path, device: str, *, batch: int, steps: int) -> dict[str, int | None]:
-    """Trains a few steps on the cache: the greatest memory that is no file's, and the device's (None on a CPU)."""
+    """Trains a few steps on the cache and returns the peak of anonymous memory and of the device (None on a CPU)."""
     import torch
 
     from ilk.images import Images
@@ -104,7 +104,7 @@ def peaks(cache: Path, device: str, *, batch: int, steps: int) -> dict[str, int 
 
 
 class Peak:
-    """The greatest memory of this process that is no file's, while it lasts; looked at every 5 ms."""
+    """The peak of this process's anonymous memory while it lasts, sampled every 5 ms."""
 
     def __init__(self) -> None:
         self.bytes, self.over = 0, threading.Event()
@@ -125,8 +125,8 @@ class Peak:
 
 
 def anonymous() -> int:
-    """The bytes of this process's memory that hold no file (RssAnon); Linux only."""
+    """The anonymous memory of this process in bytes (RssAnon); Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("the system does not tell how much memory is the process's own")
+    raise OSError("the system does not report the process's anonymous memory")

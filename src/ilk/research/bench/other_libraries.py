@@ -1,4 +1,4 @@
-"""What people use today, as far as it is installed: the same work done by torchvision, kornia and a plain loop."""
+"""The same work done by torchvision, kornia and a plain training loop, where they are installed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ilk.views import ViewRecipe
 
 
 class Missing(Exception):
-    """A peer cannot be had here; the text says why."""
+    """Another library is not available here; the text says why."""
 
 
 def imported(name: str) -> Any:
-    """A module of another library. Raises Missing where it is not installed or does not load."""
+    """A module of another library. Raises Missing where it is not installed or cannot be imported."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
@@ -89,7 +89,7 @@ def loader(data: Any, batch: int, workers: int, *, shuffle: bool = True, pin: bo
 
 
 def close(loaded: Any) -> None:
-    """Ends the workers of a DataLoader, which would otherwise slow down what is measured next."""
+    """Ends the workers of a DataLoader, which would slow down the next measurement."""
     iterator = getattr(loaded, "_iterator", None)
     if iterator is not None and hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()
@@ -106,9 +106,9 @@ def image_folder(folder: Any, size: int) -> Any:
 
 
 class PlainTraining:
-    """The same method trained as the published codes do: float32, contiguous, torchvision's views in a DataLoader.
+    """The same method trained as in published code: float32, contiguous, torchvision's views in a DataLoader.
 
-    It has ilk's heads and losses, as many and as quick.
+    Heads and losses are those of ilk.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class PlainTraining:
         self.method = copy.deepcopy(method).to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for layer in self.method.modules():
             if isinstance(layer, Conv3x3):
-                layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]  # the same without ilk's way for tiny maps
+                layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]  # without ilk's own convolution of tiny maps
         self.method.train()
         self.optimizer = torch.optim.Adam(self.method.parameters(), 1e-3)
         self.loader = loader(Pairs(pixels, transform), batch, workers, pin=self.device.type == "cuda")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +17,20 @@ from ilk.research.bench.timing import Conditions, Measurement, measure_cases
 from ilk.system.devices import choose_device, choose_precision
 from ilk.system.files import write_json
 from ilk.system.progress import Watch
+from ilk.system.text import did_you_mean
 from ilk.system.versions import versions
 
 TIMED = {
     module.PART: module.groups for module in (start_time, decoding_speed, view_speed, step_speed, prediction_speed)
 }
 PARTS = (*TIMED, memory.PART)
-BUSY = 0.5  # of the cores in use by others before the start
+BUSY = 0.5  # share of the cores in use before the start from which a warning is shown
 FILES, FEW_FILES = 512, 48
 
 
 @dataclass
 class BenchRecord:
-    """What was measured so far, and of which parts."""
+    """The measurements so far, and the parts they belong to."""
 
     about: dict[str, Any]
     lines: list[Measurement] = field(default_factory=list)
@@ -45,12 +45,10 @@ class BenchRecord:
 
 
 def chosen_parts(names: Sequence[str]) -> list[str]:
-    """The parts of these names, all without any. Raises ValueError with the nearest name."""
+    """The named parts in order, or all if none is named. Raises ValueError with the nearest name."""
     for name in names:
         if name not in PARTS:
-            near = difflib.get_close_matches(name, PARTS, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ValueError(f"Unknown part '{name}'.{hint} Known: {', '.join(PARTS)}.")
+            raise ValueError(f"Unknown part '{name}'.{did_you_mean(name, PARTS)} Known: {', '.join(PARTS)}.")
     return [name for name in PARTS if not names or name in names]
 
 
@@ -67,11 +65,11 @@ def run_bench(
     watch: Watch | None = None,
     found: BenchRecord | None = None,
 ) -> BenchRecord:
-    """Measures the parts, those of `PARTS` that are named or all of them.
+    """The record of measuring the named `PARTS`, or all of them.
 
-    `images`: a folder of files to decode in the place of drawn ones. `out`: the JSON file, written after
-    each group of lines, so that what is stopped loses nothing. `found`: filled as measuring goes on.
-    Raises ValueError, FileNotFoundError or FileExistsError, a sentence, before anything is measured.
+    `images`: a folder of files to decode instead of random images. `out`: the JSON file, written after each group of
+    measurements, so that nothing is lost when the command is stopped. `found`: filled while measuring.
+    Raises ValueError, FileNotFoundError or FileExistsError before anything is measured.
     """
     wanted, watch = chosen_parts(parts), watch or Watch()
     check(repeats, images, out)
@@ -85,14 +83,14 @@ def run_bench(
     }  # fmt: skip
     load = found.about["machine"]["load"]
     if load is not None and load > BUSY * usable_cores():
-        watch.warn(f"something else is running (load {load:.1f}); figures will be too low and spread")
+        watch.warn(f"something else is running (load {load:.1f}); speeds will be too low and vary")
     with tempfile.TemporaryDirectory(prefix="ilk-bench-") as scratch:
         conditions = Conditions(
             device=place, precision=kind, cores=usable_cores(), repeats=repeats, quick=quick, seed=seed,
             folder=images or Path(scratch) / "photos", scratch=Path(scratch), watch=watch,
         )  # fmt: skip
         if images is None and {"decode", "predict"} & set(wanted):
-            watch.say("drawing pictures")
+            watch.say("making random images")
             write_folder(conditions.folder, conditions.smaller(FILES, FEW_FILES), seed)
         for part in wanted:
             watch.say(f"measuring {part}")
@@ -107,7 +105,7 @@ def run_bench(
 
 
 def measured(part: str, conditions: Conditions) -> Iterator[list[Measurement]]:
-    """The lines of a part, group by group."""
+    """The measurements of a part, group by group."""
     if part == memory.PART:
         yield memory.lines(conditions)
         return

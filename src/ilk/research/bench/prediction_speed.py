@@ -1,4 +1,4 @@
-"""How fast images are assigned, from arrays and from a folder of files, beside decoding alone."""
+"""How fast images are assigned, from arrays and from a folder, compared with decoding alone."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
     def decoded() -> object:
         return load_images(conditions.folder, image_size=size, cache=False, workers=conditions.cores)
 
-    def sorted_out() -> object:
-        found = load_images(conditions.folder, image_size=size, channels=3, cache=False, workers=conditions.cores)
-        return assign(method, found, fabric)
+    def assigned() -> object:
+        decoded_images = load_images(
+            conditions.folder, image_size=size, channels=3, cache=False, workers=conditions.cores
+        )
+        return assign(method, decoded_images, fabric)
 
     yield [Case(name=f"ilk, arrays of {size} px", work=lambda: assign(method, images, fabric), count=len(images),
                 threads=cores)]  # fmt: skip
@@ -52,6 +54,6 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
     count = len(load_images(conditions.folder, image_size=8, cache=False, workers=conditions.cores))
     yield [
         Case(name=f"ilk, folder decoded to {size} px", work=decoded, count=count, threads=cores),
-        Case(name=f"ilk, folder decoded to {size} px and assigned", work=sorted_out, count=count, threads=cores),
+        Case(name=f"ilk, folder decoded to {size} px and assigned", work=assigned, count=count, threads=cores),
         Case(name="ilk predict, folder to tables and pictures", work=whole, count=count, threads=cores),
     ]

@@ -1,4 +1,4 @@
-"""A measurement as a file, as a table, and beside an earlier one."""
+"""Measurements as a file, as a table, and compared with earlier ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ from ilk.system.files import read_json
 
 FORMAT = 1
 WIDE = 160  # columns in a file or a pipe
-SAME = ("processor", "cores", "gpu", "device", "precision", "quick", "seed", "pictures")  # or the comparison limps
+SAME = (
+    "processor",
+    "cores",
+    "gpu",
+    "device",
+    "precision",
+    "quick",
+    "seed",
+    "pictures",
+)  # compared fairly if equal
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What ran the measurements, and how busy it was before. `gpu`: the name of the device, where it is one."""
+    """The machine, and how busy it was before. `gpu`: the name of the device, or None on a CPU."""
     return {
         "system": platform.system(),
         "processor": processor(),
@@ -40,7 +49,7 @@ def usable_cores() -> int:
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """The name of the processor."""
     file = Path("/proc/cpuinfo")
     if file.is_file():
         for line in file.read_text(errors="replace").splitlines():
@@ -50,14 +59,14 @@ def processor() -> str:
 
 
 def as_values(about: Mapping[str, Any], lines: Sequence[Measurement], goals: Sequence[Goal]) -> dict[str, Any]:
-    """All of it as plain values, for JSON."""
+    """A record as plain values, for JSON."""
     shown = [asdict(line) | {"median": line.median, "spread": line.spread} for line in lines]
     judged = [asdict(goal) | {"reached": goal.reached} for goal in goals]
     return {"format": FORMAT, "kind": "ilk bench", **about, "lines": shown, "goals": judged}
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
-    """A measurement that was written before. Raises ValueError or FileNotFoundError, a sentence."""
+    """A record that was written before: its header, and its measurements. Raises ValueError or FileNotFoundError."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file '{path}'. Give --against a file that ilk bench --out wrote.")
     found = read_json(path)
@@ -67,12 +76,12 @@ def read_record(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
     try:
         return found, [Measurement(**{name: line[name] for name in names}) for line in found["lines"]]
     except (KeyError, TypeError):
-        raise ValueError(f"'{path}' is damaged: a line lacks something. Measure again with --out.") from None
+        raise ValueError(f"'{path}' is damaged: a line lacks a field. Measure again with --out.") from None
 
 
 def compared(line: Measurement, earlier: Sequence[Measurement]) -> tuple[float, str] | None:
-    """How many times as good as before (1: the same), and `better` or `worse` where the repeats do not overlap."""
-    before = next((one for one in earlier if (one.part, one.name) == (line.part, line.name)), None)
+    """How many times as good as before (1: the same), and "better" or "worse" where the ranges do not overlap."""
+    before = next((other for other in earlier if (other.part, other.name) == (line.part, line.name)), None)
     if before is None or not line.median or not before.median or not line.spread or not before.spread:
         return None
     ratio = line.median / before.median if line.more_is_better else before.median / line.median
@@ -81,13 +90,13 @@ def compared(line: Measurement, earlier: Sequence[Measurement]) -> tuple[float, 
 
 
 def differing_conditions(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """What the two measurements do not have in common and would need to, a sentence each."""
-    found = []
+    """A sentence for each condition in which two records differ, so that they cannot be compared."""
+    sentences = []
     for name in SAME:
-        new, old = (({**one, **one.get("machine", {})}).get(name) for one in (now, before))
+        new, old = (({**record, **record.get("machine", {})}).get(name) for record in (now, before))
         if new != old:
-            found.append(f"the earlier measurement had {name} {old}, this one has {new}")
-    return found
+            sentences.append(f"the earlier measurement had {name} {old}, this one has {new}")
+    return sentences
 
 
 def show_record(
@@ -109,8 +118,8 @@ def show_record(
     for line in lines:
         cells = [line.part, line.name, *numbers(line), line.unit]
         if earlier is not None:
-            found = compared(line, earlier)
-            cells.append("" if found is None else f"{found[0]:.2f} x {found[1]}".strip())
+            change = compared(line, earlier)
+            cells.append("" if change is None else f"{change[0]:.2f} x {change[1]}".strip())
         table.add_row(*cells, remark(line))
     console.print(table)
     if goals:
@@ -126,7 +135,7 @@ def numbers(line: Measurement) -> tuple[str, str]:
 
 
 def short(value: float) -> str:
-    """Three digits, or all before the point."""
+    """A number with three digits, or without decimals from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

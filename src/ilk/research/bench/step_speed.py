@@ -1,4 +1,4 @@
-"""How fast a step is, where its time goes, and whether it waits for the device."""
+"""How fast a training step is, which parts take its time, and whether it waits for the device."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ilk.views import get_views
 
 PART = "train"
 CLUSTERS, EPOCHS = 10, 2
-LAST = EPOCHS - 1  # the epoch that is measured: cluster heads take part in every step
+LAST = EPOCHS - 1  # the epoch that is measured, in which cluster heads are trained in every step
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is trained: a method, a backbone, pictures of `size` pixels with `channels`, `batch` at a time."""
+    """What is trained: a method, a backbone, images of `size` pixels with `channels`, in batches of `batch`."""
 
     method: str
     backbone: str
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def views(self) -> str:
-        """What a person's pictures of that kind would get."""
+        """The views that such images get by default."""
         return "drawing" if self.channels == 1 else "photo"
 
     @property
@@ -53,7 +53,7 @@ class Shape:
 
 
 def shapes(conditions: Conditions) -> list[tuple[Shape, bool]]:
-    """What is measured, and whether it is compared with a plain loop."""
+    """What is measured, and whether a plain loop is measured too."""
     batch = conditions.smaller(256, 32)
     if conditions.on_gpu:
         found = [(Shape(method, "resnet18-cifar", 32, 3, batch), method == "cc") for method in METHODS]
@@ -62,7 +62,7 @@ def shapes(conditions: Conditions) -> list[tuple[Shape, bool]]:
     if conditions.quick:
         return found
     others = [(Shape(method, "small", 28, 1, batch), False) for method in METHODS if method != "cc"]
-    wide = (Shape("cc", "resnet18-cifar", 32, 3, 64), True)  # a fourth of the batch: seconds a step, not minutes
+    wide = (Shape("cc", "resnet18-cifar", 32, 3, 64), True)  # a quarter of the batch: a step takes seconds, not minutes
     return [*found, (Shape("cc", "small", 48, 3, batch), False), *others, wide]
 
 
@@ -78,7 +78,7 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
 
 
 def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, where: str, cores: int) -> list[Case]:
-    """ilk's own loop, and the plain one where it is compared."""
+    """ilk's loop, and the plain loop if it is to be compared."""
     steps = conditions.smaller(4, 2) if shape.backbone == "small" or conditions.on_gpu else 1
     pixels = photo_like(shape.batch * steps, shape.size, conditions.seed)
     if shape.channels == 1:
@@ -109,8 +109,8 @@ def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, 
 
 
 def peak_of(loop: Loop, steps: int, conditions: Conditions) -> int:
-    """The peak of the device's memory in a pass of ilk's own; to be asked before anything else is put there."""
-    one_pass(loop, steps)  # kernels are chosen in the first
+    """The peak of the device's memory in a pass of ilk's loop; call it before anything else is on the device."""
+    one_pass(loop, steps)  # kernels are chosen in the first pass
     finish(conditions)
     gc.collect()
     torch.cuda.reset_peak_memory_stats(conditions.device)
@@ -120,7 +120,7 @@ def peak_of(loop: Loop, steps: int, conditions: Conditions) -> int:
 
 
 def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
-    """A plan with every loss term at work from the first step, and the loop that trains it."""
+    """A plan in which every loss term is used from the first step, and the loop that trains it."""
     settings: dict[str, Any] = {"batch_size": shape.batch}
     if hasattr(get_preset(shape.method, "default").config, "warm_start"):
         settings["warm_start"] = 0.0
@@ -148,7 +148,7 @@ def one_pass(loop: Loop, steps: int) -> object:
 
 
 class Timed:
-    """Stands in for `inner` and adds the time of a call (of `method`, if named) to `clock[part]`."""
+    """Replaces `inner` and adds the time of each call (of `method`, if named) to `clock[part]`."""
 
     def __init__(self, inner: Any, part: str, clock: Counter[str], conditions: Conditions, method: str = "") -> None:
         self.inner, self.part, self.clock, self.conditions, self.method = inner, part, clock, conditions, method
@@ -174,7 +174,7 @@ class Timed:
 
 
 def shares(loop: Loop, conditions: Conditions) -> dict[str, float]:
-    """The parts of the time of a pass that go to views, forward, backward and step; the rest is other."""
+    """The shares of the time of a pass spent on views, forward, backward and step; the rest is `other`."""
     clock: Counter[str] = Counter()
     kept = loop.views, loop.model, loop.fabric, loop.optimizer
     loop.views = Timed(loop.views, "views", clock, conditions)  # type: ignore[assignment]  # it stands in
@@ -197,40 +197,40 @@ WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "uniqu
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations for whose result a program waits when it is computed on a GPU.
+    """Counts operations that make the program wait for the GPU.
 
-    Optimisers keep their step numbers on the CPU, whatever the device; reading `those` waits for nothing.
+    `on_cpu`: addresses of tensors that are on the CPU on any device, such as step numbers of optimisers.
     """
 
-    def __init__(self, those: set[int]) -> None:
+    def __init__(self, on_cpu: set[int]) -> None:
         super().__init__()
-        self.those = those
+        self.on_cpu = on_cpu
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name in WAITING and not (name == "_local_scalar_dense" and args[0].data_ptr() in self.those):
+        if name in WAITING and not (name == "_local_scalar_dense" and args[0].data_ptr() in self.on_cpu):
             self.counts[name] += 1
         elif name in ("index", "index_put_") and any(
-            isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+            isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         ):
             self.counts["mask"] += 1
         return func(*args, **(kwargs or {}))
 
 
 def waits(loop: Loop) -> dict[str, float]:
-    """How many such operations a step has, by name; what a pass does once at its end is not counted."""
+    """How many such operations a step has, by name; those once at the end of a pass are not counted."""
     states = loop.optimizer.state.values()
-    those = {state["step"].data_ptr() for state in states if isinstance(state.get("step"), torch.Tensor)}
-    after: list[Counter[str]] = [Counter()]  # so many until the end of each step
+    on_cpu = {state["step"].data_ptr() for state in states if isinstance(state.get("step"), torch.Tensor)}
+    after: list[Counter[str]] = [Counter()]  # the counts at the end of each step
     kept = loop.on_step
     try:
-        with Waits(those) as seen:
+        with Waits(on_cpu) as seen:
             loop.on_step = lambda step, total: after.append(Counter(seen.counts))
             one_pass(loop, steps_of(loop.n, loop.config.batch_size))
     finally:
         loop.on_step = kept
     if len(after) > 2:
-        del after[0]  # what a pass does once at its beginning
+        del after[0]  # those once at the beginning of a pass
     first, last = after[0], after[-1]
     return {name: (last[name] - first[name]) / (len(after) - 1) for name in sorted(last) if last[name] != first[name]}

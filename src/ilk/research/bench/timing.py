@@ -1,4 +1,4 @@
-"""Timing that can be believed: cases in turn, several repeats, a median with its spread."""
+"""Reliable timing: cases take turns, each is repeated, and the median is shown with its range."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 
 from ilk.system.progress import Watch
 
-LEAST = 0.3  # seconds that a repeat lasts at least, so that the clock and the first cache misses do not matter
+LEAST = 0.3  # least seconds of a repeat, so that clock resolution and first cache misses do not matter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Where and how thoroughly is measured. `folder`: JPEG files; `scratch`: a folder that goes afterwards."""
+    """Where and how thoroughly to measure. `folder`: JPEG files; `scratch`: a folder that is deleted afterwards."""
 
     device: str
     precision: str
@@ -37,17 +37,17 @@ class Conditions:
         return self.device.startswith("cuda")
 
     def smaller(self, many: int, few: int) -> int:
-        """`many`, or `few` where it is to be quick."""
+        """`many`, or `few` in quick mode."""
         return few if self.quick else many
 
 
 @dataclass(kw_only=True)
 class Case:
-    """One thing to time: a call of `work` does `count` of something. Without `work`, `note` says why.
+    """One thing to time: a call of `work` processes `count` items. Without `work`, `note` says why.
 
-    `unit`: "images/s" and the like are more when faster; "s" is less. `peer`: not ilk's own, so that its
-    failure is a remark, not an error. `after`: called once after the last repeat; gives what else to
-    record. `close`: called last, whatever happened.
+    `unit`: "images/s" and the like are higher when faster; "s" is lower. `peer`: another library, whose failure is a
+    note rather than an error. `after`: called once after the last repeat; returns further values to record.
+    `close`: called last, even after a failure.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(kw_only=True)
 class Measurement:
-    """What came out for one case: a value for each repeat, in `unit`; none if it could not be measured."""
+    """The result of one case: a value for each repeat, in `unit`; no values if it could not be measured."""
 
     part: str
     name: str
@@ -78,7 +78,7 @@ class Measurement:
 
     @property
     def spread(self) -> tuple[float, float] | None:
-        """The least and the greatest value."""
+        """The lowest and the highest value."""
         return (min(self.values), max(self.values)) if self.values else None
 
     @property
@@ -87,7 +87,7 @@ class Measurement:
 
 
 def measure_cases(part: str, cases: Sequence[Case], conditions: Conditions) -> list[Measurement]:
-    """A line for each case. In every repeat all cases have a turn, so that a machine's drift hits all alike."""
+    """One measurement for each case. Cases take turns in each repeat, so that a drift of the machine affects all."""
     values: dict[int, list[float]] = {number: [] for number in range(len(cases))}
     inner: dict[int, int] = {}
     notes = [case.note for case in cases]
@@ -99,7 +99,7 @@ def measure_cases(part: str, cases: Sequence[Case], conditions: Conditions) -> l
                     inner[number] = calls_needed(case, conditions)
         for turn in range(conditions.repeats):
             numbers = list(inner)
-            shift = turn % len(numbers) if numbers else 0  # none is always the first
+            shift = turn % len(numbers) if numbers else 0  # so that no case is always the first
             for done, number in enumerate(numbers[shift:] + numbers[:shift], 1):
                 case = cases[number]
                 with tolerant(case, number, notes, inner):
@@ -125,10 +125,10 @@ def measure_cases(part: str, cases: Sequence[Case], conditions: Conditions) -> l
 
 @contextmanager
 def tolerant(case: Case, number: int, notes: list[str], inner: dict[int, int]) -> Iterator[None]:
-    """Turns the failure of a peer into a remark and leaves it out from then on."""
+    """Turns the failure of another library into a note, and leaves that case out from then on."""
     try:
         yield
-    except Exception as error:  # another library's mistake must not cost the measurements of all others
+    except Exception as error:  # a failure of another library must not stop the other measurements
         if not case.peer:
             raise
         notes[number] = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -136,7 +136,7 @@ def tolerant(case: Case, number: int, notes: list[str], inner: dict[int, int]) -
 
 
 def calls_needed(case: Case, conditions: Conditions) -> int:
-    """How many calls of `work` a repeat consists of, after it was warmed up."""
+    """How many calls of `work` make up a repeat, after a warm-up."""
     first = timed(case, 1, conditions)
     least = LEAST / 6 if conditions.quick else LEAST
     if first > 2 * least:
@@ -145,8 +145,8 @@ def calls_needed(case: Case, conditions: Conditions) -> int:
 
 
 def timed(case: Case, calls: int, conditions: Conditions) -> float:
-    """The seconds that `calls` calls take, the device's work included."""
-    assert case.work is not None  # the caller asked
+    """The seconds of `calls` calls, including the work of the device."""
+    assert case.work is not None  # the caller has checked
     with threads(case.threads):
         finish(conditions)
         began = time.perf_counter()
@@ -157,7 +157,7 @@ def timed(case: Case, calls: int, conditions: Conditions) -> float:
 
 
 def finish(conditions: Conditions) -> None:
-    """Waits until the device has done what it was given."""
+    """Waits until the device has finished its work."""
     if conditions.on_gpu:
         torch.cuda.synchronize(conditions.device)
     elif conditions.device == "mps":
@@ -165,13 +165,13 @@ def finish(conditions: Conditions) -> None:
 
 
 def worth(case: Case, calls: int, seconds: float) -> float:
-    """The value of a repeat in the case's unit: so many a second, or seconds a call."""
+    """The value of a repeat in the case's unit: items per second, or seconds per call."""
     return case.count * calls / max(seconds, 1e-9) if case.unit.endswith("/s") else seconds / calls
 
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """While it lasts torch computes with `count` threads; None leaves them as they are."""
+    """While it lasts, torch computes with `count` threads; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

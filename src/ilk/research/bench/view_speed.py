@@ -30,7 +30,7 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
 
 
 def compared(conditions: Conditions, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
-    """ilk, kornia and torchvision on the same pictures; a pass makes two views of each.
+    """ilk, kornia and torchvision on the same images; a pass makes two views of each image.
 
     ilk has two lines: "linear" with colours changed by one matrix, as it does for photographs, and the exact list.
     """
