@@ -11,8 +11,8 @@ import ilk
 
 ROOT = Path(ilk.__file__).parent
 LAYERS = [
-    "losses sampling views system",  # ground: numpy or torch alone
-    "images networks analysis runs",  # parts
+    "losses sampling system",  # ground: numpy or torch alone
+    "views images networks analysis runs",  # parts
     "methods reports",  # ideas
     "training evaluation",  # work
     "pipeline",
@@ -76,7 +76,8 @@ def broken(path: Path) -> list[str]:
     for other in sorted(imports_of(path)):
         if part_of(other) == part_of(own):
             mine, theirs = own.split(".")[2:], other.split(".")[2:]
-            if part_of(own) == "methods" and mine and theirs and theirs[0] not in SHARED_BY_METHODS:
+            paper = mine and mine[0] != "registry"
+            if part_of(own) == "methods" and paper and theirs and theirs[0] not in SHARED_BY_METHODS:
                 found.append(f"{own} imports another method, {other}")
         elif LAYER[part_of(other)] >= LAYER[part_of(own)]:
             found.append(f"{own} (layer {LAYER[part_of(own)]}) imports {other} (layer {LAYER[part_of(other)]})")
@@ -156,5 +157,5 @@ def test_the_rule_would_catch_a_breach(tmp_path: Path, monkeypatch: pytest.Monke
     assert found == [
         "ilk.losses (layer 1) imports ilk.sampling (layer 1)",
         "ilk.methods.cc imports another method, ilk.methods.scl",
-        "ilk.views.b (layer 1) imports ilk.training (layer 4)",
+        "ilk.views.b (layer 2) imports ilk.training (layer 4)",
     ]

@@ -6,15 +6,21 @@ returning (b, feature_dim). Any module with that attribute can be used in its pl
 
 from __future__ import annotations
 
-import difflib
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.networks.convolution import Conv3x3
+from ilk.system.plugins import Registry
+
+
+class Build(Protocol):
+    def __call__(self, *, image_size: int, in_channels: int) -> nn.Module:
+        """A backbone for square images of `image_size` pixels a side."""
 
 
 def conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -180,10 +186,36 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 STEMS = ("imagenet", "cifar", "pica")
 
 
+def resnet(kind: str, entry: str, image_size: int, in_channels: int) -> ResNet:
+    """The ResNet `kind` with the stem `entry`, for images of any size."""
+    block, depths = RESNETS[kind]
+    return ResNet(block, depths, WIDTHS, stem(entry, in_channels, 64))
+
+
+def checked(name: str, build: Any) -> Build:
+    """What an installed package offers as a backbone. Raises ValueError unless it can be called."""
+    if not callable(build):
+        raise ValueError(f"{name} must be a function of image_size and in_channels")
+    made: Build = build
+    return made
+
+
+BACKBONES: Registry[Build] = Registry(
+    "backbone",
+    "ilk.backbones",
+    {
+        "small": small,
+        **{kind: functools.partial(resnet, kind, "imagenet") for kind in RESNETS},
+        **{f"{kind}-{entry}": functools.partial(resnet, kind, entry) for kind in RESNETS for entry in STEMS},
+    },
+    checked,
+)
+
+
 def build_backbone(
     name: str, *, image_size: int, in_channels: int, front_end: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """A backbone by name: `small`, or `resnet18|34|50` with an optional stem, as in `resnet18-cifar`.
+    """A backbone by name: `small`, `resnet18|34|50` with an optional stem, as in `resnet18-cifar`, or an installed one.
 
     A ResNet without a stem's name gets `imagenet` (the published network). `image_size` in pixels
     shapes the small net only. `front_end`: the arguments of a `FrontEnd` before it, None for none.
@@ -193,19 +225,14 @@ def build_backbone(
         channels = 2 if front_end["sobel"] else in_channels
         inner = build_backbone(name, image_size=image_size, in_channels=channels)
         return FrontEnd(inner, in_channels, **front_end)
-    if name == "small":
-        return small(image_size, in_channels)
-    kind, _, entry = name.partition("-")
-    if kind not in RESNETS or (entry and entry not in STEMS):
-        near = difflib.get_close_matches(name, backbone_names(), 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown backbone '{name}'.{hint} Known: {', '.join(backbone_names())}.")
-    block, depths = RESNETS[kind]
-    return ResNet(block, depths, WIDTHS, stem(entry or "imagenet", in_channels, 64))
+    backbone = BACKBONES.find(name)(image_size=image_size, in_channels=in_channels)
+    if not isinstance(backbone, nn.Module) or not isinstance(getattr(backbone, "feature_dim", None), int):
+        raise ValueError(f"The backbone '{name}' must be an nn.Module with a whole number `feature_dim`.")
+    return backbone
 
 
 def backbone_names() -> list[str]:
-    return ["small", *RESNETS, *(f"{name}-{entry}" for name in RESNETS for entry in STEMS)]
+    return list(BACKBONES)
 
 
 def choose_backbone(image_size: int, device: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ilk.system.devices import fitting
-from ilk.views import plain
+from ilk.system.pixels import plain
 
 Compute = Callable[[Tensor], tuple[Tensor, ...]]  # a batch of inputs -> one or more tensors with a row for each
 Inputs = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (images as the source has them, their positions) -> inputs

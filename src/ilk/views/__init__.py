@@ -1,7 +1,8 @@
 """Two randomly changed views of every image in a batch, made on the device, one draw per image."""
 
+from ilk.system.pixels import channels_last, plain
 from ilk.views.domains import DOMAINS, choose_views, describe, from_description, get_views, view_names
-from ilk.views.random_views import ViewRecipe, Views, channels_last, plain
+from ilk.views.random_views import ViewRecipe, Views
 
 __all__ = [
     "DOMAINS",

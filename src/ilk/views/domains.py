@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ilk.system.plugins import Registry
+from ilk.system.text import did_you_mean
 from ilk.views.random_views import ViewRecipe
 
 
@@ -25,7 +26,7 @@ STROKES = {
     "degrees": 15.0, "shear": 15.0, "zoom": (0.8, 1.2), "shift": 0.08, "elastic": 0.04,
     "crop_scale": (0.6, 1.0), "brightness": 0.4, "contrast": 0.4,
 }  # fmt: skip
-DOMAINS: dict[str, Domain] = {
+OWN = {
     "photo": Domain(
         ViewRecipe(
             crop_scale=(0.2, 1.0),
@@ -112,6 +113,19 @@ DOMAINS: dict[str, Domain] = {
 }
 
 
+def checked(name: str, thing: Any) -> Domain:
+    """The views that an installed package offers: a ViewRecipe, a pair of them, or a Domain. Raises ValueError."""
+    if isinstance(thing, Domain):
+        return thing
+    pair = thing if isinstance(thing, tuple) else (thing, thing)
+    if len(pair) != 2 or not all(isinstance(recipe, ViewRecipe) for recipe in pair):
+        raise ValueError(f"{name} must be a ViewRecipe or a pair of them")
+    return Domain(pair[0], "of an installed package", pair[1])
+
+
+DOMAINS: Registry[Domain] = Registry("views", "ilk.views", OWN, checked)
+
+
 def view_names() -> list[str]:
     return ["auto", *DOMAINS]
 
@@ -124,10 +138,8 @@ def get_views(name: str) -> tuple[ViewRecipe, ViewRecipe]:
     if len(pair := name.split("+")) == 2:
         return get_views(pair[0])[0], get_views(pair[1])[1]
     if name not in DOMAINS:
-        near = get_close_matches(name, DOMAINS, 1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
         known = f"{', '.join(view_names())}, or two of them, such as photo+none"
-        raise ValueError(f"Unknown views '{name}'.{hint} Known: {known}.")
+        raise ValueError(f"Unknown views '{name}'.{did_you_mean(name, DOMAINS)} Known: {known}.")
     domain = DOMAINS[name]
     return domain.recipe, domain.other or domain.recipe
 

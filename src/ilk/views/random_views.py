@@ -235,13 +235,3 @@ def blurred(x: Tensor, recipe: ViewRecipe, rows: Tensor, generator: torch.Genera
     kernel = max(3, round(23 * size / 224) // 2 * 2 + 1)
     sigma = uniform(len(rows), *recipe.blur_sigma, generator) * (size / 224)
     return op.gaussian_blur(x, sigma.clamp_min(0.05), kernel)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Images, (b, c, h, w), with the memory layout that convolutions like; features, (b, d), as they are."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-
-
-def plain(x: Tensor) -> Tensor:
-    """What the network sees without views: uint8 images as floats in [0, 1]; of features, (b, r, d), the first row."""
-    return channels_last(x / 255) if x.dtype == torch.uint8 else x[:, 0].float()
