@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
@@ -19,6 +19,7 @@ from torch import nn
 
 from ilk.analysis.metrics import effective_clusters
 from ilk.images import Images
+from ilk.methods import Method, use_method
 from ilk.networks.pretrained import Encoder
 from ilk.pipeline.build import save_model
 from ilk.pipeline.frozen import (
@@ -68,7 +69,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_clusters : how many clusters, at least 2; or "auto", or a range such as "5-60", to have the number found.
-    method, preset : as `ilk methods` lists them.
+    method : as `ilk methods` lists them, or one of your own: a class, "FILE.py:CLASS" or "MODULE:CLASS".
+    preset : a set of settings of the method, as `ilk methods` lists them.
     epochs, minutes : how long to train; at most one of them. None: as the preset says.
     image_size : side in pixels at which images are used; None: their own, up to what the device stands.
     backbone : a name, or an `nn.Module` with an integer `feature_dim` (a copy is trained). None: as the preset says.
@@ -102,8 +104,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, n_clusters: int | str = "auto", *, method: str = "cc", preset: str = "default", epochs: int | None = None,
-        minutes: float | None = None, image_size: int | None = None, backbone: str | nn.Module | None = None,
+        self, n_clusters: int | str = "auto", *, method: str | type[Method] = "cc", preset: str = "default",
+        epochs: int | None = None, minutes: float | None = None, image_size: int | None = None,
+        backbone: str | nn.Module | None = None,
         views: str | ViewRecipe | tuple[ViewRecipe, ViewRecipe] | None = None,
         settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None, verbose: bool = False,
@@ -280,21 +283,24 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     @classmethod
     @worded
     def load(
-        cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None, device: str = "auto",
-        offline: bool = False,
+        cls, folder: str | os.PathLike[str], *, method: str | type[Method] | None = None,
+        backbone: nn.Module | None = None, device: str = "auto", offline: bool = False,
     ) -> Clusterer:  # fmt: skip
         """A fitted Clusterer from a run folder.
 
-        `backbone`: the untrained module, or the encoder, if the run used one of your own. `offline`: nothing
-        is asked of the network for a pretrained one.
+        `method`: your own, if the run used one: its class, "FILE.py:CLASS" or "MODULE:CLASS". Code that a run folder
+        names is not run by itself. `backbone`: the untrained module, or the encoder, if the run used one of your own.
+        `offline`: nothing is asked of the network for a pretrained one.
         """
+        if method is not None:
+            use_method(method)
         run = Run(folder).open()
         config = run.config
         custom = config.custom_backbone is not None
         recipe = {name: value for name, value in config.train.as_dict().items() if name not in ("epochs", "seed")}
         recipe["front_end"] = front_name(config.front_end)
         found = cls(
-            config.n_clusters, method=config.method, preset=config.preset, epochs=config.train.epochs,
+            config.n_clusters, method=method or config.method, preset=config.preset, epochs=config.train.epochs,
             image_size=config.images.size, backbone=backbone if custom else named_again(run),
             views=None if config.views.name == "custom" else config.views.name,
             settings={**recipe, **config.method_config}, random_state=config.seed, device=device,
@@ -324,8 +330,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         backbone = copy.deepcopy(self.backbone) if isinstance(self.backbone, nn.Module) else self.backbone
         clusters = int(self.n_clusters) if isinstance(self.n_clusters, np.integer) else self.n_clusters
         return Request(
-            n_clusters=clusters, method=self.method, preset=self.preset, epochs=self.epochs, minutes=self.minutes,
-            image_size=self.image_size, backbone=backbone, views=self.views, seed=int(seed), device=self.device,
+            n_clusters=clusters, method=cast(str, self.method),  # a class becomes its name
+            preset=self.preset, epochs=self.epochs, minutes=self.minutes, image_size=self.image_size,
+            backbone=backbone, views=self.views, seed=int(seed), device=self.device,
             precision=self.precision, settings=self.settings or {}, init=self.init,
             freeze_backbone=self.freeze_backbone, known_labels=known_labels, train=self.train,
             feature_views=self.feature_views, neighbours=self.neighbours, balance=self.balance, offline=self.offline,

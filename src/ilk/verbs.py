@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ilk.evaluation import EvaluationOptions, evaluate_run
-from ilk.methods.base import Method
+from ilk.methods import Method, use_method
 from ilk.pipeline import frozen, workflow
 from ilk.pipeline.request import Request
 from ilk.reports import write_report
@@ -79,6 +79,7 @@ def predict(
     source: Any,
     *,
     out: PathLike | None = None,
+    method: str | type[Method] | None = None,
     labels: Any = None,
     embeddings: Any = None,
     device: str = "auto",
@@ -89,11 +90,12 @@ def predict(
     """The prediction of a finished run's model for the images of a new source: a folder with the tables of a run.
 
     `source`, `labels`, `cache_dir`, `watch`: as for `fit`. `out`: the folder to write to; None: a new one below
-    `RUN/predictions/`. `embeddings`: (n, d) features of the images, for a run that was trained on embeddings.
+    `RUN/predictions/`. `method`: your own, if the run was trained with one: its class, "FILE.py:CLASS" or
+    "MODULE:CLASS". `embeddings`: (n, d) features of the images, for a run that was trained on embeddings.
     `device`: "auto", "cpu", "cuda" or "mps". `report`: whether to write report.html.
     A prediction that was stopped goes on in its folder. Raises ValueError, FileNotFoundError or FileExistsError.
     """
-    opened = as_run(run).open()
+    opened = opened_with(run, method)
     target = out if out is not None else free_name(opened / "predictions", stem_of(source), but="parts/parts.json")
     workflow.predict(
         opened, source, Path(target), device=device, labels=labels, cache_dir=cache_dir, embeddings=embeddings,
@@ -106,6 +108,7 @@ def evaluate(
     run: Run | PathLike,
     *,
     only: str | Sequence[str] = (),
+    method: str | type[Method] | None = None,
     labels: PathLike | None = None,
     write: bool = True,
     watch: Watch | None = None,
@@ -114,6 +117,7 @@ def evaluate(
     """The results of the protocols of `ilk evaluate` on a finished run, in `["protocols"]` by name.
 
     `only`: one or more of labels, knn, probe, retrieval, opinions and label-free; empty: all that can be done.
+    `method`: as for `predict`.
     `labels`: None for those recorded with the run, "folders", "none", or a CSV or Parquet file with columns id and
     label. `write`: whether results are kept in the run's `evaluation.json`. `options`: fields of
     `ilk.evaluation.EvaluationOptions`, such as `test` (a prediction on held-out images), `seed` and `resamples`.
@@ -122,7 +126,7 @@ def evaluate(
     Raises TypeError for an unknown option, ValueError or FileNotFoundError for what a person can correct.
     """
     refuse_unknown(options, EvaluationOptions, "evaluate")
-    opened = as_run(run).open()
+    opened = opened_with(run, method)
     chosen = (only,) if isinstance(only, str) else tuple(only)
     asked = EvaluationOptions(only=chosen, labels=labels, **options)
     with opened.working() if write else nullcontext():
@@ -145,13 +149,21 @@ def report(
         return write_report(opened.folder, out, layout=layout, **limit)
 
 
-def load_model(run: Run | PathLike, *, watch: Watch | None = None) -> Method:
+def load_model(run: Run | PathLike, *, method: str | type[Method] | None = None, watch: Watch | None = None) -> Method:
     """The trained model of a finished run, in evaluation mode on the CPU.
 
     `assign(x)` gives (b, k) probabilities and `embed(x)` (b, d) rows of length 1, for `x` (b, c, h, w) floats in [0, 1]
-    at the image size of the run. Raises FileNotFoundError or ValueError where there is no run or its model is damaged.
+    at the image size of the run. `method`: as for `predict`. Raises FileNotFoundError or ValueError where there is no
+    run or its model is damaged.
     """
-    return frozen.load_model(as_run(run).open(), watch)
+    return frozen.load_model(opened_with(run, method), watch)
+
+
+def opened_with(run: Run | PathLike, method: str | type[Method] | None) -> Run:
+    """The run, opened, after a method of the user's own was made known."""
+    if method is not None:
+        use_method(method)
+    return as_run(run).open()
 
 
 def as_run(run: Run | PathLike) -> Run:

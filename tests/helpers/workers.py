@@ -216,7 +216,7 @@ def method_in_float64(name: str) -> Any:
     import torch
 
     from ilk.methods import get_method, get_preset
-    from ilk.methods.settings import override
+    from ilk.methods.records import override
     from ilk.networks.backbones import build_backbone
 
     wanted = {"cluster_heads": 2, "warm_start": 0, "batch_parts": 1, "hidden_dim": 16, "embedding_dim": 8}

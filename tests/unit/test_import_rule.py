@@ -22,7 +22,7 @@ LAYERS = [
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS, 1) for room in rooms.split()}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
-SHARED_BY_METHODS = ("base", "settings", "start", "subheads", "scl_tasks")
+SHARED_BY_METHODS = ("base", "records", "start", "subheads", "scl_tasks")
 
 
 def module_name(path: Path) -> str:

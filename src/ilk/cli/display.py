@@ -199,7 +199,7 @@ def method_lines() -> None:
 
 def setting_lines(records: Sequence[Any], *, helped: bool = True) -> list[str]:
     """A line for each setting: its name, its value in each of the records, and what it is with its range."""
-    from ilk.methods.settings import declared
+    from ilk.methods.records import declared
 
     lines = []
     for field in declared(type(records[0])).values():

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import CacheDir, Device, Quiet, RunFolder, Seed
+from ilk.cli.options import CacheDir, Device, OwnMethod, Quiet, RunFolder, Seed
 
 
 @app.command()
@@ -64,6 +64,7 @@ def evaluate(
     views_of: Annotated[int, typer.Option(help="Images whose views are assigned again, at most.")] = 500,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.")] = 1000,
     seed: Seed = 0,
+    method: OwnMethod = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     quiet: Quiet = False,
@@ -72,6 +73,7 @@ def evaluate(
     from ilk.cli.display import Display
     from ilk.evaluation import EvaluationOptions, evaluate_run, evaluation_lines
     from ilk.evaluation.evaluate import FILE
+    from ilk.methods import use_method
     from ilk.pipeline.frozen import load_model
     from ilk.runs.folder import Run
 
@@ -83,6 +85,8 @@ def evaluate(
         against=tuple(against or []), queries=queries, views_of=views_of, resamples=resamples, seed=seed,
         device=device, cache_dir=cache_dir,
     )  # fmt: skip
+    if method is not None:
+        use_method(method)
     opened = Run(run).open()
     with opened.working(), Display(quiet=quiet) as display:
         found = evaluate_run(opened, options, model=load_model, watch=display)

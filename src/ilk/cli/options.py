@@ -111,6 +111,13 @@ Embeddings = Annotated[
         " .parquet file with a column of lists.",
     ),
 ]  # fmt: skip
+OwnMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method", metavar="FILE.py:CLASS", show_default=False,
+        help="The method of your own that the run was trained with; its code is run.",
+    ),
+]  # fmt: skip
 Device = Annotated[str, as_typer(REQUEST["device"], panel=None)]
 Precision = Annotated[str, as_typer(REQUEST["precision"], panel=None)]
 Seed = Annotated[int, as_typer(REQUEST["seed"], panel=None)]

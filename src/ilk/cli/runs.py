@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import CacheDir, Device, Embeddings, Mode, NoReport, Quiet, RunFolder, Source, SourceLabels
+from ilk.cli.options import (
+    CacheDir,
+    Device,
+    Embeddings,
+    Mode,
+    NoReport,
+    OwnMethod,
+    Quiet,
+    RunFolder,
+    Source,
+    SourceLabels,
+)
 from ilk.system.ranks import rank
 
 
@@ -22,6 +33,7 @@ def predict(
         Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
     ] = None,
     embeddings: Embeddings = None,
+    method: OwnMethod = None,
     labels: SourceLabels = "auto",
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -30,9 +42,12 @@ def predict(
 ) -> None:
     """Sort new images into the clusters of a finished run."""
     from ilk.cli.display import Display, cluster_table, score_lines
+    from ilk.methods import use_method
     from ilk.pipeline.workflow import predict as run_predict
     from ilk.runs.folder import Run, free_name
 
+    if method is not None:
+        use_method(method)
     opened = Run(run).open()
     begun = "parts/parts.json"  # of a prediction that was stopped, which goes on
     target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images", but=begun)
@@ -105,6 +120,7 @@ def export(
         Path | None, typer.Option(help="Write the assignments to this CSV file.", show_default=False)
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="Write the model to this ONNX file.", show_default=False)] = None,
+    method: OwnMethod = None,
     to: Annotated[
         tuple[str, Path] | None,
         typer.Option(metavar="VIEWER PATH", help="embedding-atlas FILE.parquet, or fiftyone DIR.", show_default=False),
@@ -151,9 +167,12 @@ def export(
 
         print(f"{export_csv(Run(run), csv):,} rows in {csv}")
     if onnx:
+        from ilk.methods import use_method
         from ilk.pipeline.frozen import load_model
         from ilk.pipeline.onnx import export_onnx
 
+        if method is not None:
+            use_method(method)
         opened = Run(run).open()
         images = opened.config.images
         worst = export_onnx(load_model(opened), onnx, channels=images.channels, size=images.size)

@@ -7,9 +7,7 @@ from ilk.methods.c2bin import C2BIN
 from ilk.methods.cc import CC
 from ilk.methods.crlc import CRLC
 from ilk.methods.dcdc import DCDC
-from ilk.methods.registry import METHODS, get_method, get_preset, method_of_run, use_method
-from ilk.methods.scl import SCL
-from ilk.methods.settings import (
+from ilk.methods.records import (
     Count,
     Number,
     Positive,
@@ -21,6 +19,8 @@ from ilk.methods.settings import (
     setting,
     settings,
 )
+from ilk.methods.registry import METHODS, get_method, get_preset, method_of_run, use_method
+from ilk.methods.scl import SCL
 from ilk.methods.subheads import SubHeads
 
 __all__ = [

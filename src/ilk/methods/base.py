@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ilk.methods.settings import Preset
+from ilk.methods.records import Preset
 from ilk.methods.start import Encode
 from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import Twin

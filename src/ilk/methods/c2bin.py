@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from ilk.losses import alignment, contrast, negative_marginal_entropy
 from ilk.methods.base import Method
-from ilk.methods.settings import (
+from ilk.methods.records import (
     BALANCE,
     DEFAULT,
     HEADS,

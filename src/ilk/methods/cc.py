@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ilk.losses import nt_xent
 from ilk.methods.base import Method
-from ilk.methods.settings import (
+from ilk.methods.records import (
     BALANCE,
     DEFAULT,
     HEADS,

@@ -19,7 +19,7 @@ from ilk.losses import (
     probability_contrast,
 )
 from ilk.methods.base import Encode, Method
-from ilk.methods.settings import (
+from ilk.methods.records import (
     BALANCE,
     DEFAULT,
     WARM_START,

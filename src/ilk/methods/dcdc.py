@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from ilk.losses import contrast
 from ilk.methods.base import Encode, Method
-from ilk.methods.settings import (
+from ilk.methods.records import (
     BALANCE,
     DEFAULT,
     HEADS,

@@ -19,8 +19,8 @@ from ilk.methods.c2bin import C2BIN
 from ilk.methods.cc import CC
 from ilk.methods.crlc import CRLC
 from ilk.methods.dcdc import DCDC
+from ilk.methods.records import Preset
 from ilk.methods.scl import SCL
-from ilk.methods.settings import Preset
 from ilk.system.plugins import Registry
 from ilk.system.text import did_you_mean, in_short
 from ilk.system.validation import shown
@@ -98,7 +98,7 @@ def method_of_run(name: str, origin: Mapping[str, Any] | None) -> type[Method]:
     """
     if origin is None or name in METHODS:
         kind, now = get_method(name), METHODS.origin(name) or {}
-        if origin is not None and origin.get("hash") != now.get("hash"):
+        if origin is not None and "hash" in origin and origin["hash"] != now.get("hash", origin["hash"]):
             warnings.warn(f"The code of the method '{name}' has changed since this run was trained.", stacklevel=2)
         return kind
     if "package" in origin:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
 from ilk.methods.base import Encode, Method
+from ilk.methods.records import DEFAULT, Preset, Recipe
 from ilk.methods.scl_tasks import SCLConfig, Task
-from ilk.methods.settings import DEFAULT, Preset, Recipe
 from ilk.methods.start import due
 from ilk.networks.banks import Twin
 from ilk.networks.batch_norm import in_parts

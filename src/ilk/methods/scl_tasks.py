@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ilk.analysis.kmeans import merge_and_split, squared_distance
-from ilk.methods.settings import WARM_START, Balance, Count, Number, Positive, Share, Weight, setting, settings
+from ilk.methods.records import WARM_START, Balance, Count, Number, Positive, Share, Weight, setting, settings
 from ilk.methods.start import Encode, fit_heads, partitions
 from ilk.networks.banks import KeyBanks
 

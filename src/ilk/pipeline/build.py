@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ilk.methods import get_method
+from ilk.methods import method_of_run
 from ilk.methods.base import Method
-from ilk.methods.settings import declared, read_settings
+from ilk.methods.records import declared, read_settings
 from ilk.networks.backbones import build_backbone
 from ilk.networks.features import FeatureBackbone
 from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
@@ -55,7 +55,7 @@ def method_of(plan: Plan, backbone: nn.Module | None = None, *, stored: Header |
     Before memory is taken for it, its size is looked at: what cannot be is refused with ValueError, and
     what does not fit the `stored` tensors with Misfit.
     """
-    kind = get_method(plan.method)
+    kind = method_of_run(plan.method, plan.method_from)
     images, k = plan.images, plan.n_clusters
     width = dim = 0
     if plan.encoder is not None and plan.features is not None:

@@ -12,9 +12,9 @@ from torch import nn
 
 from ilk.analysis.hierarchy import Hierarchy
 from ilk.images import Images
-from ilk.methods import get_method
+from ilk.methods import METHODS, get_method
 from ilk.methods.base import Method
-from ilk.methods.settings import Recipe
+from ilk.methods.records import Recipe
 from ilk.networks.backbones import build_backbone, choose_backbone
 from ilk.networks.features import FeatureBackbone, Features, FeatureViews
 from ilk.networks.pretrained import Encoder
@@ -118,6 +118,7 @@ def make_plan(
         )
     config = plan_from({
         "method": request.method,
+        "method_from": METHODS.origin(request.method),
         "preset": request.preset,
         "n_clusters": k,
         "seed": request.seed,

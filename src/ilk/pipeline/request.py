@@ -20,7 +20,7 @@ from ilk.system.validation import shown
 if TYPE_CHECKING:
     from torch import nn
 
-    from ilk.methods.settings import Preset
+    from ilk.methods.records import Preset
     from ilk.views import ViewRecipe
 
     Backbone = str | nn.Module | None
@@ -46,8 +46,9 @@ LARGEST_SIDE, LARGEST_SEED = 4096, 2**31 - 1
 class Request:
     """The options of a training.
 
-    Python may also give objects: `backbone` an `nn.Module` with an integer `feature_dim`, `views` a `ViewRecipe` or a
-    pair of them, `embeddings` an array as `read_given` takes it, `known_labels` whatever `find_known` takes.
+    Python may also give objects: `method` a subclass of `Method` (it becomes the method's name), `backbone` an
+    `nn.Module` with an integer `feature_dim`, `views` a `ViewRecipe` or a pair of them, `embeddings` an array as
+    `read_given` takes it, `known_labels` whatever `find_known` takes.
     Raises ValueError, one sentence, for a value that is wrong or contradicts another.
     """
 
@@ -55,7 +56,10 @@ class Request:
         "auto", "How many clusters: a number, auto, or a range to choose from, such as 5-60.",
         panel=FIRST, metavar="K", short="-k",
     )  # fmt: skip
-    method: str = option("cc", "The clustering method; ilk methods lists them.", panel=TRAINING, metavar="NAME")
+    method: str = option(
+        "cc", "The clustering method; ilk methods lists them. One of your own: FILE.py:CLASS.", panel=TRAINING,
+        metavar="NAME",
+    )  # fmt: skip
     preset: str = option(
         "default", "A set of settings of the method, by name; ilk methods lists them.", panel=TRAINING, metavar="NAME"
     )
@@ -127,6 +131,16 @@ class Request:
         if value == "oracle_acc":
             raise ValueError("--select 'oracle_acc' lets labels choose the epoch, which ilk compare alone does.")
         return value
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def by_name(cls, value: Any) -> Any:
+        """The name of the method, after one of the user's own was made known by it."""
+        if isinstance(value, str) and ":" not in value:
+            return value
+        from ilk.methods import use_method
+
+        return use_method(value)
 
     @field_validator("n_clusters", mode="before")
     @classmethod

@@ -209,6 +209,7 @@ class Plan(Section):
 
     format: Literal[1] = 1
     method: Text
+    method_from: dict[str, Text] | None = None  # package, or file or module and class; None: a method of ilk
     preset: Text
     n_clusters: Clusters
     seed: Long

@@ -90,7 +90,7 @@ def test_names_and_classes_of_ilk_stay_what_they_are() -> None:
         ("{file}:Bare", 'Bare must have a Preset called "default"'),
         ("{file}:Taken", "already has a method called 'scl'"),
         ("{file}:Odd", "The name of Odd must be letters, digits, .* got 'a/b'"),
-        ("{broken}:Own", r"broken.py', line 13 cannot be run: ZeroDivisionError: division by zero"),
+        ("{broken}:Own", r"broken.py', line 12 cannot be run: ZeroDivisionError: division by zero"),
         ("{typo}:Own", r"typo.py', line 12 cannot be run: SyntaxError"),
         ("{leaves}:Own", "leaves.py', line 12 cannot be run: SystemExit: 3"),
     ],
