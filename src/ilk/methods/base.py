@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -148,9 +147,3 @@ class Method(nn.Module):
                 if isinstance(module, Twin):  # of backbone and a head
                     module.network[0].eval()
         return self
-
-
-def at_least(name: str, value: float, low: float, *, strict: bool = False) -> None:
-    """Raises ValueError unless `value >= low` (or `> low`) and finite."""
-    if not (math.isfinite(value) and (value > low if strict else value >= low)):
-        raise ValueError(f"{name} must be {'more than' if strict else 'at least'} {low}; got {value}.")

@@ -103,13 +103,13 @@ class Setting(NamedTuple):
 
 def declared(record: type) -> dict[str, Setting]:
     """The fields of a settings record by name. Any dataclass of plain fields will do."""
-    found = {}
+    fields = {}
     for name, whole in TypeAdapter(record).json_schema().get("properties", {}).items():
         parts = [part for part in whole.get("anyOf", [whole]) if part.get("type") != "null"]
         part = parts[0] if parts else whole
         optional = "anyOf" in whole and len(parts) < len(whole["anyOf"])
-        found[name] = Setting(name, part.get("type", ""), range_of(part), whole.get("description", ""), optional)
-    return found
+        fields[name] = Setting(name, part.get("type", ""), range_of(part), whole.get("description", ""), optional)
+    return fields
 
 
 def range_of(schema: Mapping[str, Any]) -> str:
