@@ -1,4 +1,4 @@
-"""A run folder as one self-contained HTML file, built from the folder's files alone and without torch."""
+"""The report of a run: one self-contained HTML file, made from the files in the run folder, without torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def write_report(
     most: int = MOST,
     layout: str | None = None,
 ) -> Path:
-    """Writes the report of a run, to `report.html` in its folder unless `out` is given; returns where it is.
+    """Writes the report of a run and returns its path: `out`, or `report.html` in the run folder.
 
-    `most`: how many images it may show. `layout`: the map, "pca", "umap" or "tsne"; None for the one in the
-    folder, else principal components. Raises FileNotFoundError or ValueError, a sentence, for a folder that
-    is no run or is damaged, OSError where the file cannot be written.
+    `most`: the largest number of images shown. `layout`: the method of the map, "pca", "umap" or "tsne"; None for the
+    map saved in the folder, or else principal components. Raises FileNotFoundError or ValueError for a folder that is
+    not a run or is damaged, and OSError if the file cannot be written.
     """
     file = Path(folder) / "report.html" if out is None else Path(out)
     text = page.render(collect(folder, most, layout=layout))

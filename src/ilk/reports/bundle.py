@@ -1,4 +1,4 @@
-"""ES modules as one script, without any tool: what a page needs that must be one file and may load nothing.
+"""Joins ES modules into one script, for a page that must be one file and load nothing.
 
 Each module becomes a function that is called once, after the modules it imports:
 
@@ -70,20 +70,20 @@ def split_imports(text: str, path: str) -> tuple[list[Import], str]:
     """What a module imports, as (path, [(name, local name), ...]), and the code after its imports."""
     imports: list[Import] = []
     at = 0
-    while found := BLANK.match(text, at) or IMPORT.match(text, at):
-        at = found.end()
-        if found.re is IMPORT:
-            source = posixpath.normpath(posixpath.join(posixpath.dirname(path), found[2]))
-            imports.append((source, [local_name(part.strip(), path) for part in found[1].split(",") if part.strip()]))
+    while match := BLANK.match(text, at) or IMPORT.match(text, at):
+        at = match.end()
+        if match.re is IMPORT:
+            source = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[2]))
+            imports.append((source, [local_name(part.strip(), path) for part in match[1].split(",") if part.strip()]))
     return imports, text[at:]
 
 
 def local_name(part: str, path: str) -> tuple[str, str]:
     """The name that is imported and the name it has here, of `a` or `a as b`."""
-    found = IMPORTED_NAME.fullmatch(part)
-    if found is None:
+    match = IMPORTED_NAME.fullmatch(part)
+    if match is None:
         raise ValueError(f"{path} imports '{part}'; write a name, or 'name as other'.")
-    return found[1], found[2] or found[1]
+    return match[1], match[2] or match[1]
 
 
 def exported_names(body: str, path: str) -> list[str]:
@@ -97,7 +97,7 @@ def exported_names(body: str, path: str) -> list[str]:
     for number, line in enumerate(body.splitlines(), 1):
         if line.count("`") % 2:
             raise ValueError(f"{path}: a template literal must end on its line: '{line.strip()}' (line {number}).")
-    return [next(filter(None, found.groups())) for found in EXPORT.finditer(body)]
+    return [next(filter(None, match.groups())) for match in EXPORT.finditer(body)]
 
 
 def wrapped(path: str, imports: list[Import], body: str, exports: list[str]) -> str:

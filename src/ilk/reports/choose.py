@@ -1,4 +1,4 @@
-"""Which images are shown where a run has more than fit: a sample that can be stated in a sentence."""
+"""Which images a report shows when a run has more than fit: a sample that one sentence describes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ EXAMPLES = 24  # typical and uncertain images of each cluster that a report show
 def choose_rows(
     clusters: Sequence[Cluster], most: int, *, always: Iterable[int] = (), among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Up to `most` rows, ascending; of every cluster its most typical and its least certain images are in.
+    """Up to `most` rows, ascending: each cluster's most typical and least certain images, then others.
 
-    `always`: rows that come next. The rest are drawn from all, so that large clusters keep their share;
-    the draw is the same every time. `among`: the rows there are to choose from, None for all.
+    `always`: rows that are chosen next. The others are drawn at random from all images, always the same ones, so that
+    large clusters keep their share. `among`: the rows to choose from, None for all.
     """
-    used = [one for one in clusters if one.size]
-    rows = np.sort(np.concatenate([one.rows for one in used])) if among is None else np.sort(np.asarray(among))
+    used = [cluster for cluster in clusters if cluster.size]
+    rows = np.sort(np.concatenate([cluster.rows for cluster in used])) if among is None else np.sort(np.asarray(among))
     if len(rows) <= most:
         return rows
     each = max(1, min(EXAMPLES, most // (4 * len(used))))
-    wanted = [one.rows[rank : rank + 1] for rank in range(each) for one in used]  # best of each cluster first
-    wanted += [one.uncertain[rank : rank + 1] for rank in range(each) for one in used]
+    wanted = [cluster.rows[rank : rank + 1] for rank in range(each) for cluster in used]  # best of each first
+    wanted += [cluster.uncertain[rank : rank + 1] for rank in range(each) for cluster in used]
     first = np.concatenate([*wanted, np.asarray(list(always), dtype=np.int64)])
     drawn = np.random.default_rng(0).permutation(rows)
     order = np.concatenate([first[np.isin(first, rows)], drawn])
@@ -34,7 +34,7 @@ def choose_rows(
 
 
 def sample_note(shown: int, n: int) -> str | None:
-    """What to say when not all images are shown."""
+    """A sentence that describes the sample; None when all images are shown."""
     if shown >= n:
         return None
     return (

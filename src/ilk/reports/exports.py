@@ -1,4 +1,4 @@
-"""A run for other people's viewers: a Parquet file for Embedding Atlas, a folder for FiftyOne."""
+"""A run in the formats of other viewers: a Parquet file for Embedding Atlas, a folder for FiftyOne."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ilk.reports.sprites import LOSSLESS_BELOW, PER_SHEET, Thumbnails, read_thum
 from ilk.system.files import replacing, write_json
 
 NEIGHBOURS = 15
-MOST_NEIGHBOURS = 50_000  # images; beyond that, all against all takes too long
+MOST_NEIGHBOURS = 50_000  # images; comparing all with all takes too long for more
 FORMATS = ("embedding-atlas", "fiftyone")
 
 
 def finished(folder: str | os.PathLike[str]) -> tuple[Results, Thumbnails | None]:
-    """The results and the thumbnails of a run. Raises ValueError, a sentence, if it has none yet."""
+    """The results and the thumbnails of a finished run. Raises ValueError for one that has not finished."""
     files = read_run(folder)
     if files.results is None:
         raise ValueError(
@@ -32,11 +32,12 @@ def finished(folder: str | os.PathLike[str]) -> tuple[Results, Thumbnails | None
 
 
 def export_embedding_atlas(folder: str | os.PathLike[str], file: Path) -> dict[str, Any]:
-    """Writes one row an image: id, path, cluster, confidence, label, x, y, image, neighbors; says what is in it.
+    """Writes a Parquet file with one row per image and returns counts: rows, pictures, neighbours, map.
 
-    `image`: {bytes, path}, a WebP thumbnail, null where the run has none. `neighbors`: {ids, distances} of
-    the 15 nearest others, nearest first, ids counted from 0 in the file's order, distance 1 - cosine; null
-    beyond 50,000 images. `x`, `y`: the report's map where it has all images, else principal components.
+    Columns: id, path, cluster, confidence, label, x, y, image, neighbors. `image`: {bytes, path}, a WebP thumbnail or
+    null. `neighbors`: {ids, distances} of the 15 nearest other images, nearest first, where an id is a row of the file
+    and a distance is 1 - cosine; null for runs of more than 50,000 images. `x`, `y`: from the report's map if it has
+    all images, else principal components.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -84,13 +85,14 @@ def export_embedding_atlas(folder: str | os.PathLike[str], file: Path) -> dict[s
 
 
 def label_of(results: Results, row: int) -> str | None:
+    """The name of an image's label; None where it has none."""
     if results.label is None or results.label[row] < 0:
         return None
     return results.label_names[int(results.label[row])]
 
 
 def thumbnails_of(thumbnails: Thumbnails | None, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """The rows that have a thumbnail, and it as a WebP file."""
+    """Pairs of a row and its thumbnail as a WebP file, for the rows that have one."""
     if thumbnails is None:
         return
     kept = rows[np.isin(rows, thumbnails.rows)]
@@ -99,12 +101,12 @@ def thumbnails_of(thumbnails: Thumbnails | None, rows: np.ndarray) -> Iterator[t
 
 
 def export_fiftyone(folder: str | os.PathLike[str], out: Path) -> dict[str, Any]:
-    """Fills `out` with a dataset of the type FiftyOneImageClassificationDataset; says what is in it.
+    """Writes a FiftyOneImageClassificationDataset to `out` and returns counts: images, thumbnails, left_out, labelled.
 
-    `data.json` names each image's file where it is, so that nothing is copied; images without a file of
-    their own (arrays, archives) get their thumbnail as one, in `thumbnails/`. `labels.json` has the
-    clusters with confidence, and id, runner-up, margin and place on the map as attributes; `truth.json`
-    has the labels, where there are some. Images with neither file nor thumbnail are left out and counted.
+    `data.json` has the path of each image's file, so nothing is copied; images without a file of their own (from
+    arrays or archives) get their thumbnail as a file in `thumbnails/`. `labels.json` has clusters and confidences, with
+    id, second cluster, margin and place on the map as attributes; `truth.json` has the labels, if there are any.
+    Images with neither a file nor a thumbnail are left out.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"'{out}' is not empty. Choose a new folder for the FiftyOne dataset.")
@@ -120,7 +122,7 @@ def export_fiftyone(folder: str | os.PathLike[str], out: Path) -> dict[str, Any]
         raise ValueError(f"None of the {n:,} images of '{folder}' is a file on disk or has a thumbnail.")
     out.mkdir(parents=True, exist_ok=True)
     digits = max(2, len(str(len(results.clusters) - 1)))
-    names = [f"cluster {one.number:0{digits}d}" for one in results.clusters]
+    names = [f"cluster {cluster.number:0{digits}d}" for cluster in results.clusters]
     small = kept[~own[kept]]
     if len(small):
         (out / "thumbnails").mkdir()
@@ -128,7 +130,7 @@ def export_fiftyone(folder: str | os.PathLike[str], out: Path) -> dict[str, Any]
             (out / "thumbnails" / f"{row:06d}.webp").write_bytes(data)
     paths, labels, truth = {}, {}, {}
     for row in kept.tolist():
-        key = f"{row:06d}"  # no file name: FiftyOne would cut what it takes for an ending
+        key = f"{row:06d}"  # not a file name: FiftyOne would cut off what looks like an extension
         paths[key] = os.path.abspath(results.paths[row]) if own[row] else f"thumbnails/{key}.webp"
         labels[key] = {
             "label": int(results.cluster[row]), "confidence": round(float(results.confidence[row]), 6),
@@ -147,7 +149,7 @@ def export_fiftyone(folder: str | os.PathLike[str], out: Path) -> dict[str, Any]
 
 
 def fiftyone_lines(out: Path, *, labelled: bool) -> list[str]:
-    """The Python that opens the dataset."""
+    """Lines of Python that open the dataset."""
     lines = [
         "import fiftyone as fo",
         "kind = fo.types.FiftyOneImageClassificationDataset",

@@ -1,12 +1,10 @@
-"""The plots of a report as files for a paper: SVG and PNG, in colours that the colour-blind can tell apart."""
+"""The plots of a report as SVG and PNG files for a paper, in colours that the colour-blind can tell apart."""
 
 from __future__ import annotations
 
 import base64
-import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,22 @@ from PIL import Image
 
 from ilk.reports.neighbours import LEVELS
 from ilk.reports.payload import collect
+from ilk.reports.plotting import (
+    DOTS_PER_INCH,
+    NAMED,
+    OKABE_ITO,
+    STYLE,
+    cluster_key,
+    figure,
+    lines,
+    name_of,
+    scatter,
+    shortened,
+    ticks,
+)
 from ilk.reports.sprites import MOST
 from ilk.system.files import replacing
 
-# Okabe and Ito's eight colours; more clusters than that take shades of viridis
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
-NAMED = 30  # clusters or labels whose ticks are written out
-DOTS_PER_INCH = 200
-STYLE: Any = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none",
-    "svg.hashsalt": "ilk", "figure.constrained_layout.use": True, "text.parse_math": False,
-}  # fmt: skip
 EPOCHS = "epoch (passes over the images)"
 
 Draw = Callable[[Any, dict[str, Any]], None]
@@ -35,9 +38,9 @@ Draw = Callable[[Any, dict[str, Any]], None]
 def write_figures(
     folder: str | os.PathLike[str], out: str | os.PathLike[str], *, most: int = MOST, layout: str | None = None
 ) -> list[Path]:
-    """Writes each plot that the run has something for into `out`, as `NAME.svg` and `NAME.png`; returns the files.
+    """Writes each plot that the run has data for to `out`, as `NAME.svg` and `NAME.png`; returns the files.
 
-    Raises ValueError, a sentence, without matplotlib.
+    Raises ValueError if matplotlib is not installed.
     """
     try:
         import matplotlib
@@ -63,20 +66,9 @@ def write_figures(
     return written
 
 
-@contextmanager
-def figure() -> Iterator[Any]:
-    """An empty figure of its own: no window, no state of pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    plot = Figure(figsize=(5, 3.6))
-    FigureCanvasAgg(plot)
-    yield plot
-
-
 def wanted(name: str, payload: dict[str, Any]) -> bool:
-    """Whether there is anything to draw."""
-    training, found = payload["training"], payload["map"]
+    """Whether the run has data for the plot of that name."""
+    training = payload["training"]
     if name in ("training", "usage"):
         return bool(training["epoch"])
     if name == "k-curve":
@@ -86,67 +78,39 @@ def wanted(name: str, payload: dict[str, Any]) -> bool:
     if not payload["run"]["finished"]:
         return False
     if name == "moments":
-        return bool(found["moments"])
+        return bool(payload["map"]["moments"])
     if name == "reliability":
         return payload["confidence"]["reliability"] is not None
     return name != "confusion" or payload["confusion"] is not None
 
 
-def colours_of(payload: dict[str, Any]) -> Any:
-    """A colour for each cluster, (k, 3 or 4)."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_rgba
-
-    k = len(payload["clusters"])
-    if k <= len(OKABE_ITO):
-        return np.array([to_rgba(OKABE_ITO[i]) for i in range(k)])
-    return colormaps["viridis"](np.linspace(0, 1, k))
-
-
-def scatter(axes: Any, x: Any, y: Any, cluster: Any, payload: dict[str, Any], size: float) -> None:
-    """Dots in the colours of their clusters, grey where there are none yet; both axes on one scale."""
-    colours = "#777777" if cluster is None else colours_of(payload)[np.asarray(cluster)]
-    axes.scatter(x, y, s=size, c=colours, linewidths=0, rasterized=True)
-    axes.set_aspect("equal", adjustable="datalim")
-
-
-def cluster_key(plot: Any, payload: dict[str, Any]) -> None:
-    """Which colour is which cluster, where they are few enough to tell."""
-    from matplotlib.lines import Line2D
-
-    colours = colours_of(payload)
-    if len(colours) > NAMED:
-        return
-    dots = [Line2D([], [], marker="o", linestyle="", color=colour, markersize=4) for colour in colours]
-    names = [name_of(one) for one in payload["clusters"]]
-    plot.legend(dots, names, title="cluster", loc="outside right upper", frameon=False, ncols=math.ceil(len(dots) / 15))
-
-
 def draw_map(plot: Any, payload: dict[str, Any]) -> None:
-    axes, images, found = plot.add_subplot(), payload["images"], payload["map"]
-    step = found["step"] or 1.0
+    """The map, coloured by cluster."""
+    axes, images, plane = plot.add_subplot(), payload["images"], payload["map"]
+    step = plane["step"] or 1.0
     x, y = ((np.asarray(images[axis], dtype=float) - 32767.5) * step for axis in "xy")
     scatter(axes, x, y, images["cluster"], payload, max(0.6, min(9.0, 9000 / max(len(x), 1))))
-    if found["method"] == "PCA":
+    if plane["method"] == "PCA":
         axes.set_xlabel("first principal component (unit: embedding length)")
         axes.set_ylabel("second principal component (same unit)")
     else:
-        axes.set_xlabel(f"{found['method']}, first axis (no unit)")
-        axes.set_ylabel(f"{found['method']}, second axis (no unit)")
+        axes.set_xlabel(f"{plane['method']}, first axis (no unit)")
+        axes.set_ylabel(f"{plane['method']}, second axis (no unit)")
     cluster_key(plot, payload)
 
 
 def draw_curve(plot: Any, payload: dict[str, Any]) -> None:
-    axes, found, curve = plot.add_subplot(), payload["how_many"], payload["how_many"]["curve"]
+    """The score of each number of clusters."""
+    axes, how, curve = plot.add_subplot(), payload["how_many"], payload["how_many"]["curve"]
     k, score, error = (np.array(curve[name], dtype=float) for name in ("k", "score", "error"))
-    if found["range"] is not None:
-        low, high = found["range"]
+    if how["range"] is not None:
+        low, high = how["range"]
         axes.axvspan(low - 0.5, high + 0.5, color="#E8E8E8", label="nearly as good", linewidth=0)
     axes.fill_between(k, score - error, score + error, color="#000000", alpha=0.18, linewidth=0)
     axes.plot(k, score, color="#000000", linewidth=2, label="score, with its standard error")
     lines(axes, curve["k"], curve["criteria"], legend=False, width=1)
-    if found["chosen"] is not None:
-        axes.axvline(found["chosen"], color="#777777", linewidth=1, linestyle=":", label=f"chosen: {found['chosen']}")
+    if how["chosen"] is not None:
+        axes.axvline(how["chosen"], color="#777777", linewidth=1, linestyle=":", label=f"chosen: {how['chosen']}")
     axes.set_xlabel("clusters (number)")
     axes.set_ylabel("gain (nats; silhouette -1 to 1)")
     axes.set_xlim(min(k) - 0.5, max(k) + 0.5)
@@ -154,6 +118,7 @@ def draw_curve(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_training(plot: Any, payload: dict[str, Any]) -> None:
+    """The loss terms by epoch."""
     axes, training = plot.add_subplot(), payload["training"]
     lines(axes, training["epoch"], training["terms"])
     axes.set_xlabel(EPOCHS)
@@ -161,6 +126,7 @@ def draw_training(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_usage(plot: Any, payload: dict[str, Any]) -> None:
+    """Effective clusters and mean confidence by epoch."""
     left, training = plot.add_subplot(), payload["training"]
     lines(left, training["epoch"], {"effective clusters": training["effective_clusters"]}, legend=False)
     left.set_xlabel(EPOCHS)
@@ -174,34 +140,20 @@ def draw_usage(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_pairs(plot: Any, payload: dict[str, Any]) -> None:
+    """The mean similarity of positive and negative pairs by epoch."""
     pairs, epoch = payload["training"]["pairs"], payload["training"]["epoch"]
     axes = plot.subplots(1, 2, sharey=True)
-    for one, kind in zip(axes, ("instance", "cluster"), strict=True):
+    for panel, kind in zip(axes, ("instance", "cluster"), strict=True):
         names = {"positive": "the same, other view", "negative": "different"}
-        lines(one, epoch, {text: pairs[f"{kind}_{sign}"] for sign, text in names.items()})
-        one.set_title("images (rows)" if kind == "instance" else "clusters (columns)")
-        one.set_xlabel("epoch (passes)")
-        one.set_ylim(-1.02, 1.02)
+        lines(panel, epoch, {text: pairs[f"{kind}_{sign}"] for sign, text in names.items()})
+        panel.set_title("images (rows)" if kind == "instance" else "clusters (columns)")
+        panel.set_xlabel("epoch (passes)")
+        panel.set_ylim(-1.02, 1.02)
     axes[0].set_ylabel("mean cosine similarity (-1 to 1)")
 
 
-def lines(
-    axes: Any, x: list[int], columns: dict[str, Any], *, first: int = 0, legend: bool = True, width: float = 1.5
-) -> None:
-    """A line a column; gaps where there is no value."""
-    styles = ("-", "--", "-.", ":")
-    for number, (name, values) in enumerate(columns.items()):
-        y = np.array([math.nan if value is None else value for value in values], dtype=float)
-        colour = OKABE_ITO[(first + number) % 5]
-        marker = "o" if len(x) < 20 else ""
-        style = styles[number // 5 % 4]
-        axes.plot(x, y, style, color=colour, marker=marker, markersize=3, linewidth=width, label=name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    if legend and columns:
-        axes.legend(frameon=False)
-
-
 def draw_moments(plot: Any, payload: dict[str, Any]) -> None:
+    """The map at some moments of the training."""
     moments = payload["map"]["moments"]
     plot.set_size_inches(2.6 * len(moments), 3)
     for axes, moment in zip(plot.subplots(1, len(moments), squeeze=False)[0], moments, strict=True):
@@ -214,43 +166,47 @@ def draw_moments(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_samples(plot: Any, payload: dict[str, Any]) -> None:
-    axes, found = plot.add_subplot(), payload["affinity"]["samples"]
-    data = base64.b64decode(found["png"].partition(",")[2])
+    """The similarity of sampled images."""
+    axes, samples = plot.add_subplot(), payload["affinity"]["samples"]
+    data = base64.b64decode(samples["png"].partition(",")[2])
     with Image.open(BytesIO(data)) as picture:
         levels = np.asarray(picture, dtype=float) / (LEVELS - 1)
-    values = found["low"] + levels * (found["high"] - found["low"])
-    drawn = axes.imshow(values, cmap="viridis", vmin=found["low"], vmax=found["high"], interpolation="nearest")
+    values = samples["low"] + levels * (samples["high"] - samples["low"])
+    drawn = axes.imshow(values, cmap="viridis", vmin=samples["low"], vmax=samples["high"], interpolation="nearest")
     order = payload["affinity"]["clusters"]["order"]
-    middles = (np.array(found["bounds"]) + np.array([*found["bounds"][1:], found["count"]]) - 1) / 2
+    middles = (np.array(samples["bounds"]) + np.array([*samples["bounds"][1:], samples["count"]]) - 1) / 2
     if len(order) <= NAMED:
         axes.set_yticks(middles, [str(number) for number in order])
-    axes.set_xlabel(f"image ({found['count']} of a sample)")
+    axes.set_xlabel(f"image ({samples['count']} of a sample)")
     axes.set_ylabel("cluster of the image (number)")
     plot.colorbar(drawn, label="cosine similarity of embeddings (-1 to 1)")
 
 
 def draw_clusters(plot: Any, payload: dict[str, Any]) -> None:
-    found = payload["affinity"]["clusters"]
+    """The similarity of clusters."""
+    similarity = payload["affinity"]["clusters"]
     axes = plot.add_subplot()
-    drawn = axes.imshow(np.array(found["matrix"]), cmap="viridis", interpolation="nearest")
-    ticks(axes, [str(number) for number in found["order"]], "xy")
+    drawn = axes.imshow(np.array(similarity["matrix"]), cmap="viridis", interpolation="nearest")
+    ticks(axes, [str(number) for number in similarity["order"]], "xy")
     axes.set_xlabel("cluster (number)")
     axes.set_ylabel("cluster (number)")
     plot.colorbar(drawn, label="cosine similarity of mean embeddings (-1 to 1)")
 
 
 def draw_confidence(plot: Any, payload: dict[str, Any]) -> None:
-    axes, found = plot.add_subplot(), payload["confidence"]
-    axes.stairs(found["counts"], found["edges"], fill=True, color=OKABE_ITO[0])
+    """A histogram of confidences."""
+    axes, histogram = plot.add_subplot(), payload["confidence"]
+    axes.stairs(histogram["counts"], histogram["edges"], fill=True, color=OKABE_ITO[0])
     axes.set_xlabel("confidence (the model's probability of its cluster)")
     axes.set_ylabel("images (number)")
     axes.set_xlim(0, 1)
 
 
 def draw_reliability(plot: Any, payload: dict[str, Any]) -> None:
-    axes, found = plot.add_subplot(), payload["confidence"]["reliability"]
+    """Accuracy by confidence."""
+    axes, bins = plot.add_subplot(), payload["confidence"]["reliability"]
     axes.plot([0, 1], [0, 1], "--", color="#777777", label="perfectly calibrated")
-    axes.plot(found["mean_confidence"], found["accuracy"], "o-", color=OKABE_ITO[0], label="this run")
+    axes.plot(bins["mean_confidence"], bins["accuracy"], "o-", color=OKABE_ITO[0], label="this run")
     axes.set_xlabel("mean confidence of a bin (probability)")
     axes.set_ylabel("accuracy in the bin (part of images)")
     axes.set_xlim(0, 1)
@@ -259,11 +215,12 @@ def draw_reliability(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_confusion(plot: Any, payload: dict[str, Any]) -> None:
-    axes, found = plot.add_subplot(), payload["confusion"]
-    matrix = np.array(found["matrix"])
+    """Images by cluster and label."""
+    axes, confusion = plot.add_subplot(), payload["confusion"]
+    matrix = np.array(confusion["matrix"])
     drawn = axes.imshow(matrix, cmap="viridis", interpolation="nearest", aspect="auto")
-    ticks(axes, [shortened(payload["label_names"][code]) for code in found["labels"]], "x")
-    ticks(axes, [str(number) for number in found["clusters"]], "y")
+    ticks(axes, [shortened(payload["label_names"][code]) for code in confusion["labels"]], "x")
+    ticks(axes, [str(number) for number in confusion["clusters"]], "y")
     if matrix.size <= 225:
         for (row, column), count in np.ndenumerate(matrix):
             light = count < matrix.max() / 2
@@ -274,32 +231,13 @@ def draw_confusion(plot: Any, payload: dict[str, Any]) -> None:
 
 
 def draw_sizes(plot: Any, payload: dict[str, Any]) -> None:
+    """The sizes of the clusters."""
     axes = plot.add_subplot()
-    found = sorted(payload["clusters"], key=lambda one: -one["size"])
-    axes.bar(range(len(found)), [one["size"] for one in found], color=OKABE_ITO[0])
-    ticks(axes, [name_of(one) for one in found], "x")
+    clusters = sorted(payload["clusters"], key=lambda cluster: -cluster["size"])
+    axes.bar(range(len(clusters)), [cluster["size"] for cluster in clusters], color=OKABE_ITO[0])
+    ticks(axes, [name_of(cluster) for cluster in clusters], "x")
     axes.set_xlabel("cluster (number), largest first")
     axes.set_ylabel("images (number)")
-
-
-def ticks(axes: Any, names: list[str], which: str) -> None:
-    """A name for each cluster or label, or none where they would overlap."""
-    for axis in which:
-        if len(names) > NAMED:
-            getattr(axes, f"set_{axis}ticks")([])
-        else:
-            steep = 90 if axis == "x" and max(map(len, names), default=0) > 4 else 0
-            getattr(axes, f"set_{axis}ticks")(range(len(names)), names, rotation=steep)
-
-
-def name_of(cluster: dict[str, Any]) -> str:
-    return str(cluster["number"]) if cluster["name"] is None else shortened(cluster["name"])
-
-
-def shortened(text: str) -> str:
-    """A label on one short line."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= 24 else line[:23] + "…"
 
 
 FIGURES: dict[str, Draw] = {

@@ -1,4 +1,4 @@
-"""What a run folder holds, read from its files alone: no torch, and a sentence where a file is damaged."""
+"""The files of a run folder, read without torch; a damaged file costs a note in the report, not the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ilk.system.text import safe_text
 
 @dataclass(frozen=True)
 class Results:
-    """One row an image, in the order of the source."""
+    """The results of a run: one row per image, in the order of the source."""
 
     ids: list[str]
     paths: list[str]
@@ -29,17 +29,17 @@ class Results:
     margin: np.ndarray  # (n,) float32
     label: np.ndarray | None  # (n,) int64, an index into `label_names`, -1 = unknown
     label_names: list[str]
-    known: np.ndarray  # (n,) bool, whether the label was given to the training; scores leave these out
-    cluster_names: list[str]  # of clusters 0, 1, ..., as far as known labels name them
+    known: np.ndarray  # (n,) bool, whether the training used the label; scores leave these images out
+    cluster_names: list[str]  # of the first clusters, which known labels name
     embedding: np.ndarray  # (n, d) float16, memory-mapped
-    clusters: list[Cluster]  # by number; none is left out
+    clusters: list[Cluster]  # by number, also empty ones
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def scored(self) -> np.ndarray:
-        """The images that scores against labels rest on, (n,) bool."""
+        """Which images count in scores against labels, (n,) bool."""
         return np.zeros(len(self), dtype=bool) if self.label is None else (self.label >= 0) & ~self.known
 
 
@@ -55,16 +55,16 @@ class RunFiles:
     notes: list[str] = field(default_factory=list)  # sentences about files that could not be read
 
     def section(self, name: str) -> dict[str, Any]:
-        """A part of the settings that is a table, empty where there is none."""
-        found = self.config.get(name)
-        return found if isinstance(found, dict) else {}
+        """A section of the settings; empty where there is none."""
+        section = self.config.get(name)
+        return section if isinstance(section, dict) else {}
 
 
 def read_run(folder: str | os.PathLike[str]) -> RunFiles:
-    """Everything a report is made of, but the pictures.
+    """The files of a run folder, except its pictures.
 
-    Raises FileNotFoundError or ValueError, a sentence, when the folder is no run or when its settings,
-    assignments or embeddings are damaged; what else cannot be read is named in `notes`.
+    Raises FileNotFoundError or ValueError for a folder that is not a run or has damaged settings, assignments or
+    embeddings. For other files that cannot be read there is a sentence in `notes`.
     """
     place = Path(folder)
     config = read_config(place)
@@ -78,7 +78,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunFiles:
 
 
 def attempt(read: Any, otherwise: Any, notes: list[str]) -> Any:
-    """`read()`, or `otherwise` and a sentence in `notes`."""
+    """`read()`; if it fails, `otherwise`, and the error's sentence is added to `notes`."""
     try:
         return read()
     except (OSError, ValueError) as error:
@@ -87,6 +87,7 @@ def attempt(read: Any, otherwise: Any, notes: list[str]) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run. Raises FileNotFoundError or ValueError for a folder that is not a run."""
     file = folder / "config.json"
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no run folder '{folder}'. Make one with: ilk fit SOURCE --clusters K")
@@ -96,18 +97,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The records of the epochs; a half-written last line is left out, and so are doubles."""
+    """The records of the epochs in order, the last one of each epoch; a half-written last line is ignored."""
     if not file.is_file():
         return []
     records: dict[int, dict[str, Any]] = {}
     for record in read_json_lines(file):
         if not isinstance(record.get("epoch"), int):
-            raise ValueError(f"'{file}' holds a line without an epoch. The report is without the training.")
+            raise ValueError(f"'{file}' holds a line without an epoch. The report does not show the training.")
         records[record["epoch"]] = record
     return [records[epoch] for epoch in sorted(records)]
 
 
 def read_bad_files(file: Path) -> list[dict[str, str]]:
+    """The `id` and `reason` of each file that could not be read."""
     if not file.is_file():
         return []
     try:
@@ -118,7 +120,7 @@ def read_bad_files(file: Path) -> list[dict[str, str]]:
 
 
 def read_results(folder: Path, config: dict[str, Any]) -> Results:
-    """The tables of a finished run; raises ValueError with a sentence if they are damaged or disagree."""
+    """The tables of a finished run. Raises ValueError for tables that are damaged or disagree."""
     table = read_table(folder / "assignments.parquet")
     file, n = folder / "assignments.parquet", table.num_rows
     if n == 0:
@@ -145,24 +147,25 @@ def read_results(folder: Path, config: dict[str, Any]) -> Results:
 
 
 def names_in(config: dict[str, Any], section: str) -> list[Any]:
-    found = config.get(section)
-    names = found.get("names") if isinstance(found, dict) else None
+    """The list `names` of a section of the settings; empty where there is none."""
+    table = config.get(section)
+    names = table.get("names") if isinstance(table, dict) else None
     return names if isinstance(names, list) else []
 
 
 def label_codes(labels: list[str | None], known: list[Any]) -> tuple[np.ndarray | None, list[str]]:
-    """Codes and names; in the order of `known` if these are all the names there are, else sorted."""
-    found = {safe_text(text) for text in labels if text is not None}
-    if not found:
+    """A code per image (-1 for no label) and the names, in the order of `known` if it has all of them, else sorted."""
+    present = {safe_text(text) for text in labels if text is not None}
+    if not present:
         return None, []
     names = [safe_text(str(name)) for name in known]
-    names = names if found <= set(names) else sorted(found)
+    names = names if present <= set(names) else sorted(present)
     code = {name: number for number, name in enumerate(names)}
     return np.array([-1 if text is None else code[safe_text(text)] for text in labels], dtype=np.int64), names
 
 
 def number(value: Any) -> float | None:
-    """`value` if it is a finite number, else None; JSON for a browser has no NaN."""
+    """`value` if it is a finite number, else None; JSON has no NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return value

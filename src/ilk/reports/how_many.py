@@ -1,4 +1,4 @@
-"""How many clusters: the evidence for each number, and the tree's levels, as far as a run was asked to find it."""
+"""How many clusters: the scores of each number that was tried, and the levels of the tree of clusters."""
 
 from __future__ import annotations
 
@@ -20,50 +20,51 @@ from ilk.system.files import read_limited
 from ilk.system.text import safe_text
 
 CURVE, LEVELS = "k_curve.csv", "hierarchy.parquet"
-MOST_CURVE = 2**20  # bytes; a thousand numbers have a tenth of that
-MOST_LEVELS = 2_000  # the largest number of clusters that is read; a tree is grown from 8,000 images
+MOST_CURVE = 2**20  # bytes; a thousand numbers take a tenth of that
+MOST_LEVELS = 2_000  # the largest number of clusters that is read
 MOST_SENTENCE = 2_000  # characters
 CRITERIA = ("stability", "views", "neighbours", "generalisation", "silhouette")
 SURE = ("low", "medium", "high")
 TYPICAL = 8  # images kept for each of the finest clusters
-MEAN_OF = 5_000  # images that the mean of a finest cluster is taken from
+MEAN_OF = 5_000  # images that the mean embedding of a finest cluster is computed from
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Nested clusters for each number of them, 2 to k: a line of the k finest ones, cut at one more place each time.
+    """Nested clusterings into 2 to k clusters.
 
-    The line is such that a cluster of any level is a stretch of it: cluster c, when there are j > c, goes from
-    `start[c]` to the next start among those of the clusters below j.
+    The k finest clusters stand in a line in which a cluster of any level is a stretch: when there are j clusters,
+    cluster c < j goes from `start[c]` to the next larger one of start[0], ..., start[j - 1].
     """
 
-    start: np.ndarray  # (k,) where in the line cluster c begins
+    start: np.ndarray  # (k,) the place in the line where cluster c begins
     leaf: np.ndarray  # (n,) the place in the line of each image's finest cluster
 
     @property
     def k(self) -> int:
+        """The number of finest clusters."""
         return len(self.start)
 
     @property
     def sizes(self) -> np.ndarray:
-        """The images at each place of the line, (k,)."""
+        """The number of images at each place of the line, (k,)."""
         return np.bincount(self.leaf, minlength=self.k)
 
 
 def how_many_payload(
     files: RunFiles, notes: list[str], rows: np.ndarray | None = None, pictured: int | None = None
 ) -> dict[str, Any] | None:
-    """The choice, the curve and the levels of the images `rows`; None for a run that has neither file.
+    """The choice, the curve and the levels for the images `rows`; None for a run that has neither file.
 
-    `pictured`: how many of `rows`, the first ones, have a thumbnail; these are taken as examples where there are any.
-    A sentence in `notes` for a file that is damaged; the others are shown.
+    `pictured`: how many of the first of `rows` have a thumbnail; these are preferred as examples. A damaged file costs
+    a sentence in `notes`; the others are shown.
     """
     folder, results = files.folder, files.results
     curve = attempt(lambda: read_curve(folder / CURVE), None, notes)
     levels = None
     if results is not None and rows is not None:
-        found = attempt(lambda: read_levels(folder / LEVELS, results.ids), None, notes)
-        levels = None if found is None else levels_payload(found, results, rows, pictured)
+        tree = attempt(lambda: read_levels(folder / LEVELS, results.ids), None, notes)
+        levels = None if tree is None else levels_payload(tree, results, rows, pictured)
     if curve is None and levels is None:
         return None
     choice = attempt(lambda: read_choice(files.config.get("number"), folder / "config.json"), None, notes)
@@ -75,14 +76,14 @@ def how_many_payload(
     return {**choice, "curve": curve, "levels": levels}
 
 
-def read_choice(found: Any, file: Path) -> dict[str, Any] | None:
-    """What the settings say of the choice, None where they say nothing. Raises ValueError, a sentence."""
-    if found is None:
+def read_choice(setting: Any, file: Path) -> dict[str, Any] | None:
+    """How the number was chosen, from the setting `number`; None without it. Raises ValueError for a damaged one."""
+    if setting is None:
         return None
     try:
-        asked, chosen, span, sure, sentence = (found[key] for key in ("asked", "chosen", "range", "sure", "sentence"))
+        asked, chosen, span, sure, sentence = (setting[key] for key in ("asked", "chosen", "range", "sure", "sentence"))
         low, high = span
-        whole = all(type(one) is int and 1 <= one <= MOST_LEVELS for one in (low, chosen, high))
+        whole = all(type(k) is int and 1 <= k <= MOST_LEVELS for k in (low, chosen, high))
         words = isinstance(sentence, str) and len(sentence) <= MOST_SENTENCE and len(str(asked)) <= MOST_SENTENCE
         if not (whole and low <= chosen <= high and sure in SURE and words):
             raise ValueError
@@ -94,9 +95,9 @@ def read_choice(found: Any, file: Path) -> dict[str, Any] | None:
 
 
 def read_curve(file: Path) -> dict[str, Any] | None:
-    """The table of the numbers that were tried, as columns, and the `best` of them; None where there is none.
+    """The scores of the numbers that were tried, as columns, and the `best` number; None for a run without them.
 
-    Criteria without a value are left out. Raises ValueError, a sentence, for a damaged table.
+    Criteria without any value are left out. Raises ValueError for a damaged table.
     """
     if not file.is_file():
         return None
@@ -117,6 +118,7 @@ def read_curve(file: Path) -> dict[str, Any] | None:
 
 
 def finite(text: str) -> float:
+    """A number with five decimals. Raises ValueError for one that is not finite or is too large."""
     value = float(text)
     if not math.isfinite(value) or abs(value) > 1e6:
         raise ValueError
@@ -124,9 +126,9 @@ def finite(text: str) -> float:
 
 
 def read_levels(file: Path, ids: Sequence[str]) -> Levels | None:
-    """The levels of the images `ids`, read one column at a time; None where a run has none.
+    """The levels of the images `ids`, read column by column; None for a run without them.
 
-    Raises ValueError, a sentence, for a file that is damaged, is of other images or whose levels are not nested.
+    Raises ValueError for a file that is damaged or of other images, or has levels that are not nested.
     """
     if not file.is_file():
         return None
@@ -136,7 +138,7 @@ def read_levels(file: Path, ids: Sequence[str]) -> Levels | None:
         refuse_bomb(file, pq.read_metadata(file))
         table = pq.ParquetFile(file)
         k = levels_in(table, len(ids), file)
-        if [safe_text(one or "") for one in column(table, "id").to_pylist()] != list(ids):
+        if [safe_text(text or "") for text in column(table, "id").to_pylist()] != list(ids):
             refuse(file, "names other images than the assignments")
         return nested(table, k, file)
     except Bomb as error:
@@ -150,11 +152,12 @@ def read_levels(file: Path, ids: Sequence[str]) -> Levels | None:
 
 
 def refuse(file: Path, what: str) -> NoReturn:
+    """Raises the ValueError that says what is wrong with the file of levels."""
     raise ValueError(f"'{file}' {what}, so the levels of the tree are not shown.")
 
 
 def levels_in(table: Any, n: int, file: Path) -> int:
-    """The largest number of clusters that the table has a column for."""
+    """The largest number of clusters in the table. Raises ValueError for other columns or rows than expected."""
     names = table.schema_arrow.names
     k = len(names) - 1  # id, fine, k2 to k
     if not 2 <= k <= MOST_LEVELS or set(names) != {"id", "fine", *(f"k{level}" for level in range(2, k + 1))}:
@@ -165,27 +168,28 @@ def levels_in(table: Any, n: int, file: Path) -> int:
 
 
 def column(table: Any, name: str) -> Any:
-    found = table.read(columns=[name])
-    found.validate(full=True)
-    return found[name]
+    """One column of a Parquet file, validated."""
+    part = table.read(columns=[name])
+    part.validate(full=True)
+    return part[name]
 
 
 def nested(table: Any, k: int, file: Path) -> Levels:
-    """The levels as one line; each must part one cluster of the one before and call the new part by the next number."""
+    """The levels as one line. Each must split one cluster of the level before and give the new part the next number."""
     import pyarrow.types as types
 
     before = np.zeros(table.metadata.num_rows, dtype=np.int64)
     line = [0]
     for level in range(2, k + 1):
-        found = column(table, f"k{level}")
-        if not types.is_integer(found.type) or found.null_count:
+        values = column(table, f"k{level}")
+        if not types.is_integer(values.type) or values.null_count:
             refuse(file, f"holds something else than numbers in column k{level}")
-        now = found.to_numpy().astype(np.int64)
+        now = values.to_numpy().astype(np.int64)
         moved = now != before
         parents = np.unique(before[moved])
         if len(parents) > 1 or (now[moved] != level - 1).any():
             refuse(file, f"has levels that are not nested (k{level})")
-        # an empty new cluster is that of a fine one which no image is nearest to
+        # a new cluster is empty if no image is nearest to it
         line.insert(line.index(parents[0]) + 1 if len(parents) else len(line), level - 1)
         before = now
     start = np.empty(k, dtype=np.int64)
@@ -194,9 +198,9 @@ def nested(table: Any, k: int, file: Path) -> Levels:
 
 
 def levels_payload(levels: Levels, results: Results, rows: np.ndarray, pictured: int | None) -> dict[str, Any]:
-    """`start` and `sizes` (of all images) as they are in `Levels`, `leaf` of the images shown, a few typical of each.
+    """The levels for the page: `start`, `sizes` of all images, `leaf` of the images shown, and typical images.
 
-    `leaf` is base64 of bytes, or of two bytes each for more than 256 clusters.
+    `leaf` is base64 of one byte per image, or of two for more than 256 clusters.
     """
     kind = "uint8" if levels.k <= 256 else "uint16"
     leaf = levels.leaf[rows]
@@ -211,23 +215,23 @@ def levels_payload(levels: Levels, results: Results, rows: np.ndarray, pictured:
 
 
 def typical_images(levels: Levels, embedding: np.ndarray, rows: np.ndarray, pictured: int) -> list[list[int]]:
-    """For each place of the line, the images shown that are nearest to its mean embedding; those with a picture first.
+    """For each place of the line, the shown images nearest to its mean embedding, those with a picture first.
 
-    The mean is that of up to 5,000 images, evenly spaced, and the direction is all that counts.
+    The mean is that of up to 5,000 evenly spaced images; nearness is cosine similarity.
     """
     order = np.argsort(levels.leaf, kind="stable")
     ends = np.cumsum(levels.sizes)
     shown = levels.leaf[rows]
-    found: list[list[int]] = []
+    typical: list[list[int]] = []
     for place, (end, size) in enumerate(zip(ends, levels.sizes, strict=True)):
         there = np.flatnonzero(shown == place)
         if len(there) == 0:
-            found.append([])
+            typical.append([])
             continue
-        some = order[end - size : end]
-        some = some[np.linspace(0, size - 1, min(size, MEAN_OF)).round().astype(np.int64)]
-        mean = embedding[np.sort(some)].astype(np.float32).mean(0)
+        members = order[end - size : end]
+        members = members[np.linspace(0, size - 1, min(size, MEAN_OF)).round().astype(np.int64)]
+        mean = embedding[np.sort(members)].astype(np.float32).mean(0)
         own = embedding[rows[there]].astype(np.float32)
         near = own @ mean / np.maximum(np.linalg.norm(own, axis=1), 1e-12)
-        found.append(there[np.lexsort((-near, there >= pictured))][:TYPICAL].tolist())
-    return found
+        typical.append(there[np.lexsort((-near, there >= pictured))][:TYPICAL].tolist())
+    return typical

@@ -1,4 +1,4 @@
-"""Who is near whom: nearest images, and matrices of cosine similarity."""
+"""Nearest neighbours of images, and matrices of the cosine similarity of images and of clusters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from PIL import Image
 from ilk.runs.tables import Cluster
 
 RANKS = (1, 2, 10, 50, 100)
-CELLS = 1 << 22  # similarities held at a time
+CELLS = 1 << 22  # similarities in memory at a time
 SAMPLES = 500  # images in the matrix of samples
 MOST_CLUSTERS = 200  # in the matrix of clusters
 LEVELS = 32  # shades of a matrix
-# matplotlib's viridis (CC0) at ten even steps: as a gray print, and to the colour-blind, it only gets lighter
+# matplotlib's viridis (CC0) at ten even steps; its lightness rises all the way, in gray and to the colour-blind too
 VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
 
 
 def unit_rows(embedding: np.ndarray) -> np.ndarray:
-    """The rows as float32 of length 1."""
+    """The rows scaled to length 1, float32."""
     rows = np.asarray(embedding, dtype=np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
@@ -30,8 +30,8 @@ def unit_rows(embedding: np.ndarray) -> np.ndarray:
 def nearest(z: np.ndarray, ranks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The neighbours of each row at those ranks (1 = the nearest other row) and their cosines, both (n, ranks).
 
-    `z`: (n, d) float32, rows of length 1. Exact; similarities are computed a few rows at a time.
-    Ties go to the earlier row. Every rank must be less than n.
+    `z`: (n, d) float32, rows of length 1. Each rank is less than n. The search is exact, a few rows at a time; of rows
+    that are equally near, the earlier one comes first.
     """
     n, top = len(z), max(ranks)
     index = np.zeros((n, len(ranks)), dtype=np.int64)
@@ -54,7 +54,7 @@ def nearest(z: np.ndarray, ranks: Sequence[int]) -> tuple[np.ndarray, np.ndarray
 
 
 def neighbours_payload(z: np.ndarray) -> dict[str, Any] | None:
-    """The neighbours of every image at ranks 1, 2, 10, 50 and 100, as far as there are so many others."""
+    """The neighbours of every image at ranks 1, 2, 10, 50 and 100, or those of them that are less than n."""
     ranks = [rank for rank in RANKS if rank < len(z)]
     if not ranks:
         return None
@@ -69,22 +69,23 @@ def neighbours_payload(z: np.ndarray) -> dict[str, Any] | None:
 
 
 def packed(array: np.ndarray) -> str:
+    """The bytes of an array as base64."""
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
 def cluster_cosines(embedding: np.ndarray, clusters: Sequence[Cluster]) -> np.ndarray:
-    """The cosine of the mean embeddings of each two clusters, (k, k); 0 for empty ones."""
+    """The cosine similarity of the mean embeddings of clusters, (k, k); 0 for empty clusters."""
     means = np.zeros((len(clusters), embedding.shape[1]), dtype=np.float32)
-    for one in clusters:
-        if one.size:
-            means[one.number] = unit_rows(embedding[one.rows]).mean(0)
+    for cluster in clusters:
+        if cluster.size:
+            means[cluster.number] = unit_rows(embedding[cluster.rows]).mean(0)
     means = unit_rows(means)
     return (means @ means.T).clip(-1, 1)
 
 
 def near_clusters(cosines: np.ndarray, clusters: Sequence[Cluster], number: int) -> list[dict[str, Any]]:
-    """The three clusters nearest to one, nearest first."""
-    others = [one.number for one in clusters if one.size and one.number != number]
+    """The three clusters nearest to cluster `number`, nearest first; none for an empty cluster."""
+    others = [cluster.number for cluster in clusters if cluster.size and cluster.number != number]
     if not clusters[number].size:
         return []
     others.sort(key=lambda other: -cosines[number, other])
@@ -92,20 +93,20 @@ def near_clusters(cosines: np.ndarray, clusters: Sequence[Cluster], number: int)
 
 
 def affinity_payload(embedding: np.ndarray, cosines: np.ndarray, clusters: Sequence[Cluster]) -> dict[str, Any]:
-    """The matrices of samples, sorted by cluster, and of clusters; the same order of clusters in both."""
-    order = neighbourly(cosines, clusters)
+    """Similarities of sampled images and of clusters, with clusters in the same order in both."""
+    order = similar_together(cosines, clusters)
     return {
         "samples": sample_matrix(embedding, [clusters[number] for number in order]),
         "clusters": {"matrix": np.round(cosines[np.ix_(order, order)].astype(float), 3).tolist(), "order": order},
     }
 
 
-def neighbourly(cosines: np.ndarray, clusters: Sequence[Cluster]) -> list[int]:
-    """The numbers of the clusters that have images, so that like ones follow each other, from the largest on.
+def similar_together(cosines: np.ndarray, clusters: Sequence[Cluster]) -> list[int]:
+    """The numbers of clusters with images, the largest first, then always the one most similar to the one before.
 
-    Beyond 200 clusters, the largest ones only.
+    Only the 200 largest where there are more.
     """
-    left = sorted((one.number for one in clusters if one.size), key=lambda number: -clusters[number].size)
+    left = sorted((cluster.number for cluster in clusters if cluster.size), key=lambda number: -clusters[number].size)
     left = left[:MOST_CLUSTERS]
     order = [left.pop(0)]
     while left:
@@ -114,15 +115,15 @@ def neighbourly(cosines: np.ndarray, clusters: Sequence[Cluster]) -> list[int]:
 
 
 def sample_matrix(embedding: np.ndarray, clusters: Sequence[Cluster]) -> dict[str, Any]:
-    """The cosines of up to 500 images as a small picture; each cluster has its share, most typical images first."""
-    total = sum(one.size for one in clusters)
+    """Cosine similarities of up to 500 images as a small picture; each cluster has its share, typical images first."""
+    total = sum(cluster.size for cluster in clusters)
     most = min(SAMPLES, total)
-    counts = np.maximum(1, np.floor(most * np.array([one.size for one in clusters]) / total)).astype(int)
+    counts = np.maximum(1, np.floor(most * np.array([cluster.size for cluster in clusters]) / total)).astype(int)
     rows: list[np.ndarray] = []
     bounds: list[int] = []
-    for one, count in zip(clusters, counts, strict=True):
+    for cluster, count in zip(clusters, counts, strict=True):
         bounds.append(sum(len(part) for part in rows))
-        rows.append(one.rows[np.linspace(0, one.size - 1, min(count, one.size)).round().astype(int)])
+        rows.append(cluster.rows[np.linspace(0, cluster.size - 1, min(count, cluster.size)).round().astype(int)])
     z = unit_rows(embedding[np.concatenate(rows)])
     similar = z @ z.T
     low, high = float(similar.min()), float(similar.max())
@@ -131,7 +132,7 @@ def sample_matrix(embedding: np.ndarray, clusters: Sequence[Cluster]) -> dict[st
 
 
 def png(levels: np.ndarray) -> str:
-    """A matrix of 0 to 31 as a picture in the colours of viridis."""
+    """A PNG data address of a matrix of 0 to 31, in the colours of viridis."""
     colours = np.array([[int(text[i : i + 2], 16) for i in (0, 2, 4)] for text in VIRIDIS.split()], dtype=float)
     at = np.linspace(0, len(colours) - 1, LEVELS)
     table = np.stack([np.interp(at, np.arange(len(colours)), colours[:, i]) for i in range(3)], axis=1)

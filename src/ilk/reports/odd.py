@@ -1,4 +1,4 @@
-"""Duplicates and odd images, as the tables of a run name them: which are shown, and how."""
+"""Duplicates and odd images (blank, dark, blurred), read from the tables of a run."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from typing import Any
 
 from ilk.reports.folder import attempt
 
-GROUPS, EACH, FLAGS = 60, 24, 120  # shown: groups, images of a group, flagged images
+GROUPS, EACH, FLAGS = 60, 24, 120  # the most that are shown: groups, images of a group, flagged images
 
 
 @dataclass(frozen=True)
 class Odd:
-    """What duplicates.csv and flags.csv say, rows for ids."""
+    """The content of duplicates.csv and flags.csv, with row numbers instead of ids."""
 
-    groups: list[list[tuple[int, str, float]]] = field(default_factory=list)  # row, exact or near, similarity
+    groups: list[list[tuple[int, str, float]]] = field(default_factory=list)  # row, "exact" or "near", similarity
     flags: list[tuple[int, str, str]] = field(default_factory=list)  # row, flag, sentence
 
     @property
     def rows(self) -> list[int]:
-        """The images that a report shows if it can."""
+        """The images that a report shows if there is room."""
         copies = [row for group in self.groups[:GROUPS] for row, _, _ in group[:EACH]]
         return list(dict.fromkeys([*copies, *(row for row, _, _ in self.flags[:FLAGS])]))
 
 
 def read_odd(folder: Path, ids: Sequence[str], notes: list[str]) -> Odd:
-    """The two tables, nothing where a run has none; a sentence in `notes` for one that is damaged."""
+    """The two tables, empty where a run has none; a damaged one costs a sentence in `notes`."""
     row_of = {text: row for row, text in enumerate(ids)}
     groups = attempt(lambda: read_groups(folder / "duplicates.csv", row_of), [], notes)
     return Odd(groups, attempt(lambda: read_flags(folder / "flags.csv", row_of), [], notes))
 
 
 def read_groups(file: Path, row_of: dict[str, int]) -> list[list[tuple[int, str, float]]]:
+    """The groups of duplicates. Raises ValueError for a damaged table."""
     try:
         lines = read_rows(file)
         return [
@@ -47,6 +48,7 @@ def read_groups(file: Path, row_of: dict[str, int]) -> list[list[tuple[int, str,
 
 
 def read_flags(file: Path, row_of: dict[str, int]) -> list[tuple[int, str, str]]:
+    """The flagged images. Raises ValueError for a damaged table."""
     try:
         return [(row_of[line["id"]], line["flag"], line["sentence"] or "") for line in read_rows(file)]
     except (KeyError, TypeError, ValueError, csv.Error):
@@ -54,6 +56,7 @@ def read_flags(file: Path, row_of: dict[str, int]) -> list[tuple[int, str, str]]
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where there is no such file."""
     if not file.is_file():
         return []
     with open(file, encoding="utf-8", newline="") as stream:
@@ -61,16 +64,17 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def odd_payload(odd: Odd, position: dict[int, int]) -> dict[str, Any] | None:
-    """What the page shows: places among the images shown; None where there is nothing to say."""
+    """The part of the payload, with places among the images shown (`position`); None for a run without oddities."""
     if not odd.groups and not odd.flags:
         return None
     groups = []
     for group in odd.groups[:GROUPS]:
-        there = [(position[row], kind, similarity) for row, kind, similarity in group[:EACH] if row in position]
-        if len(there) > 1:
+        shown = [(position[row], kind, similarity) for row, kind, similarity in group[:EACH] if row in position]
+        if len(shown) > 1:
             groups.append({
-                "size": len(group), "index": [one[0] for one in there], "exact": [one[1] == "exact" for one in there],
-                "similarity": [round(one[2], 3) for one in there], "first": group[0][0] in position,
+                "size": len(group), "index": [place for place, _, _ in shown],
+                "exact": [kind == "exact" for _, kind, _ in shown],
+                "similarity": [round(similarity, 3) for _, _, similarity in shown], "first": group[0][0] in position,
             })  # fmt: skip
     flags = [{"index": position[row], "flag": flag, "text": text} for row, flag, text in odd.flags if row in position]
     return {

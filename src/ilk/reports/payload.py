@@ -1,4 +1,4 @@
-"""A run folder as one plain dict, all that a page needs to know; finite numbers, text and lists only."""
+"""All that the report's page shows of a run, as one dict of finite numbers, text and lists."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from ilk.runs.papers import paper_of
 from ilk.runs.tables import Cluster
 from ilk.system.text import safe_text
 
-BAD_FILES = 100  # of those that could not be read, how many are listed
+BAD_FILES = 100  # the most files that could not be read that are listed
 NO_IMAGES: dict[str, Any] = {
     "id": [], "cluster": [], "confidence": [], "second": [], "margin": [], "label": None, "row": [], "x": [], "y": [],
 }  # fmt: skip
 
 
 def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | None = None) -> dict[str, Any]:
-    """What a report shows of a run. `most`: how many images it may show.
+    """The payload of a run's page: the same keys for every run, with None for what is not known.
 
-    `layout`: the map, "pca", "umap" or "tsne"; None for the one in the folder, else principal components.
-
-    Read from the files in `folder` alone, without torch; a new map is saved there. Every key is there
-    for every run; what is not known is None. Raises FileNotFoundError or ValueError with a sentence.
+    `most`: the largest number of images shown. `layout`: the method of the map, "pca", "umap" or "tsne"; None for the
+    map saved in the folder, or else principal components. Reads the files in `folder` only, without torch, and saves a
+    new map there. Raises FileNotFoundError or ValueError for a folder that is not a run or is damaged.
     """
     if most < 1:
         raise ValueError(f"A report shows at least one image; got --most {most}.")
@@ -54,11 +53,11 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
     if files.results is not None and files.results.known.any():
         notes.append(f"the labels of {int(files.results.known.sum()):,} images were used in training; scores against"
                      " labels leave these images out")  # fmt: skip
-    found = results_payload(files, most, notes, layout) if files.results is not None else no_results(files, notes)
+    shown = results_payload(files, most, notes, layout) if files.results is not None else no_results(files, notes)
     return clean({
         "format": 1,
-        "run": run_payload(files, len(found["images"]["row"])),
-        **found,
+        "run": run_payload(files, len(shown["images"]["row"])),
+        **shown,
         "training": training_payload(files.log),
         "bad_files": files.bad[:BAD_FILES],
         "made": made_payload(files, notes),
@@ -67,7 +66,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
 
 
 def no_results(files: RunFiles, notes: list[str]) -> dict[str, Any]:
-    """The results of a run that has none yet."""
+    """The part of the payload that results make, for a run without results."""
     notes.append("the run has not finished, so there are no clusters to show yet")
     return {
         "scores": [], "label_names": None, "images": NO_IMAGES, "sprites": None, "large": None, "clusters": [],
@@ -77,8 +76,9 @@ def no_results(files: RunFiles, notes: list[str]) -> dict[str, Any]:
 
 
 def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | None) -> dict[str, Any]:
+    """The part of the payload that results make; `files.results` is not None."""
     results = files.results
-    assert results is not None  # looked at by `collect`
+    assert results is not None  # `collect` has checked it
     n, epochs = len(results), int(files.section("train").get("epochs") or 0)
     thumbnails = attempt(lambda: read_thumbnails(files.folder, n), None, notes)
     moments = attempt(lambda: read_moments(files.folder / "moments.npz", epochs, n), None, notes)
@@ -97,7 +97,7 @@ def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | 
         "images": images_payload(results, rows, xy),
         "sprites": sprites,
         "large": thumbnails.large_payload(position) if thumbnails and sprites else None,
-        "clusters": [cluster_payload(one, results, position, cosines) for one in results.clusters],
+        "clusters": [cluster_payload(cluster, results, position, cosines) for cluster in results.clusters],
         "map": map_payload(plane, step, moments, results, position),
         "neighbours": neighbours_payload(unit_rows(results.embedding[rows])),
         "confidence": confidence_payload(results, matching),
@@ -109,7 +109,7 @@ def results_payload(files: RunFiles, most: int, notes: list[str], layout: str | 
 
 
 def shown_rows(results: Results, thumbnails: Thumbnails | None, most: int, always: list[int]) -> np.ndarray:
-    """The rows to show: those with a thumbnail first, ascending, then others as far as there is room."""
+    """The rows to show: those with a thumbnail, ascending, then others while there is room."""
     if thumbnails is None:
         return choose_rows(results.clusters, most, always=always)
     with_picture = choose_rows(results.clusters, most, always=always, among=thumbnails.rows)
@@ -121,6 +121,7 @@ def shown_rows(results: Results, thumbnails: Thumbnails | None, most: int, alway
 
 
 def run_payload(files: RunFiles, shown: int) -> dict[str, Any]:
+    """The facts about a run of which `shown` images are shown."""
     config, results = files.config, files.results
     source, images = files.section("source"), files.section("images")
     paper = paper_of(str(config.get("method", "")))
@@ -131,7 +132,7 @@ def run_payload(files: RunFiles, shown: int) -> dict[str, Any]:
         "name": files.folder.resolve().name, "source": source.get("name"), "method": config.get("method"),
         "method_title": paper.title, "method_source": paper.source, "preset": config.get("preset"),
         "created": config.get("created"), "n_images": n, "n_clusters": config["n_clusters"],
-        "clusters_used": sum(1 for one in results.clusters if one.size) if results is not None else None,
+        "clusters_used": sum(cluster.size > 0 for cluster in results.clusters) if results is not None else None,
         "n_bad": len(files.bad) if bad is None else bad,
         "minutes": None if seconds is None else round(seconds / 60, 2),
         "epochs": number(files.section("train").get("epochs")),
@@ -142,6 +143,7 @@ def run_payload(files: RunFiles, shown: int) -> dict[str, Any]:
 
 
 def images_payload(results: Results, rows: np.ndarray, xy: np.ndarray) -> dict[str, Any]:
+    """The columns of the images `rows`; `xy` is their place on the map."""
     return {
         "id": [results.ids[row] for row in rows],
         "cluster": results.cluster[rows].tolist(),
@@ -156,51 +158,57 @@ def images_payload(results: Results, rows: np.ndarray, xy: np.ndarray) -> dict[s
 
 
 def rounded(values: np.ndarray) -> list[float]:
+    """Values with three decimals."""
     return [round(value, 3) for value in values.astype(float).tolist()]
 
 
-def cluster_payload(one: Cluster, results: Results, position: dict[int, int], cosines: np.ndarray) -> dict[str, Any]:
+def cluster_payload(
+    cluster: Cluster, results: Results, position: dict[int, int], cosines: np.ndarray
+) -> dict[str, Any]:
+    """The facts about a cluster; `position` of a row among the images shown, `cosines` between clusters."""
+    names = results.cluster_names
     labels = None
     if results.label is not None:
-        codes = results.label[one.rows]
+        codes = results.label[cluster.rows]
         counts = np.bincount(codes[codes >= 0], minlength=len(results.label_names))
         order = np.argsort(-counts, kind="stable")
         labels = [{"code": int(code), "count": int(counts[code])} for code in order if counts[code]]
     return {
-        "number": one.number, "size": one.size,
-        "name": results.cluster_names[one.number] if one.number < len(results.cluster_names) else None,
-        "confidence": round(one.confidence, 4) if one.size else None,
-        "typical": positions(one.rows, position), "uncertain": positions(one.uncertain, position),
-        "near": near_clusters(cosines, results.clusters, one.number), "labels": labels,
+        "number": cluster.number, "size": cluster.size,
+        "name": names[cluster.number] if cluster.number < len(names) else None,
+        "confidence": round(cluster.confidence, 4) if cluster.size else None,
+        "typical": positions(cluster.rows, position), "uncertain": positions(cluster.uncertain, position),
+        "near": near_clusters(cosines, results.clusters, cluster.number), "labels": labels,
     }  # fmt: skip
 
 
 def positions(rows: np.ndarray, position: dict[int, int]) -> list[int]:
-    """Where the first 24 of `rows` are among the images shown; those that are not are left out."""
+    """The places of the first 24 of `rows` among the images shown, without those that are not shown."""
     return [position[int(row)] for row in rows[:EXAMPLES] if int(row) in position]
 
 
 def map_payload(
     plane: Map, step: float, moments: dict[str, Any] | None, results: Results, position: dict[int, int]
 ) -> dict[str, Any]:
-    """`step`: how much of the map's own unit one whole number is."""
-    found = None
+    """The map and its moments; `step` is the length of one whole number in the map's own unit."""
+    shown: list[dict[str, Any]] = []
     if moments is not None:
         kept = np.array([int(row) in position for row in moments["rows"]], dtype=bool)
-        rows, found = moments["rows"][kept], []
+        rows = moments["rows"][kept]
         for moment in moments["moments"] if kept.any() else []:
             xy, _ = whole_numbers(moment["xy"][kept])
             cluster = moment["cluster"]
-            found.append({
+            shown.append({
                 "epoch": moment["epoch"], "title": moment["title"], "index": [position[int(row)] for row in rows],
                 "x": xy[:, 0].tolist(), "y": xy[:, 1].tolist(),
                 "cluster": None if cluster is None else cluster[kept].tolist(),
                 "label": None if results.label is None else results.label[rows].tolist(),
             })  # fmt: skip
-    return {"method": plane.method, "note": plane.note, "step": step, "moments": found or None}
+    return {"method": plane.method, "note": plane.note, "step": step, "moments": shown or None}
 
 
 def made_payload(files: RunFiles, notes: list[str]) -> dict[str, Any]:
+    """How the run was made: settings, versions, command, notes and what to cite."""
     config = files.config
     command = config.get("command")
     return {
@@ -213,28 +221,30 @@ def made_payload(files: RunFiles, notes: list[str]) -> dict[str, Any]:
 
 
 def settings_of(files: RunFiles) -> dict[str, Any]:
-    """Every setting by a flat name."""
+    """All settings by name, without sections."""
     plain = ("method", "preset", "n_clusters", "seed", "backbone", "front_end", "device", "precision")
-    found = {name: files.config[name] for name in plain if name in files.config}
-    found["views"] = files.section("views").get("name")
-    found |= {f"image_{name}": value for name, value in files.section("images").items()}
+    settings = {name: files.config[name] for name in plain if name in files.config}
+    settings["views"] = files.section("views").get("name")
+    settings |= {f"image_{name}": value for name, value in files.section("images").items()}
     for section in ("train", "method_config"):
-        found |= {name: value for name, value in files.section(section).items() if name not in found}
+        settings |= {name: value for name, value in files.section(section).items() if name not in settings}
     return {
-        name: value if isinstance(value, (int, float, str, bool)) else shown(value) for name, value in found.items()
+        name: value if isinstance(value, (int, float, str, bool)) else shown(value) for name, value in settings.items()
     }
 
 
 def shown(value: Any) -> str | None:
+    """A value as text; None stays None."""
     return None if value is None else str(value)
 
 
 def texts(value: Any) -> list[str]:
+    """The items of a list as text; nothing for another value."""
     return [str(text) for text in value] if isinstance(value, list) else []
 
 
 def next_commands(files: RunFiles) -> list[str]:
-    """What to type next."""
+    """Commands that go on with the run."""
     run = shlex.quote(str(files.folder))
     if files.results is None:
         command = files.config.get("command")
@@ -254,13 +264,13 @@ def next_commands(files: RunFiles) -> list[str]:
 
 
 def clean(value: Any) -> Any:
-    """`value` with numbers that are not finite as None and text that is no Unicode as escapes."""
+    """`value` with None for numbers that are not finite, and escapes for text that is not valid Unicode."""
     if isinstance(value, dict):
-        return {safe_text(str(key)): clean(one) for key, one in value.items()}
+        return {safe_text(str(key)): clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        if value and type(value[0]) is int and all(type(one) is int for one in value):
+        if value and type(value[0]) is int and all(type(item) is int for item in value):
             return list(value)
-        return [clean(one) for one in value]
+        return [clean(item) for item in value]
     if isinstance(value, str):
         return safe_text(value)
     if isinstance(value, float):

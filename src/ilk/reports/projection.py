@@ -1,4 +1,4 @@
-"""Embeddings on a plane: principal components, or UMAP or openTSNE where these are installed and asked for."""
+"""The map: embeddings in two dimensions, by principal components, UMAP or openTSNE."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from ilk.system.files import replacing
 
 FILE = "map.npz"
-FIT_ON = 20_000  # rows that the components are found from
+FIT_ON = 20_000  # rows that the principal components are computed from
 CHUNK = 16_384  # rows projected together
-LEAST = 10  # images, below which UMAP and openTSNE have nothing to work with
+LEAST = 10  # images that UMAP and openTSNE need
 METHODS = {"pca": "PCA", "umap": "UMAP", "tsne": "openTSNE"}
-STEPS = 65_535  # what the longer axis is divided into
+STEPS = 65_535  # the length of the longer axis in whole numbers
 
 
 @dataclass(frozen=True)
 class Map:
-    """Coordinates of some rows."""
+    """The coordinates of some rows."""
 
     method: str  # PCA, UMAP or openTSNE
     note: str
@@ -30,14 +30,14 @@ class Map:
     xy: np.ndarray  # (m, 2) float32
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """The coordinates of `rows`, all of which must be there, (len(rows), 2)."""
+        """The coordinates of `rows`, (len(rows), 2); all of them must be on the map."""
         return self.xy[np.searchsorted(self.rows, rows)]
 
 
 def principal(embedding: np.ndarray) -> tuple[np.ndarray, float]:
     """The first two principal components of each row, (n, 2) float32, and their share of the variance.
 
-    Found from up to 20,000 evenly spaced rows. The direction of an axis is fixed: its largest weight is positive.
+    Computed from up to 20,000 evenly spaced rows. The sign of an axis makes its largest weight positive.
     """
     n = len(embedding)
     chosen = np.arange(n) if n <= FIT_ON else np.linspace(0, n - 1, FIT_ON).round().astype(np.int64)
@@ -47,20 +47,20 @@ def principal(embedding: np.ndarray) -> tuple[np.ndarray, float]:
     values, vectors = np.linalg.eigh((sample.T @ sample).astype(np.float64))
     axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    found = np.zeros((n, 2), dtype=np.float32)
+    xy = np.zeros((n, 2), dtype=np.float32)
     for start in range(0, n, CHUNK):
         part = np.asarray(embedding[start : start + CHUNK], dtype=np.float32) - mean
-        found[start : start + CHUNK, : axes.shape[1]] = part @ axes.astype(np.float32)
+        xy[start : start + CHUNK, : axes.shape[1]] = part @ axes.astype(np.float32)
     total = float(values.clip(0).sum())
     share = float(values[::-1][:2].clip(0).sum()) / total if total > 1e-12 else 0.0
-    return found, share
+    return xy, share
 
 
 def find_map(folder: Path, embedding: np.ndarray, rows: np.ndarray, method: str | None = None) -> Map:
-    """The map of `rows`: that in the run folder if it is of these embeddings, else a new one, saved there.
+    """The map of `rows`: the one saved in the run folder if it is of these embeddings, else a new one, saved there.
 
-    `method`: "pca", "umap" or "tsne"; None for what is there, else principal components. Raises ValueError,
-    a sentence, for another one, for one that is not installed and for fewer than 10 images.
+    `method`: "pca", "umap" or "tsne"; None for the saved map, or else principal components. Raises ValueError for an
+    unknown method, for one that is not installed and for UMAP or openTSNE of fewer than 10 images.
     """
     wanted = None if method is None else known_method(method)
     key = fingerprint(embedding)
@@ -68,20 +68,21 @@ def find_map(folder: Path, embedding: np.ndarray, rows: np.ndarray, method: str 
     if saved is not None and wanted in (None, saved.method) and np.isin(rows, saved.rows).all():
         return saved
     if wanted in (None, "PCA"):
-        found = principal_map(embedding)
+        made = principal_map(embedding)
         if wanted is None and saved is not None:
-            return found  # the saved one took long to make, and is of other images
+            return made  # without saving it: the saved map, of other images, took long to make
     else:
-        found = neighbour_map(embedding, rows, wanted)
+        made = neighbour_map(embedding, rows, wanted)
     try:
         with replacing(folder / FILE) as temporary, open(temporary, "wb") as file:
-            np.savez(file, key=key, method=found.method, note=found.note, rows=found.rows, xy=found.xy)
+            np.savez(file, key=key, method=made.method, note=made.note, rows=made.rows, xy=made.xy)
     except OSError:
-        pass  # a folder that cannot be written to still gets its report
-    return found
+        pass  # the report of a read-only folder can be written elsewhere
+    return made
 
 
 def known_method(name: str) -> str:
+    """The name of a method as people know it. Raises ValueError for an unknown one."""
     if name not in METHODS:
         raise ValueError(f"Unknown map '{name}'. Use {', '.join(METHODS)}.")
     return METHODS[name]
@@ -95,7 +96,7 @@ def principal_map(embedding: np.ndarray) -> Map:
 
 
 def neighbour_map(embedding: np.ndarray, rows: np.ndarray, method: str) -> Map:
-    """The map of `rows` by UMAP or openTSNE, seeded."""
+    """The map of `rows` by UMAP or openTSNE with a fixed seed. Raises ValueError where that is not possible."""
     if len(rows) < LEAST:
         raise ValueError(f"{method} needs at least {LEAST} images; there are {len(rows)}. Use the map pca.")
     reduce = {"UMAP": by_umap, "openTSNE": by_opentsne}[method]
@@ -113,6 +114,7 @@ def neighbour_map(embedding: np.ndarray, rows: np.ndarray, method: str) -> Map:
 
 
 def by_umap(embedding: np.ndarray) -> tuple[np.ndarray, str]:
+    """Coordinates, (n, 2) float32, and the version of umap-learn."""
     import umap
 
     reducer = umap.UMAP(metric="cosine", n_neighbors=min(15, len(embedding) - 1), random_state=0)
@@ -120,15 +122,16 @@ def by_umap(embedding: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def by_opentsne(embedding: np.ndarray) -> tuple[np.ndarray, str]:
+    """Coordinates, (n, 2) float32, and the version of openTSNE."""
     import openTSNE
 
     perplexity = min(30, (len(embedding) - 1) / 3)
-    found = openTSNE.TSNE(metric="cosine", perplexity=perplexity, random_state=0).fit(embedding)
-    return np.asarray(found, dtype=np.float32), str(openTSNE.__version__)
+    fitted = openTSNE.TSNE(metric="cosine", perplexity=perplexity, random_state=0).fit(embedding)
+    return np.asarray(fitted, dtype=np.float32), str(openTSNE.__version__)
 
 
 def fingerprint(embedding: np.ndarray) -> str:
-    """Changes when the embeddings do; from up to 4,096 evenly spaced rows."""
+    """A hash of the shape and of up to 4,096 evenly spaced rows, which tells whether a saved map fits."""
     chosen = np.linspace(0, len(embedding) - 1, min(len(embedding), 4096)).round().astype(np.int64)
     digest = hashlib.blake2b(repr(embedding.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(embedding[chosen]).tobytes())
@@ -136,21 +139,21 @@ def fingerprint(embedding: np.ndarray) -> str:
 
 
 def load_map(file: Path, key: str) -> Map | None:
-    """A saved map, if it is whole and of the embeddings with that fingerprint."""
+    """The saved map; None if it is damaged or of embeddings with another fingerprint."""
     if not file.is_file():
         return None
     try:
         with np.load(file, allow_pickle=False) as saved:
-            found = Map(str(saved["method"]), str(saved["note"]), saved["rows"], saved["xy"])
+            loaded = Map(str(saved["method"]), str(saved["note"]), saved["rows"], saved["xy"])
             own = str(saved["key"]) == key
-    except Exception:  # numpy and zipfile raise several kinds for a damaged file; the map is then made again
+    except Exception:  # numpy and zipfile raise several kinds for a damaged file; the map is made again
         return None
-    fits = found.rows.ndim == 1 and found.xy.shape == (len(found.rows), 2) and np.isfinite(found.xy).all()
-    return found if own and fits else None
+    fits = loaded.rows.ndim == 1 and loaded.xy.shape == (len(loaded.rows), 2) and np.isfinite(loaded.xy).all()
+    return loaded if own and fits else None
 
 
 def whole_numbers(xy: np.ndarray) -> tuple[np.ndarray, float]:
-    """The coordinates as whole numbers from 0 to 65,535, both axes on one scale, and the length of one step."""
+    """The coordinates as whole numbers from 0 to 65,535, with one scale for both axes, and the length of one step."""
     if not len(xy):
         return np.zeros((0, 2), dtype=np.int64), 0.0
     low, high = xy.min(0).astype(np.float64), xy.max(0).astype(np.float64)
@@ -162,10 +165,10 @@ def whole_numbers(xy: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def read_moments(file: Path, epochs: int, n: int) -> dict[str, Any] | None:
-    """The images followed during training, and where they were: `rows`, and `moments` of epoch, title, xy, cluster.
+    """Where some images were during training: `rows`, and `moments` of epoch, title, xy (m, 2) and cluster (m,).
 
-    None where the run has none. Each moment's principal components are turned so that they lie on those
-    of the last one as well as may be. Raises ValueError, a sentence, for a damaged file.
+    None for a run without the file. The principal components of each moment are rotated to fit those of the last one
+    (orthogonal Procrustes). Raises ValueError for a damaged file.
     """
     if not file.is_file():
         return None
@@ -193,6 +196,7 @@ def read_moments(file: Path, epochs: int, n: int) -> dict[str, Any] | None:
 
 
 def title_of(epoch: int, epochs: int) -> str:
+    """What a moment is called."""
     if epoch == 0:
         return "before training"
     return f"after epoch {epoch} of {epochs}" if epoch < epochs else f"at the end, epoch {epoch}"

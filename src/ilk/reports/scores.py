@@ -1,4 +1,4 @@
-"""The figures of merit of a run, each with what it means, and the tables behind them."""
+"""The scores of a run with their meaning, the confusion matrix, and how reliable confidences are."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ilk.reports.folder import Results, number
 from ilk.reports.neighbours import unit_rows
 
 BINS, RELIABILITY_BINS = 20, 10
-SAMPLE = 2_000  # images that the silhouette rests on
+SAMPLE = 2_000  # images that the silhouette is computed from
 UNCERTAIN = 0.5
-MOST_ROWS = 200  # of the confusion matrix, clusters and labels
+MOST_ROWS = 200  # clusters, and labels, in the confusion matrix
 
 MEANINGS = {
     "accuracy": "The part of the {labelled} labelled images whose cluster is the one best matched to their label.",
@@ -38,10 +38,7 @@ STORED = {"accuracy": "accuracy", "nmi": "nmi_arithmetic", "ari": "ari", "purity
 
 
 def scores_payload(results: Results, folder: Path, matching: dict[int, int] | None) -> list[dict[str, Any]]:
-    """The scores, those that used labels first.
-
-    Labels in the table count; without any, the scores that `ilk score` left in scores.json do.
-    """
+    """The scores, first those that used labels: of the labels in the run, or else those in scores.json."""
     values: dict[str, float] = {}
     labelled = 0
     if matching is not None and results.label is not None:
@@ -55,8 +52,8 @@ def scores_payload(results: Results, folder: Path, matching: dict[int, int] | No
     sample = silhouette_sample(len(results))
     values["effective_clusters"] = effective_clusters(results.cluster)
     values["mean_confidence"] = float(results.confidence.mean())
-    if (found := silhouette(results, sample)) is not None:
-        values["silhouette"] = found
+    if (mean := silhouette(results, sample)) is not None:
+        values["silhouette"] = mean
     values["uncertain"] = float(np.mean(results.confidence < UNCERTAIN))
     words = {"labelled": f"{labelled:,}", "k": f"{len(results.clusters):,}", "sample": f"{len(sample):,}"}
     return [
@@ -69,27 +66,29 @@ def scores_payload(results: Results, folder: Path, matching: dict[int, int] | No
 
 
 def spelt(key: str, value: float, k: str) -> str:
+    """A score as it is shown."""
     if key == "effective_clusters":
         return f"{value:.1f} of {k}"
     return f"{value:.1%}" if key == "uncertain" else f"{value:.3f}"
 
 
 def stored_scores(file: Path) -> tuple[dict[str, float], int]:
-    """What `ilk score --labels` found, and on how many images; nothing where it was not asked or is damaged."""
+    """The scores that `ilk score --labels` has written and the number of images; none where there is no such file."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["labels"]
-        values = {key: number(found[name]) for key, name in STORED.items()}
-        return {key: value for key, value in values.items() if value is not None}, int(found["images"])
+        stored = json.loads(file.read_text(encoding="utf-8"))["labels"]
+        values = {key: number(stored[name]) for key, name in STORED.items()}
+        return {key: value for key, value in values.items() if value is not None}, int(stored["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}, 0
 
 
 def silhouette_sample(n: int) -> np.ndarray:
+    """The rows that the silhouette is computed from, ascending; always the same ones."""
     return np.arange(n) if n <= SAMPLE else np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False))
 
 
 def silhouette(results: Results, sample: np.ndarray) -> float | None:
-    """The mean silhouette of the sample by cosine; None with fewer than two clusters, or one each."""
+    """The mean silhouette of the sample by cosine; None for one cluster, or as many clusters as images."""
     from sklearn.metrics import silhouette_score
 
     clusters = results.cluster[sample]
@@ -99,23 +98,23 @@ def silhouette(results: Results, sample: np.ndarray) -> float | None:
 
 
 def matching_of(results: Results) -> dict[int, int] | None:
-    """The best one-to-one map of clusters to labels; None where there are none to score against."""
+    """The best one-to-one matching, cluster to label; None for a run without labels to score against."""
     if results.label is None or not results.scored.any():
         return None
     return best_matching(results.label[results.scored], results.cluster[results.scored])
 
 
 def matched(cluster: np.ndarray, matching: dict[int, int]) -> np.ndarray:
-    """The label that the cluster of each image stands for; -1 for clusters left over."""
+    """The label matched to the cluster of each image; -1 for clusters without one."""
     table = np.full(int(cluster.max()) + 1, -1, dtype=np.int64)
-    for one, label in matching.items():
-        if one < len(table):
-            table[one] = label
+    for number_of_cluster, label in matching.items():
+        if number_of_cluster < len(table):
+            table[number_of_cluster] = label
     return table[cluster]
 
 
 def confusion_payload(results: Results, matching: dict[int, int] | None, notes: list[str]) -> dict[str, Any] | None:
-    """Clusters (rows) against labels (columns) so that the matched pairs are the diagonal; what is left over, last."""
+    """Images by cluster (rows) and label (columns): matched pairs on the diagonal, then clusters and labels without."""
     if matching is None or results.label is None:
         return None
     table = contingency(results.label[results.scored], results.cluster[results.scored]).T  # (clusters, labels)
@@ -134,7 +133,7 @@ def confusion_payload(results: Results, matching: dict[int, int] | None, notes: 
 
 
 def confidence_payload(results: Results, matching: dict[int, int] | None) -> dict[str, Any]:
-    """How many images have which confidence, and with labels how often that was right."""
+    """A histogram of confidences and, with labels, the accuracy of images by confidence."""
     confidence = results.confidence.astype(np.float64).clip(0, 1)
     counts, edges = np.histogram(confidence, BINS, (0.0, 1.0))
     reliability = None
@@ -144,14 +143,15 @@ def confidence_payload(results: Results, matching: dict[int, int] | None) -> dic
         right = matched(results.cluster[rows], matching) == results.label[rows]
         place = np.minimum((sure * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
         count = np.bincount(place, minlength=RELIABILITY_BINS)
-        some = count > 0
+        filled = count > 0
         reliability = {
-            "mean_confidence": mean_of(place, sure, count)[some].round(4).tolist(),
-            "accuracy": mean_of(place, right, count)[some].round(4).tolist(),
-            "count": count[some].tolist(),
+            "mean_confidence": mean_of(place, sure, count)[filled].round(4).tolist(),
+            "accuracy": mean_of(place, right, count)[filled].round(4).tolist(),
+            "count": count[filled].tolist(),
         }
     return {"edges": edges.round(6).tolist(), "counts": counts.tolist(), "reliability": reliability}
 
 
 def mean_of(place: np.ndarray, values: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The mean of the values in each bin; `place` is the bin of each value."""
     return np.bincount(place, weights=values, minlength=len(count)) / np.maximum(count, 1)

@@ -1,4 +1,4 @@
-"""Small pictures in the run folder, as sprite sheets, so that a report needs neither the source nor torch."""
+"""Thumbnails in the run folder, as sprite sheets, so that a report needs neither the images nor torch."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 FOLDER = "thumbnails"
 MOST = 10_000  # images with a thumbnail
-TILES = ((2_000, 64, 60), (5_000, 48, 55), (MOST, 36, 40))  # up to so many images: pixels, WebP quality
+TILES = ((2_000, 64, 60), (5_000, 48, 55), (MOST, 36, 40))  # for up to that many images: pixels, WebP quality
 COLUMNS, PER_SHEET = 32, 1024
-LARGE, LARGE_EACH, LARGE_MOST = 160, 8, 200  # pixels, pictures a cluster, pictures in all
-LARGE_QUALITY, AGAIN_QUALITY = 75, 70  # of larger pictures, and of thumbnails that are put into new sheets
-LOSSLESS_BELOW = 17  # pixels; smaller tiles would be smeared into each other by WebP's blocks of 16
+LARGE, LARGE_EACH, LARGE_MOST = 160, 8, 200  # pixels, pictures per cluster, pictures in all
+LARGE_QUALITY, AGAIN_QUALITY = 75, 70  # of larger pictures, and of thumbnails put into new sheets
+LOSSLESS_BELOW = 17  # pixels; WebP's blocks of 16 would smear smaller tiles into each other
 BATCH = 128  # images read together
 
 
 def write_thumbnails(folder: Path, images: Images, clusters: Sequence[Cluster]) -> None:
-    """Fills `folder`/thumbnails: sheets of up to 10,000 images, and larger pictures of typical ones.
+    """Writes `folder`/thumbnails: sheets of up to 10,000 images, and larger pictures of typical ones.
 
-    With more images, a sample in which every cluster's typical and uncertain ones are, duplicates and
-    odd ones, and those that were followed during the training.
+    Of more images, a sample: each cluster's typical and uncertain images, duplicates, odd images, those followed
+    during training, and others drawn at random.
     """
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    (place / "index.json").unlink(missing_ok=True)  # without it, no picture is taken for one of this run
+    (place / "index.json").unlink(missing_ok=True)  # until it is written again, the pictures do not count
     odd = read_odd(folder, [safe_text(text) for text in images.ids], [])
     rows = choose_rows(clusters, MOST, always=[*odd.rows, *followed(folder, len(images))])
     side = min(images.shape[1:])
@@ -50,7 +50,7 @@ def write_thumbnails(folder: Path, images: Images, clusters: Sequence[Cluster]) 
     sheets = math.ceil(len(rows) / PER_SHEET)
     for number in range(sheets):
         cells = np.arange(number * PER_SHEET, min((number + 1) * PER_SHEET, len(rows)))
-        data = sheet(tile, cells, lambda some: pictures(images, rows[some], tile), quality)
+        data = sheet(tile, cells, lambda part: pictures(images, rows[part], tile), quality)
         with replacing(place / f"sheet-{number}.webp") as temporary:
             temporary.write_bytes(data)
     chosen = large_rows(clusters)
@@ -68,7 +68,7 @@ def write_thumbnails(folder: Path, images: Images, clusters: Sequence[Cluster]) 
 
 
 def followed(folder: Path, n: int) -> list[int]:
-    """The images whose moments during the training are kept; none where the file is not there or damaged."""
+    """The images followed during training; none where moments.npz is missing or damaged."""
     try:
         with np.load(folder / "moments.npz", allow_pickle=False) as saved:
             rows = np.asarray(saved["rows"], dtype=np.int64).ravel()
@@ -81,31 +81,33 @@ def sheet(tile: int, cells: np.ndarray, read: Callable[[np.ndarray], list[Image.
     """One sprite sheet as WebP: the pictures that `read` gives for `cells`, row by row."""
     picture = Image.new("RGB", (COLUMNS * tile, math.ceil(len(cells) / COLUMNS) * tile), (128, 128, 128))
     for start in range(0, len(cells), BATCH):
-        for place, one in enumerate(read(cells[start : start + BATCH]), start):
-            picture.paste(one, (place % COLUMNS * tile, place // COLUMNS * tile))
+        for place, thumbnail in enumerate(read(cells[start : start + BATCH]), start):
+            picture.paste(thumbnail, (place % COLUMNS * tile, place // COLUMNS * tile))
     return webp(picture, quality, lossless=tile < LOSSLESS_BELOW)
 
 
 def webp(picture: Image.Image, quality: int, *, lossless: bool = False) -> bytes:
+    """A picture as a WebP file."""
     buffer = BytesIO()
     picture.save(buffer, "WEBP", quality=quality, lossless=lossless, method=4)
     return buffer.getvalue()
 
 
 def pictures(images: Images, rows: np.ndarray, side: int) -> list[Image.Image]:
-    """The images of those rows as squares of `side` pixels."""
+    """The images `rows` as squares of `side` pixels."""
     return [picture.resize((side, side), Image.Resampling.BOX) for picture in images.pictures(rows)]
 
 
 def large_rows(clusters: Sequence[Cluster]) -> list[int]:
     """The rows that get a larger picture: the most typical of each cluster, fewer where there are many clusters."""
-    used = [one for one in clusters if one.size]
+    used = [cluster for cluster in clusters if cluster.size]
     each = max(1, min(LARGE_EACH, LARGE_MOST // max(len(used), 1)))
-    return [int(one.rows[rank]) for rank in range(each) for one in used if rank < one.size][:LARGE_MOST]
+    rows = [int(cluster.rows[rank]) for rank in range(each) for cluster in used if rank < cluster.size]
+    return rows[:LARGE_MOST]
 
 
 def write_large(place: Path, images: Images, row: int, tile: int) -> bool:
-    """Writes `large-ROW.webp` where there is something larger than the thumbnail to show; whether there was."""
+    """Writes `large-ROW.webp` if the image is larger than its thumbnail; returns whether it did."""
     picture = original(images.paths[row])
     if picture is None and min(images.shape[1:]) > tile:
         picture = pictures(images, np.array([row]), min(LARGE, *images.shape[1:]))[0]
@@ -117,7 +119,7 @@ def write_large(place: Path, images: Images, row: int, tile: int) -> bool:
 
 
 def original(path: str) -> Image.Image | None:
-    """The picture in a file, in its own proportions, at most 160 pixels; None if it is no readable file any more."""
+    """The image in a file, in its own proportions, at most 160 pixels; None if the file cannot be read any more."""
     from ilk.images.decode import decode, read_header
 
     if not path or not os.path.isfile(path):
@@ -133,12 +135,12 @@ def original(path: str) -> Image.Image | None:
 
 
 class Thumbnails:
-    """The pictures of a run folder, read. `rows`: which images have one, ascending; a cell each."""
+    """The pictures in a run folder. `rows`: the images that have a thumbnail, ascending; cell i is that of rows[i]."""
 
     def __init__(self, folder: Path, n: int) -> None:
-        """Raises ValueError, a sentence, when the pictures are damaged or of other images."""
+        """Reads the index. Raises ValueError if it is damaged or of other images."""
         self.place = folder / FOLDER
-        self.opened: tuple[int, Image.Image] | None = None  # the sheet cut last, and its number
+        self.opened: tuple[int, Image.Image] | None = None  # the number of the sheet that was cut last, and the sheet
         try:
             index: dict[str, Any] = json.loads((self.place / "index.json").read_text(encoding="utf-8"))
             self.tile, rows, total = int(index["tile"]), index["rows"], int(index["n"])
@@ -154,9 +156,9 @@ class Thumbnails:
             raise ValueError(f"The pictures in '{self.place}' are not those of this run's {n:,} images.")
 
     def payload(self, rows: np.ndarray) -> dict[str, Any]:
-        """The sheets as data addresses, so that the first images of `rows` are in their cells, in order.
+        """The sheets as data addresses: cell i holds rows[i], for the first `count` rows.
 
-        `rows` begins with images that have a thumbnail; `count` says how many of them do.
+        `rows` begins with the images that have a thumbnail.
         """
         cells = self.cells(rows)
         if np.array_equal(cells, np.arange(len(self.rows))):
@@ -170,16 +172,17 @@ class Thumbnails:
         }  # fmt: skip
 
     def cells(self, rows: np.ndarray) -> np.ndarray:
-        """The cells of the images of `rows` that have a thumbnail."""
+        """The cells of those of `rows` that have a thumbnail."""
         place = np.searchsorted(self.rows, rows).clip(0, max(len(self.rows) - 1, 0))
         return place[self.rows[place] == rows] if len(self.rows) else place[:0]
 
     def bytes_of(self, number: int) -> bytes:
-        """One sheet as it is in its file, if it is a whole picture."""
+        """The file of a sheet. Raises ValueError for a damaged one."""
         self.open(number)
         return (self.place / f"sheet-{number}.webp").read_bytes()
 
     def open(self, number: int) -> Image.Image:
+        """A sheet as a picture. Raises ValueError for a damaged one."""
         file = self.place / f"sheet-{number}.webp"
         cells = min(PER_SHEET, len(self.rows) - number * PER_SHEET)
         try:
@@ -192,32 +195,33 @@ class Thumbnails:
         return picture
 
     def cut(self, cells: np.ndarray) -> list[Image.Image]:
-        """The thumbnails in those cells; a sheet is read once for neighbouring cells."""
-        found: list[Image.Image] = []
+        """The thumbnails in those cells. A sheet is read once for consecutive cells in it."""
+        thumbnails: list[Image.Image] = []
         for cell in cells:
             if self.opened is None or cell // PER_SHEET != self.opened[0]:
                 self.opened = int(cell // PER_SHEET), self.open(int(cell // PER_SHEET))
             x, y = int(cell) % PER_SHEET % COLUMNS * self.tile, int(cell) % PER_SHEET // COLUMNS * self.tile
-            found.append(self.opened[1].crop((x, y, x + self.tile, y + self.tile)))
-        return found
+            thumbnails.append(self.opened[1].crop((x, y, x + self.tile, y + self.tile)))
+        return thumbnails
 
     def large_payload(self, position: dict[int, int]) -> dict[str, Any] | None:
-        """The larger pictures of images that are shown; `position` of a row. Files that are damaged are left out."""
-        index, found = [], []
+        """The larger pictures of images that are shown (`position`: row to place), without damaged files."""
+        index, addresses = [], []
         for row in self.large:
             file = self.place / f"large-{row}.webp"
             if row in position and file.is_file():
                 data = file.read_bytes()
                 if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
                     index.append(position[row])
-                    found.append(data_address(data))
-        return {"tile": self.large_tile, "index": index, "images": found} if found else None
+                    addresses.append(data_address(data))
+        return {"tile": self.large_tile, "index": index, "images": addresses} if index else None
 
 
 def read_thumbnails(folder: Path, n: int) -> Thumbnails | None:
-    """The pictures of a run of n images; None where it has none (made by an older version, or not finished)."""
+    """The pictures of a run of n images; None for a run without (an older or an unfinished one)."""
     return Thumbnails(folder, n) if (folder / FOLDER / "index.json").is_file() else None
 
 
 def data_address(data: bytes, kind: str = "webp") -> str:
+    """A picture as an address that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

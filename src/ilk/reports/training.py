@@ -1,4 +1,4 @@
-"""What the log of a run says of its training, as columns with one entry an epoch."""
+"""The training of a run as columns with one entry per epoch, from its log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLUMNS = ("loss", "effective_clusters", "confidence", "learning_rate", "images_
 
 
 def training_payload(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """Loss terms, clusters, confidence and pair similarities by epoch; None where an epoch had no such value."""
+    """Loss terms, effective clusters, confidence and pair similarities by epoch; None where an epoch has no value."""
     names = list(dict.fromkeys(name for record in log for name in table_of(record, "terms")))
     pairs = None
     if any(table_of(record, "pairs") for record in log):
@@ -28,5 +28,6 @@ def training_payload(log: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table_of(record: dict[str, Any], name: str) -> dict[str, Any]:
-    found = record.get(name)
-    return found if isinstance(found, dict) else {}
+    """The dict of that name in a record of the log; empty where there is none."""
+    table = record.get(name)
+    return table if isinstance(table, dict) else {}
