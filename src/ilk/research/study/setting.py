@@ -1,4 +1,4 @@
-"""What a run of studies has in common, what its pages are called, and the command that gives them again."""
+"""What a run of studies has in common, the names of its pages, and the command that makes them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGITS, FOLDER, ALL = "digits", Path("runs/studies"), "STUDIES"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all cells: the source, what T stands for, the seeds, and what was changed of the study."""
+    """What is the same for all cells: the source, the views that T stands for, the seeds, and changed options."""
 
     source: str
     domain: str
@@ -27,15 +27,15 @@ class Setting:
     folder: Path = FOLDER
 
     def differs(self, study: Study) -> dict[str, Any]:
-        """What is not the study's own: pages of that stand beside the study's, and never in their place."""
-        found: dict[str, Any] = dict(self.changed)
-        found |= {} if self.source == DIGITS else {"source": self.source}
-        found |= {"labels": self.labels} if self.labels else {}
-        found |= {"cells": study.picked} if study.picked else {}
-        return found | ({"file": study.file} if study.file and study.name in studies() else {})
+        """What differs from the study as defined. Pages with differences get names of their own."""
+        differs: dict[str, Any] = dict(self.changed)
+        differs |= {} if self.source == DIGITS else {"source": self.source}
+        differs |= {"labels": self.labels} if self.labels else {}
+        differs |= {"cells": study.picked} if study.picked else {}
+        return differs | ({"file": study.file} if study.file and study.name in studies() else {})
 
     def stem(self, study: Study) -> str:
-        """The name of the study's pages. Fewer seeds than a page has get one of their own."""
+        """The name of the study's pages; a run with fewer seeds than the page has gets a page of its own."""
         differs = self.differs(study)
         usual = named(study.name, differs)
         if seeds_on(self.folder / f"{usual}.parquet") > self.seeds:
@@ -43,7 +43,7 @@ class Setting:
         return usual
 
     def stem_of_all(self, chosen: Sequence[Study]) -> str:
-        """The name of the page of all studies, STUDIES where they are those that ilk brings, as they are."""
+        """The name of the page of all studies: STUDIES for those that come with ilk, unchanged."""
         whole = {study.name for study in chosen} == set(studies())
         differs: dict[str, Any] = {} if whole else {"studies": [study.file or study.name for study in chosen]}
         others = {study.name: self.stem(study) for study in chosen if self.stem(study) != study.name}
@@ -51,7 +51,7 @@ class Setting:
         return named(ALL, differs | ({"source": self.source} if differs and self.source != DIGITS else {}))
 
     def command(self, chosen: Sequence[Study]) -> str:
-        """The command that gives the pages again, to be pasted into a shell."""
+        """The command that makes the pages again, quoted for a shell."""
         whole = len(chosen) > 1 and [study.file or study.name for study in chosen] == list(studies())
         words = ["ilk", "study", "all" if whole else ",".join(study.file or study.name for study in chosen)]
         words += [] if self.source == DIGITS else ["--source", self.source]
@@ -63,7 +63,7 @@ class Setting:
 
 
 def named(name: str, differs: Mapping[str, Any]) -> str:
-    """`name`, or with the source and a short hash of what differs."""
+    """`name`; with differences, also the source and a short hash of them."""
     if not differs:
         return name
     from ilk.research.labelled import short_name
@@ -74,7 +74,7 @@ def named(name: str, differs: Mapping[str, Any]) -> str:
 
 
 def seeds_on(file: Path) -> int:
-    """How many seeds the rows of a page have; 0 where there is none."""
+    """How many seeds the rows of a page have; 0 if there is no page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What the command line prints of studies."""
+"""What `ilk study` prints."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def show_studies(seeds: int) -> None:
     )
 
 
-def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], setting: Setting) -> None:
-    """Prints the table of each study, what its conclusions came to, and where the pages are."""
+def show_results(chosen: Sequence[Study], rows_of: Mapping[str, Sequence[Mapping[str, Any]]], setting: Setting) -> None:
+    """Prints the table of each study, the verdicts on its conclusions, and where the pages are."""
     folder = setting.folder
     shown = console()
     for study in chosen:
-        header, lines = table_of(study, found[study.name], short=True)
+        header, lines = table_of(study, rows_of[study.name], short=True)
         table = Table(title=study.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for number, name in enumerate(header):
             table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number != 1)
@@ -44,8 +44,8 @@ def show_results(chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[s
             table.add_row(*line)
         shown.print()
         shown.print(table)
-        for one in conclusions_of(study, found[study.name]):
-            print(f"  {one['verdict']}: {one['claim']} [{one['order']}: {one['by']}]")
+        for conclusion in conclusions_of(study, rows_of[study.name]):
+            print(f"  {conclusion['verdict']}: {conclusion['claim']} [{conclusion['order']}: {conclusion['by']}]")
     print()
     if len(chosen) > 1:
         page = folder / f"{setting.stem_of_all(chosen)}.md"

@@ -1,4 +1,4 @@
-"""Trains what a study asks for, seed by seed, and has its pages written."""
+"""Trains the cells of studies, seed by seed, and writes their pages after each seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ilk.system.progress import Watch
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a person may change of every study. `epochs`, `images`: in the place of what the study says."""
+    """What a person may change in every study. `epochs`, `images`: instead of what the study says."""
 
     source: str = DIGITS
     seeds: int = 3
@@ -50,7 +50,7 @@ class Options:
 
 
 def run_study(study: Study, folder: Path, options: Options, watch: Watch | None = None) -> list[dict[str, Any]]:
-    """Trains what is missing and writes the study's pages after each seed; one row a cell and seed.
+    """One row for each cell and seed; trains what is missing and writes the study's pages after each seed.
 
     Trainings that `folder` has already, of this study or another, are not repeated.
     """
@@ -60,51 +60,51 @@ def run_study(study: Study, folder: Path, options: Options, watch: Watch | None 
 def run_studies(
     chosen: Sequence[Study], folder: Path, options: Options, watch: Watch | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each study, one after the other; where there are several, their page is written after each."""
+    """The rows of each study by name; for several studies, their common page is written after each of them."""
     watch = watch or Watch()
     folder.mkdir(parents=True, exist_ok=True)
     labelled = open_labelled(options.source, labels=options.labels, cache_dir=options.cache_dir, watch=watch)
     domain = domain_of(labelled.images)
     setting = options.setting(folder, domain)
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows_of: dict[str, list[dict[str, Any]]] = {}
     for number, study in enumerate(chosen, 1):
         watch.say(f"study {number} of {len(chosen)}: {study.name}, {cost_line(study, options.seeds)}")
-        found[study.name] = []
+        rows_of[study.name] = []
         for seed in range(options.seeds):
             jobs = [job_for(study, cell, seed, options, labelled, domain) for cell in study.cells]
             rows = run_jobs(
                 jobs, folder, labels=options.labels, cache_dir=options.cache_dir, watch=watch,
                 opened={options.source: labelled},
             )  # fmt: skip
-            found[study.name] += [
+            rows_of[study.name] += [
                 row_of(study, cell.name, row, folder) for cell, row in zip(study.cells, rows, strict=True)
             ]
-            write_study(study, found[study.name], folder, setting, watch)
+            write_study(study, rows_of[study.name], folder, setting, watch)
         if len(chosen) > 1:
-            write_all(chosen, found, folder, setting)
-    return found
+            write_all(chosen, rows_of, folder, setting)
+    return rows_of
 
 
 def job_for(study: Study, cell: Cell, seed: int, options: Options, labelled: Labelled, domain: str) -> Job:
-    """The training of a cell, with the sizes that depend on how many images and classes there are."""
+    """The training of a cell, with the settings that depend on the number of images and classes."""
 
-    def asked(one: Cell, **more: Any) -> Job:
-        job: Job = job_of(Job, one.training, options.source, domain, seed=seed, **{**options.changed, **more})
+    def job_with(of: Cell, **more: Any) -> Job:
+        job: Job = job_of(Job, of.training, options.source, domain, seed=seed, **{**options.changed, **more})
         return job
 
-    job = asked(cell)
+    job = job_with(cell)
     more: dict[str, Any] = {}
     if cell.as_many_as is not None and (options.source != DIGITS or options.images is not None):
-        rows, _ = chosen_images(asked(study.whole[cell.as_many_as]), labelled)
+        rows, _ = chosen_images(job_with(study.whole[cell.as_many_as]), labelled)
         more["images"] = len(rows)
     if cell.per_cluster is not None:
         _, k = chosen_images(job, labelled)
         more["settings"] = {**cell.training["settings"], "batch_size": cell.per_cluster * k}
-    return asked(cell, **more) if more else job
+    return job_with(cell, **more) if more else job
 
 
 def domain_of(images: Images) -> str:
-    """The views that suit the images: what T stands for."""
+    """The name of the views that suit the images, which T stands for."""
     from ilk.sampling import spaced
     from ilk.views import choose_views
 
@@ -112,15 +112,15 @@ def domain_of(images: Images) -> str:
 
 
 def row_of(study: Study, cell: str, row: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A row of the grid as one of the study, with the score that the grid does not have."""
-    found = {"study": study.name, "cell": cell, **row}
+    """A row of the grid as a row of the study, with the score that the grid does not have."""
+    extended = {"study": study.name, "cell": cell, **row}
     if study.score == KNN and not row["error"]:
-        found[KNN] = nearest_neighbours(folder / row["run"])
-    return found
+        extended[KNN] = nearest_neighbours(folder / row["run"])
+    return extended
 
 
 def nearest_neighbours(run: Path, k: int = 5) -> float:
-    """The share of labelled images whose label most of their `k` nearest others have, by a run's embeddings."""
+    """The share of labelled images whose `k` nearest other images, by a run's embeddings, mostly have their label."""
     table = read_table(run / "assignments.parquet")
     texts = np.array([text or "" for text in table["label"].to_pylist()])
     rows = texts != ""

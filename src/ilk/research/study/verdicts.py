@@ -1,4 +1,4 @@
-"""Whether a published order of cells holds here, told by the spread over seeds."""
+"""Whether a published order of cells holds here, judged by the differences over seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One pair: mean of the paired differences, half the width of its interval (nan below two seeds), and seeds."""
+    """A pair of cells: the mean of paired differences, half the width of its interval (nan below two seeds), seeds."""
 
     mean: float
     half: float
@@ -42,26 +42,26 @@ class Difference:
 
 
 def difference(better: dict[int, float], worse: dict[int, float]) -> Difference:
-    """How much higher the first scores are, over the seeds that both have; scores by seed."""
+    """How much higher the scores of `better` are, over the seeds that both have. Arguments: {seed: score}."""
     from scipy.stats import t
 
     seeds = sorted(better.keys() & worse.keys())
-    found = np.array([better[seed] - worse[seed] for seed in seeds])
-    n = len(found)
+    paired = np.array([better[seed] - worse[seed] for seed in seeds])
+    n = len(paired)
     if n < 2:
-        return Difference(float(found.mean()) if n else math.nan, math.nan, n)
-    error = float(found.std(ddof=1)) / math.sqrt(n)
-    return Difference(float(found.mean()), float(t.ppf((1 + LEVEL) / 2, n - 1)) * error, n)
+        return Difference(float(paired.mean()) if n else math.nan, math.nan, n)
+    error = float(paired.std(ddof=1)) / math.sqrt(n)
+    return Difference(float(paired.mean()), float(t.ppf((1 + LEVEL) / 2, n - 1)) * error, n)
 
 
 def differences(order: Sequence[str], scores: dict[str, dict[int, float]]) -> list[Difference]:
-    """Those of the neighbouring pairs of an order, the best first. `scores`: by cell and seed."""
+    """The differences of neighbouring pairs in an order, best first. `scores`: {cell: {seed: score}}."""
     return [difference(scores.get(better, {}), scores.get(worse, {})) for better, worse in pairwise(order)]
 
 
-def verdict(found: Sequence[Difference]) -> str:
-    """Of a whole order: it does not hold where one pair's does not, and holds where all pairs' do."""
-    told = [one.verdict for one in found]
-    if FAILS in told:
+def verdict(pairs: Sequence[Difference]) -> str:
+    """The verdict on an order: it fails if one pair fails, and holds if all pairs hold."""
+    verdicts = [pair.verdict for pair in pairs]
+    if FAILS in verdicts:
         return FAILS
-    return HOLDS if all(one == HOLDS for one in told) else OPEN
+    return HOLDS if all(each == HOLDS for each in verdicts) else OPEN
