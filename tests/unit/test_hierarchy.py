@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from scipy.sparse.csgraph import shortest_path
-from sklearn.datasets import load_digits
 
 from ilk.analysis.hierarchy import Level, density_clusters, grow_tree, table
 from ilk.analysis.hierarchy.evidence import (
@@ -57,25 +56,6 @@ def test_the_true_number_of_unequal_gaussians_is_chosen_and_the_clusters_are_the
     assert found.sure == "high"
     assert found.range[0] <= K <= found.range[1]
     assert accuracy(labels, found.levels(K)) > 0.97
-
-
-def test_the_number_of_digits_is_found_within_a_fifth() -> None:
-    found = grow_tree(load_digits().data, k_high=30)
-    assert 8 <= found.chosen <= 12
-    assert found.sure != "low"
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "box"])
-def test_one_blob_has_no_clear_clusters(kind: str) -> None:
-    random = np.random.default_rng(0)
-    x = (
-        random.normal(size=(700, 40)) * np.arange(1, 41) ** -0.5
-        if kind == "gaussian"
-        else random.uniform(size=(700, 20))
-    )
-    found = grow_tree(x)
-    assert found.sure == "low"
-    assert found.sentence.startswith("No clear clusters")
 
 
 def test_rings_are_kept_whole() -> None:

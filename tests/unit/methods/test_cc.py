@@ -10,16 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ilk import load_images
 from ilk.analysis.metrics import accuracy
 from ilk.methods import CC, get_preset
 from ilk.methods.base import Encode
 from ilk.methods.cc import CCConfig
 from ilk.networks.backbones import build_backbone
-from ilk.training.assign import assign
-from ilk.training.loop import train
-from ilk.training.optimizer import TrainConfig
-from ilk.views import ViewRecipe, Views
 from reference import cc as slow
 
 SIDE, N, K = 8, 16, 4
@@ -268,21 +263,3 @@ def test_any_batch_size_and_number_of_clusters_give_finite_gradients(n: int, k: 
     terms = method(*views(n))
     sum(terms.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in method.parameters())
-
-
-# the point of it all
-
-
-def test_three_obvious_kinds_are_found_as_published(three_kinds: tuple[np.ndarray, np.ndarray], fabric: Any) -> None:
-    """One head, no warm start: the default preset is asked in test_contract.py."""
-    pictures, kind = three_kinds
-    images = load_images(pictures)
-    method = make(k=3)
-    settings = TrainConfig(
-        epochs=6, batch_size=50, optimizer="adam", learning_rate=2e-3, weight_decay=0.0, momentum=0.9,
-        schedule="constant", warmup=0, seed=0,
-    )  # fmt: skip
-    recipe = ViewRecipe(crop_scale=(0.6, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-    for _ in train(method, images, Views(recipe, size=SIDE), settings, fabric):
-        pass
-    assert accuracy(kind, assign(method, images, fabric).cluster) > 0.95

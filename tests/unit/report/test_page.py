@@ -155,10 +155,6 @@ def test_the_page_itself_is_small() -> None:
     assert len(without_data(render(make_payload(3, 1))).encode()) < 160_000
 
 
-def test_ten_thousand_images_take_about_five_megabytes() -> None:
-    assert len(render(make_payload(10_000, 20, labels=True, tile=36)).encode()) < 6_000_000
-
-
 # What the eyes of people with deuteranopia and protanopia make of linear RGB (Machado et al. 2009, table 1).
 EYES = {
     "usual": np.eye(3),

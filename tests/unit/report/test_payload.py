@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-import resource
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,69 +18,16 @@ from ilk.analysis.metrics import accuracy, ari, nmi
 from ilk.reports.payload import collect
 from ilk.runs.papers import PAPERS
 from ilk.runs.tables import read_table
+from payload_checks import KEYS, check
 
 Written = Callable[..., Path]
 
-KEYS = {
-    "": "format run scores label_names images sprites large clusters map neighbours confidence training affinity"
-    " confusion odd how_many bad_files made next",
-    "run": "name source method method_title method_source preset created n_images n_clusters clusters_used n_bad"
-    " minutes epochs epochs_done finished image_size shown sample_note",
-    "images": "id cluster confidence second margin label row x y",
-    "training": "epoch terms loss effective_clusters confidence learning_rate images_per_second pairs messages",
-    "made": "settings versions command notes cite",
-    "sprites": "tile columns per_sheet count sheets",
-    "map": "method note step moments",
-    "neighbours": "ranks data dtype similarity",
-    "confidence": "edges counts reliability",
-    "affinity": "samples clusters",
-    "confusion": "matrix clusters labels",
-}
-LISTS = {
-    "scores": "key name value shown meaning labels",
-    "clusters": "number name size confidence typical uncertain near labels",
-    "bad_files": "id reason",
-}
 HOSTILE = [
     "<img src=x onerror=alert(1)>.jpg", "</script><script>alert(1)</script>.png", "quote ' and \" and \\.jpg",
     "two\nlines\r\tand a tab.jpg", "\u202eright to left \u05d0\u05d1.jpg", "null \x00 and bell \x07.jpg",
     "a surrogate \udcff.jpg", "l" * 251 + ".jpg", "line \u2028 separator \u2029.jpg", "=1+1", "{{data}} ${x} %s",
     "\U0001f33b flower.jpg", " ", "&lt;b&gt;", "//evil.example/x.png",
 ]  # fmt: skip
-
-
-def values(found: Any) -> Iterator[Any]:
-    """Every value in nested lists and dicts."""
-    if isinstance(found, (dict, list)):
-        for one in found.values() if isinstance(found, dict) else found:
-            yield from values(one)
-    else:
-        yield found
-
-
-def check(payload: dict[str, Any]) -> None:
-    """The contract that holds for every run: keys, types JSON knows, finite numbers, columns of one length."""
-    for name, keys in KEYS.items():
-        part = payload[name] if name else payload
-        if part is not None:
-            assert set(part) == set(keys.split()), name
-    for name, keys in LISTS.items():
-        assert all(set(one) == set(keys.split()) for one in payload[name]), name
-    for value in values(payload):
-        assert value is None or type(value) in (str, int, float, bool), repr(value)
-        assert not isinstance(value, float) or math.isfinite(value)
-    json.dumps(payload, allow_nan=False).encode("utf-8")
-    images = payload["images"]
-    n = payload["run"]["shown"]
-    assert {len(column) for column in images.values() if column is not None} == {n}
-    assert all(0 <= at <= 65535 for at in [*images["x"], *images["y"]])
-    for one in payload["clusters"]:
-        for place in [*one["typical"], *one["uncertain"]]:
-            assert images["cluster"][place] == one["number"]
-    assert [one["number"] for one in payload["clusters"]] == list(range(len(payload["clusters"])))
-    epochs = len(payload["training"]["epoch"])
-    columns = [*payload["training"]["terms"].values(), *(payload["training"]["pairs"] or {}).values()]
-    assert all(len(column) == epochs for column in columns)
 
 
 def score(payload: dict[str, Any], key: str) -> dict[str, Any]:
@@ -398,18 +342,3 @@ def test_a_folder_that_cannot_be_written_to_has_a_payload(run_folder: Path, monk
     monkeypatch.setattr("ilk.reports.projection.replacing", refuse)
     check(collect(run_folder))
     assert not (run_folder / "map.npz").exists()
-
-
-def test_a_run_of_20000_images_takes_little_time_and_memory(tmp_path: Path, written_run: Written) -> None:
-    folder = written_run(tmp_path / "run", 20_000, 20, side=4)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    payload = collect(folder)
-    check(payload)
-    assert payload["run"]["shown"] == 10_000 and payload["sprites"]["count"] == 10_000
-    assert len(payload["sprites"]["sheets"]) == 10
-    assert time.process_time() - began < 60  # seconds; 5 measured
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB; 20,000 squared is 1.6 GB
-    more = collect(folder, 20_000)
-    check(more)
-    assert more["run"]["shown"] == 20_000 and more["sprites"]["count"] == 10_000
-    shutil.rmtree(folder)

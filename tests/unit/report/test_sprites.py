@@ -15,12 +15,10 @@ from PIL import Image
 
 from ilk.images import Images, load_images
 from ilk.reports.choose import choose_rows
-from ilk.reports.payload import collect
 from ilk.reports.sprites import (
     COLUMNS,
     LARGE_EACH,
     LARGE_MOST,
-    MOST,
     PER_SHEET,
     Thumbnails,
     large_rows,
@@ -94,20 +92,6 @@ def test_a_tile_is_never_larger_than_the_image_and_smaller_with_more_images(
     assert found.tile == tile and len(found.rows) == n
     with Image.open(tmp_path / "thumbnails" / "sheet-0.webp") as sheet:
         assert sheet.width == COLUMNS * tile
-
-
-def test_of_many_images_a_sample_has_thumbnails_and_a_report_of_all_shows_the_others_without(
-    tmp_path: Path, written_run: Written
-) -> None:
-    folder = written_run(tmp_path / "run", 12_000, 5, side=2)
-    index = json.loads((folder / "thumbnails" / "index.json").read_text())
-    assert len(index["rows"]) == MOST == len(set(index["rows"])) and index["rows"] == sorted(index["rows"])
-    payload = collect(folder, 12_000)
-    assert payload["sprites"]["count"] == MOST
-    assert payload["images"]["row"][:MOST] == index["rows"]
-    assert sorted(payload["images"]["row"]) == list(range(12_000))
-    for one in payload["clusters"]:
-        assert len(one["typical"]) == 24 and max(one["typical"]) < MOST and max(one["uncertain"]) < MOST
 
 
 @pytest.mark.parametrize(("n", "k", "most"), [(500, 10, 100), (500, 40, 60), (500, 3, 5), (50, 3, 50), (500, 400, 50)])
@@ -235,12 +219,3 @@ def test_a_file_that_is_no_picture_is_never_put_into_a_report(tmp_path: Path) ->
     (tmp_path / "thumbnails" / "sheet-0.webp").write_bytes(b"<svg onload=alert(1)>")
     with pytest.raises(ValueError, match="sheet-0.webp' is missing or damaged"):
         Thumbnails(tmp_path, 30).payload(np.arange(30))
-
-
-def test_photographs_take_less_than_400_bytes_each_at_36_pixels(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (5001, 3, 6, 6)).astype(np.uint8)  # busier than most photographs
-    pixels = np.repeat(np.repeat(coarse, 6, 2), 6, 3)
-    write_thumbnails(tmp_path, Images(pixels), clusters_of(5001, 2))
-    size = sum(file.stat().st_size for file in (tmp_path / "thumbnails").glob("sheet-*"))
-    assert size / 5001 < 400
