@@ -212,4 +212,4 @@ def test_the_exports_for_viewers_say_how_to_open_them(run: Run, tmp_path: Path, 
 
 def test_an_unknown_viewer_names_the_nearest(run: Run, call: Command) -> None:
     code, _, err = call("export", run, "--to", "fiftytwo", "there")
-    assert code == 2 and "Unknown format 'fiftytwo'" in err and "Did you mean fiftyone?" in err
+    assert code == 2 and "Unknown format 'fiftytwo'" in err and "Did you mean 'fiftyone'?" in err

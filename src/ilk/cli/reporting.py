@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ilk.reports import write_report
 from ilk.reports.exports import FORMATS, export_embedding_atlas, export_fiftyone, fiftyone_lines
 from ilk.reports.folder import read_config
 from ilk.reports.sprites import MOST
+from ilk.system.text import did_you_mean
 
 
 def report(
@@ -34,9 +34,8 @@ def report(
 def export_to(run: Path, kind: str, target: Path) -> None:
     """Writes the run for another viewer and says how to open it there. Raises ValueError for an unknown one."""
     if kind not in FORMATS:
-        near = difflib.get_close_matches(kind, FORMATS, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Use {' or '.join(FORMATS)}."
-        raise ValueError(f"Unknown format '{kind}'. {hint}")
+        hint = did_you_mean(kind, FORMATS) or f" Use {' or '.join(FORMATS)}."
+        raise ValueError(f"Unknown format '{kind}'.{hint}")
     if kind == "embedding-atlas":
         found = export_embedding_atlas(run, target)
         print(f"{found['rows']:,} images in {target} (map: {found['map']}). Open it with:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from ilk.images.collection import Images
 from ilk.images.parquet import parquet_source
 from ilk.images.picture_files import REMOTE, TABLE_EXTENSIONS, folder_source, list_source, walk
 from ilk.images.source import Source
+from ilk.system.text import did_you_mean
 
 ACCEPTED = (
     "a folder, an image file, a list of paths or pictures, an array or tensor (n, h, w) or (n, h, w, c), "
@@ -96,7 +96,6 @@ def _missing(path: Path) -> str:
         beside = os.listdir(part.parent)
     except OSError:
         beside = []
-    near = difflib.get_close_matches(part.name, beside, n=1, cutoff=0.5)
     place = "" if part == path.absolute() else f", not even '{part}'"
-    hint = f"Did you mean '{part.parent / near[0]}'?" if near else "Check the spelling and the current folder."
-    return f"'{path}' does not exist{place}. {hint}"
+    hint = did_you_mean(part.name, beside, shown=lambda name: str(part.parent / name))
+    return f"'{path}' does not exist{place}.{hint or ' Check the spelling and the current folder.'}"

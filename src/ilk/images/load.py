@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ilk.images.decode_source import MEMORY_BYTES, Progress, decode_source, fing
 from ilk.images.find_source import find_source
 from ilk.images.labels import encode_labels, folder_labels, labels_from_file
 from ilk.images.source import Source
+from ilk.system.text import did_you_mean
 
 MAX_SIDE = 4096
 
@@ -95,8 +95,7 @@ def _check_options(image_size: int | None, max_image_size: int, resize: str, wor
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MAX_SIDE:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of pixels from 1 to {MAX_SIDE:,}.")
     if resize not in RESIZES:
-        near = difflib.get_close_matches(str(resize), RESIZES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(resize), RESIZES)
         raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RESIZES)}.{hint}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers!r}; it must be at least 1, or None for one per processor.")
@@ -179,6 +178,5 @@ def _labels_path(labels: str | os.PathLike[str]) -> Path:
     path = Path(labels).expanduser()
     if path.is_file():
         return path
-    near = difflib.get_close_matches(str(labels), ("folders", "none"), n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else "Give 'folders', 'none', or a CSV or Parquet file."
-    raise FileNotFoundError(f"labels is {str(labels)!r}, and there is no such file. {hint}")
+    hint = did_you_mean(str(labels), ("folders", "none")) or " Give 'folders', 'none', or a CSV or Parquet file."
+    raise FileNotFoundError(f"labels is {str(labels)!r}, and there is no such file.{hint}")

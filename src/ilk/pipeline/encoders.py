@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ilk.networks.pretrained.prepare import plain_preparation
 from ilk.pipeline.build import load_method
 from ilk.pipeline.initial_weights import Initial, backbone_weights, within
 from ilk.runs.folder import Run
-from ilk.system.text import in_short
+from ilk.system.text import did_you_mean, in_short
 
 PREFIXES = ("hf:", "run:", "weights:")
 DEFAULT_SIZE = 224  # pixels, for networks that take any size and do not say which they know
@@ -78,8 +77,7 @@ def find_encoder(
 def unknown(spec: str) -> str:
     if spec in backbone_names():
         return f"'{spec}' is an untrained network, no encoder. Name a pretrained one: {', '.join(SHORT_NAMES)}."
-    near = difflib.get_close_matches(spec, SHORT_NAMES, 1)
-    hint = f" Did you mean '{near[0]}'?" if near else f" For a model of the Hugging Face hub write hf:{spec}."
+    hint = did_you_mean(spec, SHORT_NAMES) or f" For a model of the Hugging Face hub write hf:{spec}."
     return f"Unknown encoder '{spec}'.{hint} Known: {', '.join(SHORT_NAMES)}, hf:NAME, run:FOLDER, weights:FILE."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -16,7 +16,10 @@ def in_short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, with the nearest of the `known` names, or nothing where none is near."""
+def did_you_mean(name: str, known: Iterable[str], *, shown: Callable[[str], str] = str) -> str:
+    """` Did you mean 'x'?`, with the nearest of the `known` names, or nothing where none is near.
+
+    `shown`: how the sentence writes that name, such as a file with its folder.
+    """
     near = get_close_matches(name, list(known), 1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return f" Did you mean '{shown(near[0])}'?" if near else ""
