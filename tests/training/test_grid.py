@@ -27,6 +27,7 @@ from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.files import read_json, read_json_lines
 from ilk.system.lock import InUse, held
 from ilk.system.progress import Watch
+from ilk.system.wording import flag
 from places import SHARED_DATA
 
 SETTINGS = {"batch_size": 32, "cluster_heads": 2}
@@ -113,13 +114,13 @@ def test_settings_that_only_trainings_have_do_not_change_the_key_of_a_baseline()
 
 @pytest.mark.parametrize("wrong", [{"split": "val"}, {"read_out": "svm"}, {"images": 1}])
 def test_a_job_that_makes_no_sense_is_refused_in_a_sentence(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+    with pytest.raises(ValueError, match=f"{flag(next(iter(wrong)))} must be"):
         Job(source="digits", method="cc", **wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"n_clusters": 0}, {"n_clusters": 1}, {"imbalance": 0.5}, {"on": ""}])
 def test_numbers_that_mean_nothing_do_not_stand_for_the_number_of_classes(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+    with pytest.raises(ValueError, match=f"{flag(next(iter(wrong)))} must (be at least|not be empty)"):
         Job(source="digits", method="kmeans", **wrong)
 
 

@@ -21,6 +21,8 @@ class Asked(BaseModel):
     text: str = ""
     settings: dict[str, Any] = {}
     cells: list[int] = []
+    ratio: int | float = 1
+    word: str = Field("x", min_length=1)
 
     @field_validator("text")
     @classmethod
@@ -47,6 +49,8 @@ class Asked(BaseModel):
         ({"text": "long"}, "A sentence of its own."),
         ({"settings": 3}, "--settings must be names with values; got 3."),
         ({"cells": 3}, "--cells must be a list; got 3."),
+        ({"ratio": "x"}, "--ratio must be a number; got 'x'."),
+        ({"word": ""}, "--word must not be empty."),
         ({"sise": 3}, "There is no --sise. Did you mean '--size'? Known: --size, --minutes."),
     ],
 )

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ilk.cli.app import app
-from ilk.cli.options import REQUEST, CacheDir, Panels, Quiet, settings_of, split_words, with_options
+from ilk.cli.options import CacheDir, Panels, Quiet, settings_of, split_words, with_options
+from ilk.pipeline.options import options_of
+from ilk.research.options import LabelledTraining
 
-SHARED = ("preset", "settings", "views", "backbone", "image_size", "balance", "epochs", "minutes")
-OPTIONS = [
-    replace(REQUEST["n_clusters"], kind=int, default=None, unset="the number of classes", help="How many clusters."),
-    replace(
-        REQUEST["select"],
-        help="Which epoch's model to keep: last, min_loss, or oracle_acc: labels choose, as in some papers.",
-    ),
-    *(REQUEST[name] for name in SHARED),
-]
+OPTIONS = [option for option in options_of(LabelledTraining).values() if option.name not in ("seed", "on", "read_out")]
 
 
 @app.command(cls=Panels)
@@ -45,13 +38,6 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="The folder of the runs and results; what is done there stays done.")
     ] = Path("runs/compare"),
-    images: Annotated[
-        int | None, typer.Option(help="A random part of so many images, the same for all.", show_default="all")
-    ] = None,
-    imbalance: Annotated[
-        float | None, typer.Option(help="A long tail: how much larger the largest class is.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="train+test, train or test: which images count.")] = "train+test",
     labels: Annotated[
         str | None,
         typer.Option(
@@ -72,8 +58,7 @@ def compare(
 
     options["settings"] = settings_of(options["settings"])
     jobs = comparison_jobs(
-        sources, split_words(methods), seeds, on=split_words(on), images=images, imbalance=imbalance, split=split,
-        **options,
+        sources, split_words(methods), seeds, on=split_words(on), **options
     )  # fmt: skip
     command = shlex.join(["ilk", *sys.argv[1:]])
     with Display(quiet=quiet) as display:

@@ -65,7 +65,7 @@ def option(
     return Field(**given, description=help, json_schema_extra=shown, **limits)
 
 
-def field_of(declared: type, name: str) -> FieldInfo:
+def field_of(declared: type, name: str) -> Any:
     """The pydantic field of a declared option, to declare it again with the same help and limits."""
     found: FieldInfo = declared.__pydantic_fields__[name]  # type: ignore[attr-defined]  # of every pydantic dataclass
     return found
@@ -90,8 +90,10 @@ def read_option(name: str, field: FieldInfo) -> Option:
 
 def kind_of(annotation: Any) -> type:
     """int, float or bool for an annotation such as `int | None`; str for any other, such as `int | str`."""
-    parts = [part for part in get_args(annotation) or (annotation,) if part is not type(None)]
-    return parts[0] if len(parts) == 1 and parts[0] in (int, float, bool) else str
+    parts = {part for part in get_args(annotation) or (annotation,) if part is not type(None)}
+    if parts == {int, float}:
+        return float
+    return parts.pop() if len(parts) == 1 and parts <= {int, float, bool} else str
 
 
 def one_sentence(*, name_of: Callable[[str], str] = flag) -> Callable[[type[T]], type[T]]:

@@ -10,6 +10,7 @@ from ilk.system.text import did_you_mean
 if TYPE_CHECKING:  # pydantic takes a tenth of a second to load, and only raisers of its errors need it
     from pydantic import ValidationError
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 SHOWN = 60  # characters of a refused value that a sentence repeats
 KINDS = {
     "int": "a whole number", "float": "a number", "finite": "a finite number", "bool": "true or false",
@@ -29,14 +30,17 @@ def sentence_of(
     `name_of`: how the reader calls a field. `known`: the names to suggest where a name is unknown; `unknown`: how
     the sentence about it begins. A sentence that a validator of ours raised stays as it is.
     """
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((each for each in errors if each["type"] in UNKNOWN), errors[0])  # a misspelt name is also missing
     kind, context = first["type"], first.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
-    name = name_of(".".join(str(part) for part in first["loc"]) or "value")
+    place = [str(part) for part in first["loc"]]
+    union = len(place) > 1 and place[-1] in ("int", "float")  # pydantic adds which member of `int | float` refused
+    name = name_of(".".join(place[:-1] if union else place) or "value")
     if kind == "missing":
         return f"{name} is missing."
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in UNKNOWN:
         names = [name_of(other) for other in known]
         listed = f" Known: {', '.join(names)}." if names else ""
         return f"{unknown} {name}.{did_you_mean(name, names)}{listed}"
@@ -48,8 +52,10 @@ def sentence_of(
     elif kind == "literal_error":
         right = str(context["expected"]).replace("'", "")
         hint = did_you_mean(str(value), right.replace(" or ", ", ").split(", "))
+    elif kind == "string_too_short":
+        return f"{name} must not be empty."
     else:
-        right = KINDS.get(kind.partition("_")[0], "")
+        right = "a number" if union else KINDS.get(kind.partition("_")[0], "")
     if not right:
         return f"{name}: {first['msg']}; got {shown(value)}."
     return f"{name} must be {right}; got {shown(value)}.{hint}"

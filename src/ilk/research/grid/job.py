@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from ilk.methods import METHODS
+from ilk.pipeline.options import field_of, one_sentence
 from ilk.pipeline.request import Request
 from ilk.research.baselines import BASELINES
 from ilk.research.grid.fingerprints import embeddings_of, full_path, network_of, recipes_of
-from ilk.research.labelled import SPLITS, short_name
-from ilk.research.oracle import ORACLE, SELECTIONS
+from ilk.research.labelled import short_name
+from ilk.research.options import PIXELS, STRICT, Balance, LabelledTraining, ReadOut, Rule, Split
+from ilk.research.oracle import ORACLE
 from ilk.system.text import did_you_mean
 
-READ_OUTS = ("heads", "kmeans")
-PIXELS = "pixels"
 BASELINE_FIELDS = ("source", "method", "seed", "image_size", "n_clusters", "images", "imbalance", "split", "on")
 
 
-@dataclass(frozen=True, kw_only=True)
+@one_sentence()
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Job:
     """One training or one baseline on one labelled set, and how its clusters are read out.
 
@@ -37,36 +39,25 @@ class Job:
 
     source: str
     method: str
-    seed: int = 0
-    preset: str = "default"
+    seed: int = field_of(LabelledTraining, "seed")
+    preset: str = field_of(LabelledTraining, "preset")
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    views: str | None = None
-    backbone: str | None = None
-    image_size: int | None = None
-    balance: str | None = None
-    epochs: int | None = None
-    minutes: float | None = None
-    n_clusters: int | None = None
-    images: int | None = None
-    imbalance: float | None = None
-    split: str = "train+test"
-    on: str = PIXELS
-    read_out: str = "heads"
-    select: str = "last"
+    views: str | None = field_of(LabelledTraining, "views")
+    backbone: str | None = field_of(LabelledTraining, "backbone")
+    image_size: int | None = field_of(LabelledTraining, "image_size")
+    balance: Balance | None = field_of(LabelledTraining, "balance")
+    epochs: int | None = field_of(LabelledTraining, "epochs")
+    minutes: float | None = field_of(LabelledTraining, "minutes")
+    n_clusters: int | None = field_of(LabelledTraining, "n_clusters")
+    images: int | None = field_of(LabelledTraining, "images")
+    imbalance: int | float | None = field_of(LabelledTraining, "imbalance")
+    split: Split = field_of(LabelledTraining, "split")
+    on: str = field_of(LabelledTraining, "on")
+    read_out: ReadOut = field_of(LabelledTraining, "read_out")
+    select: Rule = field_of(LabelledTraining, "select")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", dict(self.settings))
-        for name, known in (("split", SPLITS), ("read_out", READ_OUTS), ("select", SELECTIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
-        if self.images is not None and self.images < 2:
-            raise ValueError(f"images must be at least 2; got {self.images}.")
-        if self.n_clusters is not None and self.n_clusters < 2:
-            raise ValueError(f"n_clusters must be at least 2; got {self.n_clusters}.")
-        if self.imbalance is not None and not 1 <= self.imbalance < math.inf:
-            raise ValueError(f"imbalance must be a number of at least 1; got {self.imbalance}.")
-        if not self.on:
-            raise ValueError(f"on must be '{PIXELS}' or a run folder; it is empty.")
 
     @property
     def is_baseline(self) -> bool:

@@ -7,33 +7,76 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, Field, ValidationError, create_model
+
+from ilk.pipeline.options import field_of, options_of
 from ilk.research import published
+from ilk.research.options import STRICT, LabelledTraining
 from ilk.system.progress import spell
+from ilk.system.text import did_you_mean
+from ilk.system.validation import sentence_of
+from ilk.system.wording import python_words
 
 SHIPPED = Path(__file__).parent / "studies"
-TRAINING: dict[str, type | tuple[type, ...]] = {  # what a study or a cell may say of its trainings: fields of a Job
-    "method": str, "preset": str, "settings": dict, "views": str, "backbone": str, "image_size": int, "balance": str,
-    "epochs": int, "images": int, "imbalance": (int, float), "n_clusters": int, "split": str, "read_out": str,
-    "select": str,
-}  # fmt: skip
-STUDY: dict[str, type | tuple[type, ...]] = {
-    "title": str, "question": str, "paper": str, "why": str, "table": str, "published": str, "score": str,
-    "rank": int, "seconds": (int, float), "cells": list, "conclusions": list, **TRAINING,
-}  # fmt: skip
-CELL: dict[str, type | tuple[type, ...]] = {
-    "name": str, "about": str, "published": str, "seconds": (int, float), "as_many_as": str, "per_cluster": int,
-    **TRAINING,
-}  # fmt: skip
-CONCLUSION: dict[str, type | tuple[type, ...]] = {"claim": str, "order": str, "where": str}
 KNN = "knn5"
 SCORES = {"accuracy": "accuracy", "nmi": "NMI", "ari": "ARI", KNN: "accuracy of 5 nearest neighbours"}
 COLUMNS = {"accuracy": "accuracy", "nmi": "nmi_arithmetic", "ari": "ari", KNN: KNN}  # of the rows of a grid
 PRINTED_AS = {"accuracy": "acc", "nmi": "nmi", "ari": "ari", KNN: KNN}  # the columns of published tables
-TOML_TYPES = {str: "text", int: "a whole number", dict: "a table", list: "a list of tables"}
+NOT_IN_FILES = ("minutes", "seed", "on")  # of a training: studies count epochs and get their seeds when they are run
+TRAINING = ("method", *(name for name in options_of(LabelledTraining) if name not in NOT_IN_FILES))
+TRAINING_KEYS: dict[str, Any] = {
+    name: (field_of(LabelledTraining, name).annotation, field_of(LabelledTraining, name)) for name in TRAINING[1:]
+}
+
+
+class AboutConclusion(BaseModel):
+    """The keys of a conclusion in a file."""
+
+    model_config = STRICT
+
+    claim: str
+    order: str
+    where: str = ""
+
+
+class AboutCell(BaseModel):
+    """The keys of a cell in a file, beside those of its training, which take the place of the study's."""
+
+    model_config = STRICT
+
+    name: str
+    about: str = ""
+    published: str = ""
+    seconds: int | float = 0
+    as_many_as: str = ""
+    per_cluster: int = Field(1, ge=1)
+    method: str = ""
+
+
+class AboutStudy(BaseModel):
+    """The keys of a study in a file, beside those of the training that all its cells share."""
+
+    model_config = STRICT
+
+    title: str
+    question: str
+    method: str
+    cells: list[dict[str, Any]] = Field(min_length=1)
+    conclusions: list[dict[str, Any]] = []
+    paper: str = ""
+    why: str = ""
+    table: str = ""
+    published: str = ""
+    score: Literal["accuracy", "nmi", "ari", "knn5"] = "accuracy"
+    rank: int = 99
+    seconds: int | float = 30
+
+
+FileCell = create_model("FileCell", __base__=AboutCell, **TRAINING_KEYS)
+FileStudy = create_model("FileStudy", __base__=AboutStudy, **TRAINING_KEYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +142,7 @@ class Study:
         for name in names:
             if name not in known:
                 raise ValueError(
-                    f"Study '{self.name}' has no cell '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
+                    f"Study '{self.name}' has no cell '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
                 )
         cells = tuple(cell for cell in self.cells if cell.name in names)
         kept = tuple(one for one in self.conclusions if set(one.order) <= set(names))
@@ -111,11 +154,6 @@ class Study:
         if self.published is None or cell.published is None:
             return {}
         return published.find_table(self.published).scores_of(cell.published)
-
-
-def nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 @functools.cache
@@ -131,8 +169,8 @@ def find_study(name: str) -> Study:
         return replace(read_study(Path(name).expanduser()), file=name)
     if name not in studies():
         raise ValueError(
-            f"There is no study '{name}'.{nearest(name, studies())} Known: {', '.join(studies())}; or give a file of"
-            " your own, NAME.toml."
+            f"There is no study '{name}'.{did_you_mean(name, studies())} Known: {', '.join(studies())}; or give a"
+            " file of your own, NAME.toml."
         )
     return read_study(SHIPPED / f"{name}.toml")
 
@@ -144,12 +182,9 @@ def read_study(file: Path, *, check: bool = True) -> Study:
     """
     said = published.read_toml(file)
     where = f"'{file}'"
-    check_keys(said, STUDY, where, needed=("title", "question", "method", "cells"))
-    score = said.get("score", "accuracy")
-    if score not in SCORES:
-        raise ValueError(f"{where}: score must be one of {', '.join(SCORES)}; got '{score}'.")
+    check_keys(said, FileStudy, where)
     base = {key: said[key] for key in TRAINING if key in said}
-    cells = tuple(read_cell(one, base, said, where) for one in tables_of(said["cells"], where, "cells"))
+    cells = tuple(read_cell(cell, base, said, where) for cell in said["cells"])
     for cell in cells if check else ():
         check_training(cell.training, f"{where}, cell '{cell.name}'")
     names = [cell.name for cell in cells]
@@ -158,22 +193,21 @@ def read_study(file: Path, *, check: bool = True) -> Study:
     for cell in cells:
         if cell.as_many_as is not None and cell.as_many_as not in names:
             raise ValueError(f"{where}, cell '{cell.name}': as_many_as names the cell '{cell.as_many_as}'."
-                             f"{nearest(cell.as_many_as, names)} Known: {', '.join(names)}.")  # fmt: skip
+                             f"{did_you_mean(cell.as_many_as, names)} Known: {', '.join(names)}.")  # fmt: skip
     if "published" in said:
         check_published(said["published"], cells, where)
-    conclusions = tuple(
-        read_conclusion(one, names, where) for one in tables_of(said.get("conclusions", []), where, "conclusions")
-    )
+    conclusions = tuple(read_conclusion(conclusion, names, where) for conclusion in said.get("conclusions", []))
     texts = {key: said.get(key, "") for key in ("title", "question", "paper", "why", "table")}
     return Study(
-        name=file.stem, rank=said.get("rank", 99), published=said.get("published"), score=score, cells=cells,
-        conclusions=conclusions, whole={cell.name: cell for cell in cells}, **texts,
+        name=file.stem, rank=said.get("rank", 99), published=said.get("published"), cells=cells,
+        score=said.get("score", "accuracy"), conclusions=conclusions,
+        whole={cell.name: cell for cell in cells}, **texts,
     )  # fmt: skip
 
 
 def read_cell(one: dict[str, Any], base: dict[str, Any], said: dict[str, Any], where: str) -> Cell:
     place = f"{where}, cell '{one.get('name', '?')}'"
-    check_keys(one, CELL, place, needed=("name",))
+    check_keys(one, FileCell, place)
     if not re.fullmatch(r"[^\s,>\"|]+( [^\s,>\"|]+)*", one["name"]):
         raise ValueError(f"{place}: a name is words without commas, quotes, > and |.")
     training = {**base, **{key: one[key] for key in TRAINING if key in one}}
@@ -187,48 +221,35 @@ def read_cell(one: dict[str, Any], base: dict[str, Any], said: dict[str, Any], w
 
 def read_conclusion(one: dict[str, Any], names: list[str], where: str) -> Conclusion:
     place = f"{where}, conclusion '{one.get('claim', '?')}'"
-    check_keys(one, CONCLUSION, place, needed=("claim", "order"))
+    check_keys(one, AboutConclusion, place)
     order = tuple(part.strip().strip("\"'") for part in one["order"].split(">"))
     if len(order) < 2:
         raise ValueError(f'{place}: order must be cells from best to worst, such as "A" > "B"; got {one["order"]!r}.')
     for name in order:
         if name not in names:
             raise ValueError(
-                f"{place}: order names the cell '{name}'.{nearest(name, names)} Known: {', '.join(names)}."
+                f"{place}: order names the cell '{name}'.{did_you_mean(name, names)} Known: {', '.join(names)}."
             )
     return Conclusion(claim=one["claim"], order=order, where=one.get("where", ""))
 
 
-def tables_of(value: list[Any], where: str, key: str) -> list[dict[str, Any]]:
-    if not all(isinstance(one, dict) for one in value) or (key == "cells" and not value):
-        raise ValueError(f"{where}: {key} must be tables, each begun with [[{key}]].")
-    return value
-
-
-def check_keys(said: dict[str, Any], known: Mapping[str, Any], where: str, needed: tuple[str, ...]) -> None:
-    """Raises ValueError for a key that is unknown, missing or of the wrong type."""
-    for key, value in said.items():
-        if key not in known:
-            raise ValueError(f"{where}: unknown key '{key}'.{nearest(key, known)} Allowed: {', '.join(known)}.")
-        kind = known[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            right = "a number" if isinstance(kind, tuple) else TOML_TYPES[kind]
-            raise ValueError(f"{where}: {key} must be {right}; got {value!r}.")
-    if missing := [key for key in needed if key not in said]:
-        raise ValueError(f"{where}: the key '{missing[0]}' is missing. Needed: {', '.join(needed)}.")
+def check_keys(said: dict[str, Any], kind: type[BaseModel], where: str) -> None:
+    """Raises ValueError for a key that is unknown, missing, of the wrong type or out of range."""
+    try:
+        kind.model_validate(said)
+    except ValidationError as error:
+        sentence = sentence_of(error, str, kind.model_fields, unknown="There is no key")
+        raise ValueError(f"{where}: {sentence}") from None
 
 
 def check_training(training: Mapping[str, Any], place: str) -> None:
     """Raises ValueError where no training could be like that; what the images decide is left open."""
     from ilk.research.grid import Job
 
-    if not training.get("imbalance", 1) >= 1:
-        raise ValueError(f"{place}: imbalance is the largest class to the smallest, at least 1; got"
-                         f" {training['imbalance']}.")  # fmt: skip
     try:
-        job_of(Job, training).request(10).resolved_preset()
+        job_of(Job, training).request(10)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
+        raise ValueError(f"{place}: {python_words(str(error))}") from None
 
 
 def job_of(make: Any, training: Mapping[str, Any], source: str = "digits", domain: str = "photo", **more: Any) -> Any:
@@ -258,7 +279,7 @@ def check_published(ref: str, cells: tuple[Cell, ...], where: str) -> None:
         if cell.published is not None and cell.published not in known:
             raise ValueError(
                 f"{where}, cell '{cell.name}': the table {ref} has no line '{cell.published}'."
-                f"{nearest(cell.published, known)} Known: {', '.join(known)}."
+                f"{did_you_mean(cell.published, known)} Known: {', '.join(known)}."
             )
 
 
