@@ -68,25 +68,53 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_clusters : how many clusters, at least 2; or "auto", or a range such as "5-60", to have the number found.
-    method : as `ilk methods` lists them, or one of your own: a class, "FILE.py:CLASS" or "MODULE:CLASS".
-    preset : a set of settings of the method, as `ilk methods` lists them.
-    epochs, minutes : how long to train; at most one of them. None: as the preset says.
-    image_size : side in pixels at which images are used; None: their own, up to what the device stands.
-    backbone : a name, or an `nn.Module` with an integer `feature_dim` (a copy is trained). None: as the preset says.
-    views : a name, a `ViewRecipe`, or a pair of them. None: as the preset says.
-    settings : dict of single settings that replace those of the preset.
-    init : a run folder or .safetensors file whose backbone the training starts from.
-    freeze_backbone : True leaves the backbone as it is; it needs `init` or a backbone module.
-    train : "heads" (on the features of a frozen encoder) or "all"; None: heads with a pretrained backbone, else all.
-    feature_views, neighbours : from how many random views of an image, and how many of its nearest images, heads learn.
-    balance : which sizes of clusters are right: "uniform", "estimated" or "off" (any); None: as the preset says.
-    offline : True asks nothing of the network.
-    random_state : int, RandomState or None (a new seed at each fit).
-    device : "auto", "cpu", "cuda" or "mps".
-    precision : "auto", "float32" or "bf16", for training; new images are assigned in the precision of the training.
-    cache_dir : where decoded files are kept; None: the platform's cache folder.
-    verbose : True prints what the command line would print.
+    n_clusters : int or str, default="auto"
+        How many clusters: a number, auto, or a range to choose from, such as 5-60.
+    method : str, default="cc"
+        The clustering method; ilk methods lists them.
+    preset : str, default="default"
+        A set of settings of the method, by name; ilk methods lists them.
+    epochs : int or None, default=None
+        How often to go through all images. None: as many as the preset says.
+    minutes : float or None, default=None
+        Train for about this many minutes; instead of epochs.
+    image_size : int or None, default=None
+        Resize the images to this many pixels a side. None: their own size, at most 48 on a CPU.
+    backbone : str, nn.Module or None, default=None
+        The network that reads the images. Pretrained: dinov2-small, hf:ID, hf:FOLDER, run:FOLDER, weights:FILE,
+        ... Trained from scratch: small, resnet18, resnet34-cifar, ... None: chosen to suit the images. A module
+        needs an integer `feature_dim`; a copy of it is trained.
+    views : str, ViewRecipe, pair of them or None, default=None
+        How images are changed at random: photo, drawing, object, ...; ilk methods lists them. None: chosen to
+        suit the images. A pair is for the first and the second view.
+    settings : dict or None, default=None
+        Settings of the method to use instead of those of the preset. A dict.
+    random_state : int, RandomState or None, default=0
+        Random seed; the same seed gives the same result. None: another seed at each fit.
+    device : str, default="auto"
+        Where to compute: auto, cpu, cuda, cuda:0 or mps.
+    precision : str, default="auto"
+        Number format to compute in: auto, float32 or bf16. It is that of training; new images are assigned in
+        the precision of the training.
+    cache_dir : path or None, default=None
+        Where decoded images are kept; None: $ILK_CACHE or the user's cache folder.
+    verbose : bool, default=False
+        Whether to print what the command line would print.
+    init : path or None, default=None
+        Start from the weights of a run folder or a .safetensors file.
+    freeze_backbone : bool, default=False
+        Train only the heads, and leave the backbone as it is.
+    train : str or None, default=None
+        What to train: heads (on the features of a frozen backbone) or all. None: heads with a pretrained
+        backbone, else all.
+    feature_views : int, default=4
+        With a frozen backbone: how many random views of each image to learn from; 0 is fastest.
+    neighbours : int, default=10
+        With a frozen backbone: how many nearest images of each image to learn from.
+    balance : str or None, default=None
+        Expected sizes of the clusters: uniform (all alike), estimated, or off (any). None: as the preset says.
+    offline : bool, default=False
+        Never use the network.
 
     Attributes
     ----------

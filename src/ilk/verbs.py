@@ -22,12 +22,14 @@ from ilk.reports import write_report
 from ilk.runs.folder import Run, free_name
 from ilk.system.progress import Watch
 from ilk.system.text import did_you_mean
+from ilk.system.wording import in_python_words
 
 __all__ = ["evaluate", "fit", "load_model", "predict", "report"]
 
 PathLike = str | os.PathLike[str]
 
 
+@in_python_words()
 def fit(
     source: Any,
     n_clusters: int | str = "auto",
@@ -74,6 +76,7 @@ def fit(
     )  # fmt: skip
 
 
+@in_python_words()
 def predict(
     run: Run | PathLike,
     source: Any,
@@ -104,6 +107,7 @@ def predict(
     return Run(target)
 
 
+@in_python_words()
 def evaluate(
     run: Run | PathLike,
     *,
@@ -133,6 +137,7 @@ def evaluate(
         return evaluate_run(opened, asked, model=frozen.load_model, write=write, watch=watch)
 
 
+@in_python_words()
 def report(
     run: Run | PathLike, out: PathLike | None = None, *, most: int | None = None, layout: str | None = None
 ) -> Path:
@@ -149,6 +154,7 @@ def report(
         return write_report(opened.folder, out, layout=layout, **limit)
 
 
+@in_python_words()
 def load_model(run: Run | PathLike, *, method: str | type[Method] | None = None, watch: Watch | None = None) -> Method:
     """The trained model of a finished run, in evaluation mode on the CPU.
 

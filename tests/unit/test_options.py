@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 import typer
 from torch import nn
 
+import ilk
 from ilk import Clusterer, ViewRecipe
 from ilk.cli import app
 from ilk.pipeline.options import PANELS, options_of
 from ilk.pipeline.request import Request
-from ilk.system.wording import flag
+from ilk.system.wording import flag, python_words
 
 OPTIONS = options_of(Request)
 BAD: dict[str, tuple[Any, ...]] = {  # values that are wrong in Python; those that are text, on the command line too
@@ -65,7 +67,7 @@ def test_every_option_is_in_the_table_of_bad_values() -> None:
 def test_an_option_has_the_same_default_and_help_on_the_command_line(name: str) -> None:
     found: Any = parameters("fit")[name]
     assert flag(name) in found.opts
-    assert found.help == OPTIONS[name].help
+    assert found.help.startswith(OPTIONS[name].help)
     assert found.default == OPTIONS[name].default or (name == "settings" and not found.default)
     assert found.rich_help_panel in PANELS
 
@@ -76,9 +78,39 @@ def test_an_option_has_the_same_default_in_python(name: str) -> None:
     assert default == OPTIONS[name].default or (name == "settings" and default is None)
 
 
+@pytest.mark.parametrize("name", IN_PYTHON)
+def test_the_docstring_has_the_default_and_the_help_of_an_option(name: str) -> None:
+    documentation = " ".join((Clusterer.__doc__ or "").split())
+    default = inspect.signature(Clusterer).parameters[IN_PYTHON[name]].default
+    written = f'"{default}"' if isinstance(default, str) else str(default)
+    entry = re.search(rf"(?:^| ){IN_PYTHON[name]} : [^:]*?, default=(\S+) (.*?)(?: \w+ : |$)", documentation)
+    assert entry is not None and entry[1] == written
+    assert entry[2].startswith(python_words(OPTIONS[name].help))
+    assert OPTIONS[name].unset is None or f"None: {OPTIONS[name].unset}." in entry[2]
+
+
 def test_python_has_no_other_options() -> None:
     assert set(inspect.signature(Clusterer).parameters) == set(IN_PYTHON.values()) | OF_CLUSTERER_ALONE
     assert set(inspect.signature(Clusterer.fit).parameters) >= ONLY_OF_FIT
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"image_size": 0}, "^`image_size` must be at least 1; got 0"),
+        ({"random_state": -1}, "^`random_state` must be at least 0; got -1"),
+        ({"settings": {"batchsize": 3}}, "no setting 'batchsize'. Did you mean 'batch_size'"),
+        ({"epochs": 2, "minutes": 1}, "^Give `epochs` or `minutes`, not both"),
+        ({"freeze_backbone": True}, "^`freeze_backbone` would keep .* with `init` RUN"),
+    ],
+)
+def test_python_errors_name_pythons_arguments(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        Clusterer(3, **given).fit("nowhere")
+    assert "--" not in str(caught.value)
+    if "random_state" not in given:
+        with pytest.raises(ValueError, match=sentence):
+            ilk.fit("nowhere", 3, **given)
 
 
 def one_sentence(text: str) -> bool:

@@ -50,7 +50,11 @@ def as_typer(option: Option, **changes: Any) -> Any:
     names = [option.flag] if option.short is None else [option.flag, option.short]
     shown: Any = option.unset or not (option.default is None or option.default is False or option.default == {})
     return typer.Option(
-        *names, help=option.help, metavar=option.metavar, show_default=shown, rich_help_panel=option.panel
+        *names,
+        help=f"{option.help} May be repeated." if option.kind is list else option.help,
+        metavar=option.metavar,
+        show_default=shown,
+        rich_help_panel=option.panel,
     )
 
 

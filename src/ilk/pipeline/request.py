@@ -91,7 +91,7 @@ class Request:
     device: str = option("auto", "Where to compute: auto, cpu, cuda, cuda:0 or mps.", panel=TRAINING, metavar="NAME")
     precision: Precision = option("auto", "Number format to compute in: auto, float32 or bf16.", metavar="NAME")
     settings: Mapping[str, Any] = option(
-        dict, "Replace one setting of the preset; may be repeated.", kind="list", metavar="NAME=VALUE"
+        dict, "Settings of the method to use instead of those of the preset.", kind="list", metavar="NAME=VALUE"
     )
     init: Place = option(
         None, "Start from the weights of a run folder or a .safetensors file.", kind="file", metavar="PATH"
