@@ -70,8 +70,8 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     ----------
     n_clusters : int or str, default="auto"
         How many clusters: a number, auto, or a range to choose from, such as 5-60.
-    method : str, default="cc"
-        The clustering method; ilk methods lists them.
+    method : str or a subclass of Method, default="cc"
+        The clustering method; ilk methods lists them. One of your own: FILE.py:CLASS.
     preset : str, default="default"
         A set of settings of the method, by name; ilk methods lists them.
     epochs : int or None, default=None
