@@ -20,7 +20,7 @@ from torch import nn
 pytest.importorskip("transformers", reason="the extra ilk[hf] is not installed")
 
 from ilk.networks.backbones import backbone_names
-from ilk.networks.pretrained import SHORT_NAMES, Encoder, hub, load_hf
+from ilk.networks.pretrained import SHORT_NAMES, Encoder, cache, hub, load_hf
 from ilk.networks.pretrained.encoder import EncoderAbout, count, fingerprint, with_channels
 from ilk.networks.pretrained.hf import licence_of
 from ilk.networks.pretrained.prepare import Preparation, plain_preparation, read_preparation
@@ -448,22 +448,22 @@ def test_the_cache_prefers_main_and_passes_over_incomplete_copies(
     first = into_cache(stored("resnet"), hub_cache, "a/b", "one")
     second = into_cache(stored("resnet"), hub_cache, "a/b", "two", main=False)
     os.utime(first, (1, 1))  # main is older, and yet what is wanted
-    assert hub.cached("a/b") == first and hub.cached("a/b", "two") == second
+    assert cache.cached("a/b") == first and cache.cached("a/b", "two") == second
     (first / "model.safetensors").unlink()
-    assert hub.cached("a/b") == second
+    assert cache.cached("a/b") == second
     (second / "preprocessor_config.json").unlink()
-    assert hub.cached("a/b") is None and hub.cached("a/c") is None
+    assert cache.cached("a/b") is None and cache.cached("a/c") is None
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    assert hub.cache_folder() == tmp_path / "hub"
+    assert cache.cache_folder() == tmp_path / "hub"
     monkeypatch.delenv("HF_HUB_CACHE")
-    assert hub.cache_folder() == tmp_path / "home" / "hub"
+    assert cache.cache_folder() == tmp_path / "home" / "hub"
     monkeypatch.delenv("HF_HOME")
     monkeypatch.delenv("HUGGINGFACE_HUB_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert hub.cache_folder() == tmp_path / "xdg" / "huggingface" / "hub"
+    assert cache.cache_folder() == tmp_path / "xdg" / "huggingface" / "hub"
 
 
 @pytest.mark.parametrize("how", ["argument", "ILK_OFFLINE", "HF_HUB_OFFLINE"])
@@ -491,6 +491,8 @@ class FakeHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder, self.status, self.code, self.delay = folder, 200, "", 0.0
         self.main_hides: tuple[str, ...] = ()  # files that only the pull request has
+        self.commit: str | None = None  # what it says instead of main's commit
+        self.number: object = 1  # of the pull request
         self.asked: list[str] = []
 
 
@@ -515,11 +517,19 @@ class Answer(BaseHTTPRequestHandler):
             file = hub.folder / path.split("/")[-1]
             return self.answer(file.read_bytes(), 200, {"ETag": f'"{file.name}-1"', "X-Repo-Commit": commit})
         if path.endswith("/discussions"):
-            offers = [{"num": 1, "title": "Adding `safetensors` variant of this model", "status": "open",
+            offers = [{"num": hub.number, "title": "Adding `safetensors` variant of this model", "status": "open",
                        "isPullRequest": True, "author": {"name": "SFconvertbot"}, "createdAt": "2023-06-22T00:00:00Z",
                        "repo": {"name": "org/tiny", "type": "model"}}]  # fmt: skip
             return self.answer(json.dumps({"discussions": offers, "count": 1, "start": 0}).encode(), 200, {})
-        hidden = () if commit.startswith("f") else hub.main_hides
+        commit = hub.commit or commit
+        hidden = () if commit.startswith("f") or "f" * 40 in path else hub.main_hides
+        if "/tree/" in path:
+            tree = [
+                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": f"{number:040x}"}
+                for number, file in enumerate(sorted(hub.folder.iterdir()))
+                if file.name not in hidden
+            ]
+            return self.answer(json.dumps(tree).encode(), 200, {})
         files = [
             {"rfilename": file.name, "size": file.stat().st_size}
             for file in sorted(hub.folder.iterdir())
@@ -575,6 +585,66 @@ def test_where_main_has_pickles_only_the_hubs_own_conversion_is_taken(fake_hub: 
     assert load_hf("org/tiny", offline=True).about.revision == "f" * 40
 
 
+def test_only_the_files_that_are_needed_are_downloaded(fake_hub: FakeHub, hub_cache: Path) -> None:
+    for name in ("tf_model.h5", "pytorch_model.bin", "notes.txt"):
+        (fake_hub.folder / name).write_bytes(b"large")
+    load_hf("org/tiny")
+    copies = hub_cache / "models--org--tiny" / "snapshots" / ("e" * 40)
+    assert sorted(file.name for file in copies.iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
+    ]  # fmt: skip
+    assert (hub_cache / "models--org--tiny" / "refs" / "main").read_text() == "e" * 40
+
+
+@pytest.mark.parametrize("commit", ["../../../outside", "e" * 39, "E" * 40, "", "e" * 40 + "/..", "refs/heads/main"])
+def test_a_commit_that_is_none_never_becomes_a_path(commit: str, fake_hub: FakeHub, hub_cache: Path) -> None:
+    fake_hub.commit = commit or "-"
+    with pytest.raises(ValueError, match="instead of a commit of 40 hexadecimal digits") as caught:
+        load_hf("org/tiny")
+    assert "\n" not in str(caught.value) and not list(hub_cache.glob("**/*"))
+    assert not any("/resolve/" in path for path in fake_hub.asked)
+
+
+@pytest.mark.parametrize("number", ["1/../../../x", "1", 1.5, True, -1, None])
+def test_a_pull_request_without_a_number_is_not_asked_for(number: object, fake_hub: FakeHub) -> None:
+    fake_hub.main_hides, fake_hub.number = ("model.safetensors",), number
+    with pytest.raises(ValueError, match="offers its weights as pickles only"):
+        load_hf("org/tiny")
+    assert not any("pr%2F" in path or "/resolve/" in path for path in fake_hub.asked)
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc", "a/../../b", "a b", ".hidden", "a" * 201, "a\\b"])
+def test_a_revision_that_leads_out_of_the_cache_is_refused(revision: str, fake_hub: FakeHub) -> None:
+    with pytest.raises(ValueError, match="is no revision of a model. Give a branch, a tag or a commit"):
+        load_hf(f"org/tiny@{revision}")
+    assert fake_hub.asked == []
+
+
+def test_a_reference_that_leads_out_of_the_cache_is_passed_over(
+    hub_cache: Path, stored: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = into_cache(stored("resnet"), hub_cache, "a/b", "one")
+    (hub_cache / "models--a--b" / "refs" / "main").write_text(f"../../../{stored('resnet').name}")
+    assert cache.cached("a/b") == copy
+
+
+def test_an_index_names_plain_files_only() -> None:
+    for name in ("../x.safetensors", "*.safetensors", "[a-z].safetensors", "a/b.safetensors", ".safetensors", "x.bin"):
+        with pytest.raises(ValueError, match="damaged"):
+            cache.shard_names(json.dumps({"weight_map": {"a": name}}))
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}}
+    assert cache.shard_names(json.dumps(index)) == [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+
+
+def test_an_interrupted_download_ends_its_threads(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_hf("org/tiny", progress=stopped)
+    assert load_hf("org/tiny").about.revision == "e" * 40  # and the next attempt goes on
+
+
 def test_a_model_of_pickles_only_is_refused_before_anything_is_downloaded(fake_hub: FakeHub) -> None:
     (fake_hub.folder / "model.safetensors").rename(fake_hub.folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="'org/tiny' offers its weights as pickles only"):
@@ -620,7 +690,7 @@ def test_a_download_that_stalls_is_given_up_and_one_that_goes_on_is_not() -> Non
 
 def test_a_full_disk_and_an_impossible_name_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "The disk is full" in str(hub.explained(OSError(28, "No space left on device"), "a/b", None))
-    with pytest.raises(ValueError, match="'what is this\\?' is neither a folder nor a model's name"):
+    with pytest.raises(ValueError, match="'what is this\\?' is neither a folder nor the name of a model"):
         load_hf("what is this?")
 
 

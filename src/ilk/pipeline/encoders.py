@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ilk.networks.backbones import STEMS, backbone_names, build_backbone
 from ilk.networks.pretrained import SHORT_NAMES, Encoder, EncoderAbout, load_hf
+from ilk.networks.pretrained.cache import cached, endpoint
 from ilk.networks.pretrained.encoder import Progress, Say, fingerprint, weight_sizes
-from ilk.networks.pretrained.hub import cached, endpoint, offline_because, reachable
+from ilk.networks.pretrained.hub import offline_because, reachable
 from ilk.networks.pretrained.prepare import plain_preparation
 from ilk.pipeline.build import load_method
 from ilk.pipeline.initial_weights import Initial, backbone_weights, within

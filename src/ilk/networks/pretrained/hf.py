@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ilk.networks.pretrained import hub
+from ilk.networks.pretrained import cache, hub
 from ilk.networks.pretrained.encoder import Encoder, EncoderAbout, Progress, Say, fingerprint, weight_sizes
 from ilk.networks.pretrained.known import SHORT_NAMES, known_by_id
 from ilk.networks.pretrained.prepare import Preparation, read_preparation
+from ilk.system.text import in_short
 
 TWO_TOWERS = ("clip", "siglip", "chinese_clip", "altclip", "metaclip_2")  # images beside text in one space
 LICENCES = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause"}
@@ -42,19 +43,19 @@ def load_hf(
     model_id, _, revision = (known.id if known else name).partition("@")
     if known is None and (folder := as_folder(name)) is not None:
         return from_folder(folder, f"hf:{folder.resolve()}", title=folder.name, source=str(folder), say=say)
-    found = hub.cached(model_id, revision or None)
+    found = cache.cached(model_id, revision or None)
     known = known_by_id(model_id)
     if found is None:
         if why := hub.offline_because(offline):
             raise ValueError(
-                f"'{model_id}' is not in the cache ({hub.cache_folder()}) and {why}. Go online once, or copy the"
+                f"'{model_id}' is not in the cache ({cache.cache_folder()}) and {why}. Go online once, or copy the"
                 " model here and give its folder: hf:FOLDER"
             )
         licence = known.licence if known else None
         found = hub.fetch(model_id, revision or None, say=say, progress=progress, licence=licence)
     return from_folder(
         found, f"hf:{model_id}" + (f"@{revision}" if revision else ""), title=known.title if known else model_id,
-        source=f"{hub.endpoint()}/{model_id}", fallback_licence=known.licence if known else None,
+        source=f"{cache.endpoint()}/{model_id}", fallback_licence=known.licence if known else None,
         revision=found.name, say=say,
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ def load_tower(folder: Path) -> tuple[Tower, Preparation, int]:
     kind = read_json(folder / "config.json").get("model_type")
     if not isinstance(kind, str):
         raise ValueError("has a config.json without model_type, so it is no model of the transformers library")
-    hub.weight_files(folder)
+    cache.weight_files(folder)
     if importlib.util.find_spec("transformers") is None:
         raise hub.missing_package("transformers")
     with quiet_transformers():
@@ -122,7 +123,7 @@ def load_tower(folder: Path) -> tuple[Tower, Preparation, int]:
         model = loaded(folder, config, kind)
     vision = getattr(config, "vision_config", config)
     channels, side = getattr(vision, "num_channels", 3), getattr(vision, "image_size", None)
-    file = next((name for name in hub.PREPARATIONS if (folder / name).is_file()), hub.PREPARATIONS[0])
+    file = next((name for name in cache.PREPARATIONS if (folder / name).is_file()), cache.PREPARATIONS[0])
     described = read_json(folder / file)
     try:
         preparation = read_preparation(
@@ -141,7 +142,7 @@ def configured(folder: Path, kind: str) -> Any:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # it raises many kinds, for unknown types and for impossible values
         raise ValueError(
-            f"has a config.json that transformers cannot use ({hub.short(error)}). A newer transformers may know it"
+            f"has a config.json that transformers cannot use ({in_short(error)}). A newer transformers may know it"
         ) from None
     classes = MODEL_MAPPING.get(type(config), None)
     kinds = classes if isinstance(classes, (list, tuple)) else [classes]
@@ -163,7 +164,7 @@ def loaded(folder: Path, config: Any, kind: str) -> nn.Module:
             output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # OSError, SafetensorError, RuntimeError and others, for damaged or foreign files
-        raise ValueError(f"is damaged or incomplete, its weights cannot be read ({hub.short(error)})") from None
+        raise ValueError(f"is damaged or incomplete, its weights cannot be read ({in_short(error)})") from None
     model = model.float().eval()
     if dense_pooler(model):  # often not in the file at all, then random: it must not count as weights
         model.pooler = None
@@ -232,7 +233,7 @@ def probe(tower: nn.Module, preparation: Preparation, channels: int) -> int:
         with torch.inference_mode():
             h = tower(preparation(x))
     except Exception as error:  # whatever a model does not like about an image
-        raise ValueError(f"holds a model that cannot encode images ({hub.short(error)})") from None
+        raise ValueError(f"holds a model that cannot encode images ({in_short(error)})") from None
     if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != 2 or not bool(torch.isfinite(h).all()):
         raise ValueError("holds a model that gives no row of numbers an image")
     return h.shape[1]

@@ -1,8 +1,10 @@
-"""The Hugging Face hub and its cache on this machine: only safetensors, bounded waiting, one sentence an error."""
+"""Models of the Hugging Face hub, downloaded into its cache on this machine.
+
+Only safetensors files are used, every wait has a limit, and each error is one sentence.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -12,15 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ilk.networks.pretrained.cache import (
+    INDEX,
+    PREPARATIONS,
+    cache_folder,
+    checked_commit,
+    checked_revision,
+    endpoint,
+    model_folder,
+    shard_names,
+)
 from ilk.networks.pretrained.encoder import Progress, Say
+from ilk.system.text import in_short
 
-INDEX = "model.safetensors.index.json"
-PREPARATIONS = ("preprocessor_config.json", "processor_config.json")  # the second: from transformers 5 on, nested
 SMALL = ("config.json", *PREPARATIONS, "README.md")
-REACH = 3.0  # seconds
+REACH = 3.0  # seconds in which the hub must answer to count as reachable
 ANSWER = 10.0  # seconds for one answer of the hub
-STALL = 120.0  # seconds without a byte; the hub's own client writes in large pieces
-CONVERTER = "SFconvertbot"  # the hub's own, which offers safetensors as a pull request where a model has pickles only
+STALL = 120.0  # seconds without a new byte on disk; huggingface_hub writes in large pieces
+CONVERTER = "SFconvertbot"  # the hub's account that offers safetensors as a pull request to models that have none
 
 
 def offline_because(offline: bool = False) -> str | None:
@@ -33,72 +44,8 @@ def offline_because(offline: bool = False) -> str | None:
     return None
 
 
-def endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def cache_folder() -> Path:
-    """Where the hub's downloads lie, by the environment variables that huggingface_hub documents."""
-    for name, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
-        if os.environ.get(name):
-            return Path(os.environ[name]).expanduser() / below
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "huggingface" / "hub"
-
-
-def cached(model_id: str, revision: str | None = None) -> Path | None:
-    """The folder of a complete copy in the cache: that of `revision`, or of main, or else the latest."""
-    place = cache_folder() / f"models--{model_id.replace('/', '--')}"
-    found = list(snapshots(place, revision))
-    return next((folder for folder in found if complete(folder)), None)
-
-
-def snapshots(place: Path, revision: str | None) -> Iterator[Path]:
-    for name in [revision] if revision else ["main"]:
-        reference = place / "refs" / name
-        if reference.is_file():
-            yield place / "snapshots" / reference.read_text(encoding="utf-8").strip()
-    if revision:
-        yield place / "snapshots" / revision
-    elif (place / "snapshots").is_dir():
-        yield from sorted((place / "snapshots").iterdir(), key=lambda folder: -folder.stat().st_mtime)
-
-
-def complete(folder: Path) -> bool:
-    """Whether all files that an encoder needs are there."""
-    try:
-        needed = [folder / "config.json", *weight_files(folder)]
-    except ValueError:
-        return False
-    return all(file.is_file() for file in needed) and any((folder / name).is_file() for name in PREPARATIONS)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder. Raises ValueError with what is wrong, as the rest of a sentence."""
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    if (folder / INDEX).is_file():
-        return [folder / name for name in shard_names((folder / INDEX).read_text(encoding="utf-8"))]
-    if list(folder.glob("*.bin")) or list(folder.glob("*.pt")) or list(folder.glob("*.pth")):
-        raise ValueError(
-            "holds its weights as pickles only, which can run code when they are opened; ilk reads model.safetensors."
-            " Look for a safetensors version of the model, or save it as one with save_pretrained"
-        )
-    raise ValueError("has no model.safetensors")
-
-
-def shard_names(index: str) -> list[str]:
-    try:
-        names = sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"has a damaged {INDEX}") from None
-    if not names or not all(isinstance(n, str) and n.endswith(".safetensors") and Path(n).name == n for n in names):
-        raise ValueError(f"has a damaged {INDEX}")
-    return names
-
-
 def reachable(model_id: str, seconds: float = REACH) -> bool:
-    """Whether the hub tells of the model within so many seconds in all; a name server that hangs counts too."""
+    """Whether the hub knows the model and answers within `seconds`, including the time to resolve its name."""
 
     def ask() -> bool:
         with urllib.request.urlopen(f"{endpoint()}/api/models/{model_id}", timeout=seconds) as answer:
@@ -106,14 +53,14 @@ def reachable(model_id: str, seconds: float = REACH) -> bool:
 
     try:
         return bool(bounded(ask, seconds))
-    except Exception:  # whatever stands between us and the hub
+    except Exception:  # any failure of the network means that the hub cannot be reached
         return False
 
 
 def bounded(work: Callable[[], Any], seconds: float, alive: Callable[[], Any] | None = None) -> Any:
-    """The result of `work`, which may take `seconds`, or so long without a change of what `alive` returns.
+    """The result of `work`, if it takes at most `seconds`; with `alive`, at most that long without a change of it.
 
-    Raises TimeoutError, or what `work` raises. A thread that hangs is left behind; it cannot be stopped.
+    Raises TimeoutError, or what `work` raises. A thread that hangs cannot be stopped and is left behind.
     """
     result: list[Any] = []
     failure: list[BaseException] = []
@@ -121,7 +68,7 @@ def bounded(work: Callable[[], Any], seconds: float, alive: Callable[[], Any] | 
     def run() -> None:
         try:
             result.append(work())
-        except BaseException as error:  # handed to the thread that waits
+        except BaseException as error:  # raised again in the thread that waits
             failure.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -142,76 +89,110 @@ def fetch(
     model_id: str, revision: str | None, *, say: Say | None = None, progress: Progress | None = None,
     licence: str | None = None,
 ) -> Path:  # fmt: skip
-    """Downloads what an encoder needs into the cache and returns its folder. Raises ValueError with a sentence."""
+    """Downloads what an encoder needs into the cache and returns its folder. Raises ValueError with a sentence.
+
+    First the small files, then the weights; what an interrupted download left is used again.
+    """
     try:
-        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub import HfApi
     except ImportError:
         raise missing_package("huggingface_hub") from None
-    api = HfApi(endpoint=endpoint())
     try:
-        info, revision = model_info(api, model_id, revision)
+        info, revision = model_info(HfApi(endpoint=endpoint()), model_id, revision)
+        commit = checked_commit(info.sha)
         sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or []}
-        names = [name for name in SMALL if name in sizes]
-        refuse_without(names, sizes, model_id)
+        refuse_without(sizes, model_id)
+        whole = "model.safetensors" in sizes
+        small = [name for name in (*SMALL, *([] if whole else [INDEX])) if name in sizes]
+        folder = bounded(lambda: download(model_id, commit, small), 3 * ANSWER)
+        weights = ["model.safetensors"] if whole else shard_names((folder / INDEX).read_text(encoding="utf-8"))
+        total = sum(sizes.get(name, 0) for name in weights)
+        if say is not None:
+            licence = licence or getattr(info.card_data, "license", None) or "of unknown licence, see the model card"
+            say(f"downloading {model_id}: {total / 1e6:,.0f} MB, weights: {licence}, kept in {cache_folder()}")
+        blobs = model_folder(model_id) / "blobs"
+        before = size_of(blobs)
 
-        def get(name: str) -> Path:
-            where = {"revision": info.sha, "cache_dir": cache_folder(), "endpoint": endpoint()}
-            return Path(hf_hub_download(model_id, name, etag_timeout=ANSWER, **where))
+        def bytes_so_far() -> int:
+            done = min(size_of(blobs) - before, total)
+            if progress is not None:
+                progress(done // 1_000_000, max(1, total // 1_000_000), "downloading (MB)")
+            return done
 
-        with quiet_hub():
-            folder = bounded(lambda: [get(name) for name in names], 3 * ANSWER)[0].parent
-            weights = ["model.safetensors"]
-            if "model.safetensors" not in sizes:
-                weights = shard_names(bounded(lambda: get(INDEX), 2 * ANSWER).read_text(encoding="utf-8"))
-            total = sum(sizes.get(name, 0) for name in weights)
-            if say is not None:
-                licence = (
-                    licence or getattr(info.card_data, "license", None) or "of unknown licence, see the model card"
-                )
-                say(f"downloading {model_id}: {total / 1e6:,.0f} MB, weights: {licence}, kept in {cache_folder()}")
-            blobs = folder.parent.parent / "blobs"
-            before = held(blobs)
-
-            def watch() -> int:
-                done = min(held(blobs) - before, total)
-                if progress is not None:
-                    progress(done // 1_000_000, max(1, total // 1_000_000), "downloading (MB)")
-                return done
-
-            bounded(lambda: [get(name) for name in weights], STALL, watch)
-        remember(folder, revision or "main", info.sha)
+        stop = threading.Event()
+        try:
+            bounded(lambda: download(model_id, commit, weights, stop), STALL, bytes_so_far)
+        finally:
+            stop.set()
+        remember(model_id, revision or "main", commit)
     except Exception as error:
         raise explained(error, model_id, revision) from None
     return folder
 
 
+def download(model_id: str, commit: str, names: list[str], stop: threading.Event | None = None) -> Path:
+    """The folder of the cache with those files of a commit, downloaded where they are missing.
+
+    `stop`: ends the download when it is set. Its threads would otherwise keep an interrupted program from ending.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import tqdm
+
+    class Stoppable(tqdm):  # type: ignore[misc, unused-ignore]  # a progress bar is what huggingface_hub calls for each piece
+        def update(self, n: float | None = 1) -> bool | None:
+            if stop is not None and stop.is_set():
+                raise RuntimeError("the download was stopped")
+            shown: bool | None = super().update(n)
+            return shown
+
+    with quiet_hub():
+        answer = snapshot_download(
+            model_id, revision=commit, allow_patterns=names, cache_dir=cache_folder(), endpoint=endpoint(),
+            etag_timeout=ANSWER, tqdm_class=Stoppable,
+        )  # fmt: skip
+    folder = Path(answer)
+    if folder.resolve() != (model_folder(model_id) / "snapshots" / commit).resolve():
+        raise ValueError(f"'{model_id}' was kept in '{folder}', outside of the cache {cache_folder()}.")
+    return folder
+
+
 def model_info(api: Any, model_id: str, revision: str | None) -> tuple[Any, str | None]:
-    """What the hub knows of the model; where main has pickles only, of the hub's own safetensors version."""
-    info = bounded(lambda: api.model_info(model_id, revision=revision, files_metadata=True, timeout=ANSWER), 2 * ANSWER)
+    """(the hub's description of the model, the revision to use).
+
+    Where main holds its weights as pickles only, that is the pull request in which the hub offers safetensors.
+    """
+
+    def ask(revision: str | None) -> Any:
+        return bounded(
+            lambda: api.model_info(model_id, revision=revision, files_metadata=True, timeout=ANSWER), 2 * ANSWER
+        )
+
+    if revision is not None:
+        checked_revision(revision)
+    info = ask(revision)
     names = {file.rfilename for file in info.siblings or []}
     if revision or names & {"model.safetensors", INDEX}:
         return info, revision
     offers = bounded(
         lambda: [
-            one.num
-            for one in api.get_repo_discussions(model_id, author=CONVERTER, discussion_type="pull_request")
-            if "safetensors" in one.title and one.status in ("open", "draft", "merged")
+            offer.num
+            for offer in api.get_repo_discussions(model_id, author=CONVERTER, discussion_type="pull_request")
+            if "safetensors" in offer.title and offer.status in ("open", "draft", "merged")
         ],
         2 * ANSWER,
     )
-    if not offers:
+    numbers = [number for number in offers if type(number) is int and number > 0]  # it becomes part of a path
+    if not numbers:
         return info, revision
-    revision = f"refs/pr/{min(offers)}"
-    return bounded(
-        lambda: api.model_info(model_id, revision=revision, files_metadata=True, timeout=ANSWER), 2 * ANSWER
-    ), revision
+    revision = f"refs/pr/{min(numbers)}"
+    return ask(revision), revision
 
 
-def refuse_without(names: list[str], sizes: dict[str, int], model_id: str) -> None:
-    """Raises ValueError before anything large is downloaded that could not be used."""
-    if "config.json" not in names:
+def refuse_without(sizes: dict[str, int], model_id: str) -> None:
+    """Raises ValueError, before anything is downloaded, for a model that lacks a file that an encoder needs."""
+    if "config.json" not in sizes:
         raise ValueError(f"'{model_id}' has no config.json, so it is no model that transformers can read.")
-    if not any(name in names for name in PREPARATIONS):
+    if not any(name in sizes for name in PREPARATIONS):
         raise ValueError(f"'{model_id}' has no preprocessor_config.json, so it is no model of images.")
     if not sizes.keys() & {"model.safetensors", INDEX}:
         raise ValueError(
@@ -220,24 +201,26 @@ def refuse_without(names: list[str], sizes: dict[str, int], model_id: str) -> No
         )
 
 
-def remember(folder: Path, reference: str, commit: str) -> None:
-    """Notes which commit a branch meant, as huggingface_hub does when it is asked for the branch."""
-    file = folder.parent.parent / "refs" / reference
+def remember(model_id: str, reference: str, commit: str) -> None:
+    """Writes down which commit a branch or tag means, as huggingface_hub does when it is asked for it by name."""
+    if reference == commit:
+        return
+    file = model_folder(model_id) / "refs" / checked_revision(reference)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(commit, encoding="utf-8")
 
 
-def held(folder: Path) -> int:
-    """The bytes of a folder's files so far."""
+def size_of(folder: Path) -> int:
+    """The bytes of the files in a folder; 0 while it does not exist."""
     try:
         return sum(file.stat().st_size for file in folder.iterdir())
-    except OSError:  # not there yet, or a file was renamed under our eyes
+    except OSError:  # it does not exist yet, or a file was renamed meanwhile
         return 0
 
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """No progress bars of huggingface_hub; ilk has its own."""
+    """A block without progress bars of huggingface_hub; ilk has its own."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     before = are_progress_bars_disabled()
@@ -250,11 +233,12 @@ def quiet_hub() -> Iterator[None]:
 
 
 def missing_package(name: str) -> ValueError:
+    """The error to raise where a package of the extra `hf` is not installed."""
     return ValueError(f"Pretrained encoders need the package {name}. Install it with: pip install 'ilk[hf]'")
 
 
 def explained(error: Exception, model_id: str, revision: str | None) -> ValueError:
-    """An error of the hub as one sentence that says what to do."""
+    """The ValueError to raise for an error of the hub: one sentence that says what to do."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     page = f"{endpoint()}/{model_id}"
@@ -271,7 +255,7 @@ def explained(error: Exception, model_id: str, revision: str | None) -> ValueErr
             " in with: hf auth login"
         )
     elif "HFValidationError" in kinds:
-        text = f"'{model_id}' is neither a folder nor a model's name on the Hugging Face hub (owner/name)."
+        text = f"'{model_id}' is neither a folder nor the name of a model on the Hugging Face hub (owner/name)."
     elif isinstance(error, OSError) and error.errno == 28:
         text = f"The disk is full: '{model_id}' cannot be kept in {cache_folder()}. Free space, or set HF_HUB_CACHE."
     elif status is not None:
@@ -280,11 +264,7 @@ def explained(error: Exception, model_id: str, revision: str | None) -> ValueErr
         return error
     else:
         text = (
-            f"'{model_id}' could not be downloaded from {endpoint()} ({short(error)}). Check the network, or download"
-            " the model on another machine and give its folder: hf:FOLDER"
+            f"'{model_id}' could not be downloaded from {endpoint()} ({in_short(error)}). Check the network, or"
+            " download the model on another machine and give its folder: hf:FOLDER"
         )
     return ValueError(text)
-
-
-def short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
