@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilk.networks.convolution import Conv3x3
 from ilk.system.plugins import Registry
 
 
@@ -25,8 +24,6 @@ class Build(Protocol):
 
 def conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps height and width at stride 1."""
-    if size == 3:
-        return Conv3x3(in_channels, out_channels, stride)
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False)
 
 

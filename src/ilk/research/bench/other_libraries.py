@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ilk.methods.base import Method
-from ilk.networks.convolution import Conv3x3
 from ilk.views import ViewRecipe
 
 
@@ -117,9 +116,6 @@ class PlainTraining:
         self.device, self.batch = torch.device(device), batch
         transform = torchvision_views(recipe, pixels.shape[1])
         self.method = copy.deepcopy(method).to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        for layer in self.method.modules():
-            if isinstance(layer, Conv3x3):
-                layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]  # without ilk's own convolution of tiny maps
         self.method.train()
         self.optimizer = torch.optim.Adam(self.method.parameters(), 1e-3)
         self.loader = loader(Pairs(pixels, transform), batch, workers, pin=self.device.type == "cuda")
