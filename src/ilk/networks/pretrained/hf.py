@@ -65,7 +65,8 @@ def as_folder(name: str) -> Path | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
+    before_revision = name.partition("@")[0]
+    if folder.is_absolute() or name.startswith((".", "~")) or before_revision.count("/") > 1 or "\\" in before_revision:
         raise FileNotFoundError(
             f"There is no folder '{name}'. Give hf:FOLDER one that holds config.json, preprocessor_config.json and"
             " model.safetensors, or a model's name (owner/name)."
