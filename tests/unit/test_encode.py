@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -256,13 +256,12 @@ def test_an_encoder_that_was_put_right_is_not_left_with_rows_of_the_failure(
     np.testing.assert_array_equal(encoded(Scaled(lambda h: h)), encoded(Scaled(lambda h: h), cache_dir=None))
 
 
-@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="this system does not say how much room there is")
 def test_a_full_disk_is_a_sentence_before_any_work(
     encoded: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_bavail=1, f_frsize=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     encoder = Counting()
-    with pytest.raises(OSError, match=r"need 2,100 bytes and the disk has 1,000 left.*--cache-dir.*--feature-views"):
+    with pytest.raises(OSError, match=r"needs 2,100 bytes, and its disk has 1,000 left.*--cache-dir.*--feature-views"):
         encoded(encoder)
     assert encoder.shown == 0
     monkeypatch.undo()

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ilk.evaluation.collection import SIDES, Collection, Subset
-from ilk.images.labels import KEY_COLUMNS, match_labels
+from ilk.images.columns import ID_COLUMNS
+from ilk.images.labels import match_labels
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def read_column(file: Path, column: str) -> dict[str, str]:
     """{id: text} of one column of a table. Raises ValueError where it, or a column of ids, is missing."""
     table = read_text_table(file)
     columns = {name.strip().lower(): name for name in table.column_names}
-    key = next((columns[name] for name in KEY_COLUMNS if name in columns), None)
+    key = next((columns[name] for name in ID_COLUMNS if name in columns), None)
     if key is None or column.lower() not in columns:
         raise ValueError(
             f"'{file}' has the columns {', '.join(table.column_names) or '(none)'}; it needs a column 'id' (or 'path',"

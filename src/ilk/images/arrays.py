@@ -14,12 +14,12 @@ from PIL import Image
 
 from ilk.images.archive_limits import check_expansion
 from ilk.images.collection import Images, check_unique, position_ids
+from ilk.images.columns import LABEL_COLUMNS
 from ilk.images.open_picture import explain
 from ilk.images.source import Source, Unreadable, file_stamp
 from ilk.system.text import safe_text
 
 IMAGE_KEYS = ("image", "img", "images", "pixel_values", "x")
-LABEL_KEYS = ("label", "labels", "class", "target", "y")
 CHUNK_BYTES = 64 << 20
 FEW = 4  # an axis this short is taken for channels
 
@@ -274,7 +274,7 @@ def split_item(item: Any) -> tuple[Any, Any]:
                 f"a dataset item has the keys {', '.join(map(repr, item))}; the image must be under "
                 "'image', 'img' or 'pixel_values'."
             )
-        label = _first_key(item, LABEL_KEYS)
+        label = _first_key(item, LABEL_COLUMNS)
         return item[key], None if label is None else _label(item[label])
     if isinstance(item, (tuple, list)):
         if not item:
@@ -298,7 +298,7 @@ def _class_names(dataset: Any) -> list[str] | None:
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):
         key: Callable[[Any], Any] = features.get
-        names = next((key(k).names for k in LABEL_KEYS if hasattr(key(k), "names")), None)
+        names = next((key(k).names for k in LABEL_COLUMNS if hasattr(key(k), "names")), None)
     else:
         names = getattr(dataset, "classes", None)
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else None

@@ -8,7 +8,6 @@ keep an unused row, so that a row's number is its place in the source.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -19,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ilk.images.cache_folder import no_space, to_disk
+from ilk.images.cache_folder import to_disk
 from ilk.images.collection import to_channels
-from ilk.system.files import write_json
+from ilk.system.files import is_full, need_room, no_room, write_json
 from ilk.system.lock import locked
 
 FORMAT = 1
 CHUNK = 1024
 CHUNK_BYTES = 64 << 20
+OTHER_DISK = "or choose another disk with ILK_CACHE or --cache-dir"
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,7 @@ class DiskStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_space(self) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if free < self.plan.nbytes:
-            raise OSError(no_space(self.folder.parent, self.plan.nbytes, free))
+        need_room(self.folder.parent, self.plan.nbytes, what="image cache", advice=OTHER_DISK)
 
     def missing(self) -> list[tuple[int, int]]:
         return [(start, stop) for start, stop in self.plan.chunks() if start not in self.done]
@@ -152,9 +150,8 @@ class DiskStore:
                 stream.write("\n" * bool(stream.tell()) + json.dumps(note))
                 to_disk(stream)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                free = shutil.disk_usage(self.folder).free
-                raise OSError(no_space(self.folder.parent, self.plan.nbytes, free)) from error
+            if is_full(error):
+                raise no_room(self.folder.parent, self.plan.nbytes, what="image cache", advice=OTHER_DISK) from error
             raise
         self.done[start] = note
 

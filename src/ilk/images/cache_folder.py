@@ -1,4 +1,4 @@
-"""Where the cache of decoded images lies, and what to say when its disk is full."""
+"""Where the cache of decoded images lies."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ def default_cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ilk"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilk"
-
-
-def no_space(folder: Path, needed: int, free: int) -> str:
-    """The sentence that says that the disk of `folder` is too full for `needed` bytes."""
-    return (
-        f"the image cache in '{folder}' needs {needed:,} bytes, and its disk has {free:,} left. "
-        "Free some space, or choose another disk with ILK_CACHE or --cache-dir."
-    )
 
 
 def to_disk(stream: IO[Any]) -> None:

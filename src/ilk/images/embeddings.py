@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ilk.images.collection import Images
+from ilk.images.columns import ID_COLUMNS
 from ilk.images.load import load_images
 from ilk.system.text import safe_text
 
 STAND_INS = "embeddings"  # the kind of source that has no pictures to look at
 LIMIT = 6e4  # what float16 holds; larger numbers are scaled down, which changes no angle
-ID_COLUMNS = ("id", "path", "file", "filename", "image")
 
 
 def read_given(source: Any, images: Images | None) -> np.ndarray:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-KEY_COLUMNS = ("id", "path", "filename", "file_name", "file", "image", "image_id")
-LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
+from ilk.images.columns import ID_COLUMNS, LABEL_COLUMNS
 
 
 def encode_labels(values: Any, count: int) -> tuple[np.ndarray, list[str]]:
@@ -124,7 +123,7 @@ def read_labels(file: Path) -> dict[str, str | None]:
         columns, rows = _parquet_rows(file)
     else:
         columns, rows = _csv_rows(file)
-    key = next((c for c in KEY_COLUMNS if c in columns), None)
+    key = next((c for c in ID_COLUMNS if c in columns), None)
     label = next((c for c in LABEL_COLUMNS if c in columns), None)
     if key is None or label is None:
         raise ValueError(
@@ -154,7 +153,7 @@ def _parquet_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
     import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
     try:
-        wanted = [c for c in pq.read_schema(file).names if c.lower() in KEY_COLUMNS + LABEL_COLUMNS]
+        wanted = [c for c in pq.read_schema(file).names if c.lower() in ID_COLUMNS + LABEL_COLUMNS]
         table = pq.read_table(file, columns=wanted)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{file}' cannot be read as a Parquet table ({error}).") from error

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ilk.images.collection import position_ids
+from ilk.images.columns import LABEL_COLUMNS, OWN_ID_COLUMNS
 from ilk.images.source import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, member_path
 from ilk.system.text import safe_text
 
 IMAGE_COLUMNS = ("image", "img", "images", "x", "photo", "picture", "bytes", "jpg", "png", "data", "content")
-ID_COLUMNS = ("id", "image_id", "filename", "file_name", "path", "name")
-LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 BATCH_ROWS = 64
 BATCH_BYTES = 64 << 20
 
@@ -131,7 +130,7 @@ def _columns(table: _Rows, opened: Sequence[Any]) -> tuple[list[str] | None, lis
     """(ids, labels, names that integer labels stand for), each None where the files do not say."""
     schema = opened[0].schema_arrow
     by_name = {name.lower(): name for name in reversed(schema.names) if name != table.column}
-    candidates = [by_name[name] for name in ID_COLUMNS if name in by_name]
+    candidates = [by_name[name] for name in OWN_ID_COLUMNS if name in by_name]
     if table.is_struct and schema.field(table.column).type.get_field_index("path") >= 0:
         candidates.append(f"{table.column}.path")
     ids = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ilk.methods.base import Method
 from ilk.networks.weights import Header, Misfit, header_of, header_of_state
 from ilk.runs.config import FrontEndSettings, Plan
 from ilk.runs.folder import Run
+from ilk.system.files import file_hash
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ def start_from(method: Method, initial: Initial, *, expected: str | None = None)
         raise ValueError(f"'{initial.file}' is damaged or no safetensors file: {error}") from None
     names = names_of_backbone(stored, method.backbone, initial)  # of a file of any size only what is used is read
     refuse_misfit(stored, names, method.backbone, initial)
-    digest = hash_of(initial.file)
+    digest = file_hash(initial.file)
     if expected is not None and digest != expected:
         raise ValueError(f"'{initial.path}' has changed since this run began with its weights. Start a new run.")
     method.backbone.load_state_dict(finite_tensors(initial, names))
@@ -112,14 +112,6 @@ def start_from(method: Method, initial: Initial, *, expected: str | None = None)
         parts += [name for name in method.representation if take_head(method, name, stored, initial)]
     method.reset_twin()  # a moving average begins as a copy
     return {"path": str(initial.path.resolve()), "hash": digest, "parts": parts}
-
-
-def hash_of(file: Path) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    with open(file, "rb") as stream:
-        while part := stream.read(2**22):
-            found.update(part)
-    return found.hexdigest()
 
 
 def backbone_weights(tensors: dict[str, Tensor], backbone: nn.Module, initial: Initial) -> dict[str, Tensor]:

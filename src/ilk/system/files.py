@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,23 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def need_room(folder: Path, needed: int, *, what: str, advice: str) -> None:
+    """Raises `no_room` if the disk of `folder` has less than `needed` bytes left.
+
+    To be asked before a large file is made: a file that is made with its full size but empty fails only later.
+    """
+    if shutil.disk_usage(folder).free < needed:
+        raise no_room(folder, needed, what=what, advice=advice)
+
+
+def no_room(folder: Path, needed: int, *, what: str, advice: str) -> DiskFull:
+    """The error for a disk that cannot take `needed` bytes of `what`; `advice` ends its last sentence."""
+    free = shutil.disk_usage(folder).free
+    return DiskFull(
+        f"the {what} in '{folder}' needs {needed:,} bytes, and its disk has {free:,} left. Free some space, {advice}."
+    )
 
 
 def sweep(folder: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ilk.images import Images
 from ilk.networks.passes import for_each_batch
 from ilk.sampling import seeded
-from ilk.system.files import room_for, sweep, write_json
+from ilk.system.files import need_room, room_for, sweep, write_json
 from ilk.system.lock import held
 from ilk.system.processes import in_turn
 from ilk.views import ViewRecipe, Views, channels_last, describe, plain
@@ -92,7 +92,8 @@ def filled(
     done = rows_done(state, array, shape)
     if done == 0:
         state.unlink(missing_ok=True)  # before the array it speaks of is begun anew
-        need_room(folder, int(np.prod(shape)) * 2)
+        advice = "choose another disk with --cache-dir, or take fewer views with --feature-views"
+        need_room(folder, int(np.prod(shape)) * 2, what="feature cache", advice=advice)
         np.lib.format.open_memmap(array, mode="w+", dtype=np.float16, shape=shape).flush()
     if done < len(images):
         row = shape[1] * shape[2] * 2  # bytes
@@ -127,19 +128,6 @@ def rows_done(state: Path, array: Path, shape: tuple[int, ...]) -> int:
         return rows if fits and 0 <= rows <= shape[0] else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def need_room(folder: Path, size: int) -> None:
-    """Raises OSError if the disk cannot take `size` bytes more; a sparse file would only fail half-way."""
-    if not hasattr(os, "statvfs"):
-        return
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    if free < size:
-        raise OSError(
-            f"the features in '{folder}' need {size:,} bytes and the disk has {free:,} left. Free some space, choose"
-            " another disk with --cache-dir, or take fewer views with --feature-views."
-        )
 
 
 def passed(
