@@ -1,4 +1,4 @@
-"""ilk finds images of the same kind in unlabelled collections, by deep contrastive clustering."""
+"""ilk groups the images of an unlabelled collection by what they show, by deep contrastive clustering."""
 
 from __future__ import annotations
 
