@@ -17,8 +17,8 @@ import ilk.research.compare.results as compare_results
 from ilk.cli import main
 from ilk.research import published
 from ilk.research.compare import comparison_jobs, write_results
+from ilk.research.compare.comparison_table import HEADER, PUBLISHED, comparison_table
 from ilk.research.compare.published_figures import differences, our_protocol, triple
-from ilk.research.compare.tables import HEADER, PUBLISHED, comparison_table
 from ilk.system.lock import InUse, held
 
 QUICK = ["--epochs", "1", "--backbone", "small", "--views", "object", "--set", "batch_size=32", "--set", "warm_start=0"]

@@ -22,8 +22,8 @@ from command import Command
 from ilk import load_images
 from ilk.analysis.metrics import accuracy
 from ilk.evaluation import PROTOCOLS, EvaluationOptions, evaluate_run
-from ilk.evaluation.evaluate import FUNCTIONS
 from ilk.evaluation.inputs import Inputs, open_inputs
+from ilk.evaluation.run_protocols import FUNCTIONS
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table, write_table
 from ilk.system.files import file_hash

@@ -19,7 +19,7 @@ import ilk.research.grid.train_jobs
 from ilk.analysis.metrics import score
 from ilk.evaluation import long_tailed
 from ilk.research.grid import ROWS, Job, Rows, run_jobs, task_of
-from ilk.research.grid.progress import GridProgress
+from ilk.research.grid.grid_progress import GridProgress
 from ilk.research.grid.task import chosen_images
 from ilk.research.labelled import Labelled, folder_split, open_labelled, short_name
 from ilk.runs.folder import Run

@@ -72,7 +72,7 @@ def evaluate(
     """Measure a run by the papers' protocols, and without labels."""
     from ilk.cli.display import Display
     from ilk.evaluation import EvaluationOptions, evaluate_run, evaluation_lines
-    from ilk.evaluation.evaluate import FILE
+    from ilk.evaluation.run_protocols import FILE
     from ilk.methods import use_method
     from ilk.pipeline.frozen import load_model
     from ilk.runs.folder import Run

@@ -3,15 +3,15 @@
 `score_run` gives the scores that take seconds; `evaluate_run` runs the protocols and writes `evaluation.json`.
 """
 
-from ilk.evaluation.collection import find_labels
-from ilk.evaluation.evaluate import evaluate_run
+from ilk.evaluation.evaluated_images import find_labels
+from ilk.evaluation.evaluation_options import PROTOCOLS, EvaluationOptions
 from ilk.evaluation.intervals import score_with_intervals
 from ilk.evaluation.label_free import LabelFree, label_free_scores, run_agreement
 from ilk.evaluation.long_tail import long_tailed, long_tailed_images
-from ilk.evaluation.options import PROTOCOLS, EvaluationOptions
+from ilk.evaluation.printout import evaluation_lines
 from ilk.evaluation.provenance import are_positions, same_source
-from ilk.evaluation.scores import known_scores, score_run
-from ilk.evaluation.text import evaluation_lines
+from ilk.evaluation.run_protocols import evaluate_run
+from ilk.evaluation.run_scores import known_scores, score_run
 
 __all__ = [
     "PROTOCOLS",

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ilk.evaluation.collection import (
+from ilk.evaluation.backbone_features import backbone_features, fabric_of
+from ilk.evaluation.evaluated_images import (
     Collection,
     Opener,
     Subset,
@@ -19,9 +20,8 @@ from ilk.evaluation.collection import (
     shared_images,
     with_codes,
 )
-from ilk.evaluation.features import backbone_features, fabric_of
+from ilk.evaluation.evaluation_options import EvaluationOptions
 from ilk.evaluation.label_free import run_agreement
-from ilk.evaluation.options import EvaluationOptions
 from ilk.evaluation.provenance import label_source, never_trained_on, predicting_run, refuse_other_images
 from ilk.evaluation.splits import Split, random_split, split_by_folder, split_by_table
 from ilk.methods.base import Method

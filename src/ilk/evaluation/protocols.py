@@ -8,8 +8,8 @@ import numpy as np
 
 from ilk.evaluation import label_free as free
 from ilk.evaluation import probe as probing
-from ilk.evaluation.collection import Subset, everything
-from ilk.evaluation.features import fabric_of
+from ilk.evaluation.backbone_features import fabric_of
+from ilk.evaluation.evaluated_images import Subset, everything
 from ilk.evaluation.inputs import Inputs
 from ilk.evaluation.intervals import score_with_intervals
 from ilk.evaluation.opinions import second_opinions

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.evaluation.collection import SIDES, Collection, Subset
+from ilk.evaluation.evaluated_images import SIDES, Collection, Subset
 from ilk.images.columns import ID_COLUMNS
 from ilk.images.labels import match_labels
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from ilk.reports.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
 from ilk.research.baselines import BASELINES
+from ilk.research.compare.comparison_table import SHOWN
 from ilk.research.compare.groups import grouped, method_name, variant
 from ilk.research.compare.published_figures import published_for
-from ilk.research.compare.tables import SHOWN
 from ilk.research.labelled import short_name
 from ilk.research.score_tables import TITLES
 from ilk.system.files import replacing

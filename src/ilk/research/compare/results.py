@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ilk.research.compare.comparison_table import PUBLISHED, comparison_table, results_page
 from ilk.research.compare.groups import explained
 from ilk.research.compare.picture import draw_comparison
 from ilk.research.compare.published_figures import notes
-from ilk.research.compare.tables import PUBLISHED, comparison_table, results_page
 from ilk.research.grid import Job, run_jobs
 from ilk.research.score_tables import console, latex, write_rows
 from ilk.system.files import write_text

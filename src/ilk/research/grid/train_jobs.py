@@ -20,8 +20,8 @@ from ilk.methods import get_method
 from ilk.pipeline.request import MAX_SIZE
 from ilk.pipeline.workflow import fit
 from ilk.research.baselines import clusters_of, get_baseline, kmeans, refuse_large
+from ilk.research.grid.grid_progress import GridProgress
 from ilk.research.grid.job import PIXELS, Job
-from ilk.research.grid.progress import GridProgress
 from ilk.research.grid.row_file import ROWS, Rows
 from ilk.research.grid.run_embeddings import embeddings_for
 from ilk.research.grid.task import Task, chosen_images, task_of

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ilk.evaluation import protocols
-from ilk.evaluation.collection import LABELS_NEEDED
+from ilk.evaluation.evaluated_images import LABELS_NEEDED
+from ilk.evaluation.evaluation_options import NEED_LABELS, PROTOCOLS, USE_SPLIT, EvaluationOptions
 from ilk.evaluation.inputs import Inputs, OpenModel, open_inputs
-from ilk.evaluation.options import NEED_LABELS, PROTOCOLS, USE_SPLIT, EvaluationOptions
 from ilk.evaluation.provenance import labels_used
 from ilk.runs.folder import Run
 from ilk.system.devices import choose_device

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ilk.analysis.metrics import effective_clusters, expected_calibration_error, right, score
-from ilk.evaluation.collection import find_labels
+from ilk.evaluation.evaluated_images import find_labels
 from ilk.evaluation.provenance import read_selection
 from ilk.images.labels import encode_labels
 from ilk.runs.folder import Run
