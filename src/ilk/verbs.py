@@ -65,7 +65,7 @@ def fit(
     Raises TypeError for an unknown option, ValueError, FileNotFoundError or FileExistsError, with a sentence, for what
     a person can correct, and `TrainingDiverged` (a RuntimeError) when the loss is no longer a finite number.
     """
-    refuse_unknown(options, Request, "fit")
+    refuse_unknown_options(options, Request, "fit")
     request = Request(n_clusters=n_clusters, **options)
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with.")
@@ -129,7 +129,7 @@ def evaluate(
 
     Raises TypeError for an unknown option, ValueError or FileNotFoundError for what a person can correct.
     """
-    refuse_unknown(options, EvaluationOptions, "evaluate")
+    refuse_unknown_options(options, EvaluationOptions, "evaluate")
     opened = opened_with(run, method)
     chosen = (only,) if isinstance(only, str) else tuple(only)
     asked = EvaluationOptions(only=chosen, labels=labels, **options)
@@ -182,7 +182,7 @@ def stem_of(source: Any) -> str:
     return Path(source).resolve().stem or "images" if isinstance(source, (str, os.PathLike)) else "images"
 
 
-def refuse_unknown(options: dict[str, Any], record: type, verb: str) -> None:
+def refuse_unknown_options(options: dict[str, Any], record: type, verb: str) -> None:
     """Raises TypeError, with the nearest name, for an option that `record` does not take."""
     known = list(inspect.signature(record).parameters)
     for name in options:

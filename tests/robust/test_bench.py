@@ -23,7 +23,7 @@ from ilk.images import load_images
 from ilk.methods import METHODS
 from ilk.research.bench import memory, other_libraries, parts, prediction_speed, record, step_speed, timing
 from ilk.research.bench.drawn_photos import photo_like, write_folder
-from ilk.research.bench.goals import Goal, judge
+from ilk.research.bench.goals import Goal, judge_goals
 from ilk.research.bench.timing import Case, Conditions, Measurement, measure_cases
 from ilk.system.devices import make_fabric
 from ilk.system.progress import Watch
@@ -113,7 +113,7 @@ def test_a_ratio_is_the_median_of_pairs_and_reached_from_its_limit_on() -> None:
         line("ilk, 224 px, one core", [1.0]),
         line("torchvision, 224 px, one core", []),
     ]
-    one, two, three = judge(lines, ["views"])
+    one, two, three = judge_goals(lines, ["views"])
     assert (one.value, one.spread, one.reached) == (20.0, (20.0, 33.0), True)
     assert (two.value, two.reached) == (5.0, False)
     assert (three.value, three.reached) == (None, None)
@@ -128,11 +128,11 @@ def test_goals_below_a_limit_and_those_of_parts_that_were_not_measured() -> None
         line("a, without the page cache", [5e6], "bytes", "memory", images=10_000),
         line("b, without the page cache", [5e6 + 200 * 190_000], "bytes", "memory", images=200_000),
     ]
-    found = {one.text: one for one in judge(lines, ["start", "train", "memory"])}
+    found = {one.text: one for one in judge_goals(lines, ["start", "train", "memory"])}
     assert [one.reached for one in found.values()] == [True, False, False, True, True]
     assert found["ilk cc, x : plain float32 loop"].value == 4.0
     assert found["import ilk, seconds"].value == 0.16
-    assert [one.value for one in judge(lines, ["memory"])] == [200.0]
+    assert [one.value for one in judge_goals(lines, ["memory"])] == [200.0]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_goals_below_a_limit_and_those_of_parts_that_were_not_measured() -> None
 def test_a_change_is_marked_only_beyond_the_spread(
     now: list[float], before: list[float], unit: str, expected: tuple[float, str]
 ) -> None:
-    found = record.compared(line("a", now, unit), [line("b", [1.0], unit), line("a", before, unit)])
+    found = record.change_since(line("a", now, unit), [line("b", [1.0], unit), line("a", before, unit)])
     assert found is not None and found[0] == pytest.approx(expected[0]) and found[1] == expected[1]
-    assert record.compared(line("c", now, unit), [line("a", before, unit)]) is None
+    assert record.change_since(line("c", now, unit), [line("a", before, unit)]) is None
 
 
 def test_a_measurement_is_read_back_and_another_file_is_refused(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_no_step_waits_for_a_number_from_the_device(method: str) -> None:
     shape = step_speed.Shape(method, "small", 16, 3, 32)
     _, loop = step_speed.begin(shape, images, make_fabric("cpu", "float32"))
     step_speed.one_pass(loop, 1)  # what happens in the first step alone is not what costs
-    assert step_speed.waits(loop).get("_local_scalar_dense", 0) == 0
+    assert step_speed.count_waits(loop).get("_local_scalar_dense", 0) == 0
 
 
 @pytest.mark.parametrize("n", [32, 96])
@@ -193,11 +193,11 @@ def test_a_step_that_waits_is_seen_and_no_end_of_a_pass(n: int, monkeypatch: pyt
     images = load_images(photo_like(n, 16), image_size=16)
     _, loop = step_speed.begin(step_speed.Shape("cc", "small", 16, 3, 32), images, make_fabric("cpu", "float32"))
     step_speed.one_pass(loop, 1)
-    before = step_speed.waits(loop)
+    before = step_speed.count_waits(loop)
     assert "_local_scalar_dense" not in before
     step = loop.method.after_step
     monkeypatch.setattr(loop.method, "after_step", lambda: (loop.method.observed.sum().item(), step()))
-    assert step_speed.waits(loop) == {**before, "_local_scalar_dense": 1.0}
+    assert step_speed.count_waits(loop) == {**before, "_local_scalar_dense": 1.0}
 
 
 def test_the_shares_of_a_step_are_those_of_its_parts_and_the_loop_is_as_before(conditions: Conditions) -> None:
@@ -378,7 +378,7 @@ def test_decoding_and_views_give_lines_for_ours_where_nothing_else_is_installed(
     def absent(name: str) -> Any:
         raise other_libraries.Missing(f"not installed (pip install {name.split('.')[0]})")
 
-    monkeypatch.setattr(other_libraries, "imported", absent)
+    monkeypatch.setattr(other_libraries, "import_or_missing", absent)
     monkeypatch.setattr("ilk.research.bench.view_speed.SIZES", {32: "cc"})
     monkeypatch.setattr("ilk.research.bench.decoding_speed.SIZES", (16,))
     write_folder(conditions.folder, 4)

@@ -16,9 +16,9 @@ import ilk.research.compare.jobs as compare_jobs
 import ilk.research.compare.results as compare_results
 from ilk.cli import main
 from ilk.research import published
-from ilk.research.compare import comparison_jobs, write_results
+from ilk.research.compare import comparison_jobs, write_comparison
 from ilk.research.compare.comparison_table import HEADER, PUBLISHED, comparison_table
-from ilk.research.compare.published_figures import differences, our_protocol, triple
+from ilk.research.compare.published_figures import our_protocol, protocol_differences, triple
 from ilk.system.lock import InUse, held
 
 QUICK = ["--epochs", "1", "--backbone", "small", "--views", "object", "--set", "batch_size=32", "--set", "warm_start=0"]
@@ -105,32 +105,32 @@ def test_collapsed_and_failed_seeds_are_counted() -> None:
 def test_the_difference_to_a_published_protocol_is_named_field_by_field() -> None:
     rows = [row("cc", 0, 0.5), row("cc", 1, 0.5)]
     (figure,) = published.published_scores("cc", "cifar10")
-    text = differences(figure, our_protocol(rows[0], rows))
+    text = protocol_differences(figure, our_protocol(rows[0], rows))
     for part in ("resolution 224 (here 32)", "backbone ResNet-34 (here small)", "epochs 1000 (here 20)",
                  "trials unknown (here 2)"):  # fmt: skip
         assert part in text
     assert "selection" not in text  # last in both
     same = dict(zip(published.PROTOCOL, ("x",) * 6, strict=True))
     unknown = {"source": "elsewhere", "protocol": "said so"}
-    assert differences(unknown, same).startswith("there said so; here x")
+    assert protocol_differences(unknown, same).startswith("there said so; here x")
 
 
 def test_a_published_figure_is_never_shown_without_what_differs(tmp_path: Path) -> None:
-    write_results(tmp_path, [row("cc", 0, 0.5)])
+    write_comparison(tmp_path, [row("cc", 0, 0.5)])
     for name in ("results.md", "results.tex"):
         text = (tmp_path / name).read_text()
         assert "0.790 / 0.705 / 0.637" in text and "resolution 224 (here 32)" in text
 
 
 def test_an_oracle_says_in_every_table_that_labels_chose(tmp_path: Path) -> None:
-    write_results(tmp_path, [row("cc", 0, 0.5, select="oracle_acc"), row("kmeans", 0, 0.2, select="oracle_acc")])
+    write_comparison(tmp_path, [row("cc", 0, 0.5, select="oracle_acc"), row("kmeans", 0, 0.2, select="oracle_acc")])
     for name in ("results.md", "results.tex"):
         text = (tmp_path / name).read_text()
         assert text.count("labels chose the epoch") == 2  # in the row of cc and below; k-means has no epochs
 
 
 def test_a_comparison_of_failures_alone_still_writes_its_page(tmp_path: Path) -> None:
-    write_results(tmp_path, [row("cc", 0, 0.5, error="the loss is no number")])
+    write_comparison(tmp_path, [row("cc", 0, 0.5, error="the loss is no number")])
     text = (tmp_path / "results.md").read_text()
     assert "- cc on cifar10, seed 0: the loss is no number" in text and "| 0 (1 failed) |" in text
     assert not (tmp_path / "results.png").exists()
@@ -152,12 +152,14 @@ def test_rows_that_differ_in_preset_settings_or_balance_are_never_averaged() -> 
 def test_a_picture_of_an_earlier_command_does_not_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (tmp_path / "results.png").write_bytes(b"of an earlier one")
-    write_results(tmp_path, [row("cc", 0, 0.5)])
+    write_comparison(tmp_path, [row("cc", 0, 0.5)])
     assert not (tmp_path / "results.png").exists()
 
 
 def test_a_path_that_is_no_unicode_is_written_in_escapes(tmp_path: Path) -> None:
-    write_results(tmp_path, [row("kmeans", 0, 0.5, source="caf\udce9.npz", on="runs/\udcff")], "ilk compare caf\udce9")
+    write_comparison(
+        tmp_path, [row("kmeans", 0, 0.5, source="caf\udce9.npz", on="runs/\udcff")], "ilk compare caf\udce9"
+    )
     assert pq.read_table(tmp_path / "results.parquet").to_pylist()[0]["source"] == "caf\\udce9.npz"
     assert "caf\\udce9" in (tmp_path / "results.md").read_text(encoding="utf-8")
 
@@ -171,7 +173,7 @@ def test_the_results_are_written_while_the_folder_is_still_held(
         seen.append(folder)
 
     seen: list[Path] = []
-    monkeypatch.setattr(compare_results, "write_results", write)
+    monkeypatch.setattr(compare_results, "write_comparison", write)
     compare_results.run_comparison(comparison_jobs([npz], ["kmeans"], 1), tmp_path / "out")
     assert seen == [tmp_path / "out"]
 

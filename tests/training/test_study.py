@@ -446,7 +446,7 @@ def test_a_misprint_of_the_published_table_is_told_with_it() -> None:
     text = study_page(
         studies()["c2bin-alignment"],
         [],
-        ilk.research.study.train_cells.Setting("x", "photo", 1, {}),
+        ilk.research.study.train_cells.StudySetting("x", "photo", 1, {}),
         drawn=False,
         level=1,
     )

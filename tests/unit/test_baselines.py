@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from ilk.research import baselines
-from ilk.research.baselines import BASELINES, clusters_of, refuse_large
+from ilk.research.baselines import BASELINES, baseline_clusters, refuse_large
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def cloud(n: int = 150) -> np.ndarray:
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_finds_groups_that_are_far_apart(name: str, blobs: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = blobs
-    found = clusters_of(name, x, 3, 0)
+    found = baseline_clusters(name, x, 3, 0)
     assert found.dtype == np.int64 and found.shape == (120,)
     assert adjusted_rand_score(y, found) == 1
 
@@ -36,19 +36,19 @@ def test_every_baseline_finds_groups_that_are_far_apart(name: str, blobs: tuple[
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_seed_repeats_itself_and_matters_where_it_is_said_to(name: str) -> None:
     x = cloud()
-    runs = [clusters_of(name, x, 7, seed) for seed in (0, 0, 1, 2, 3)]
+    runs = [baseline_clusters(name, x, 7, seed) for seed in (0, 0, 1, 2, 3)]
     assert np.array_equal(runs[0], runs[1])
     assert any(not np.array_equal(runs[0], other) for other in runs[2:]) == BASELINES[name].random
 
 
 def test_they_are_the_textbook_calls() -> None:
     x = cloud()
-    assert np.array_equal(clusters_of("kmeans", x, 4, 5), KMeans(4, n_init=10, random_state=5).fit_predict(x))
-    assert np.array_equal(clusters_of("agglomerative", x, 4, 5), AgglomerativeClustering(4).fit_predict(x))
+    assert np.array_equal(baseline_clusters("kmeans", x, 4, 5), KMeans(4, n_init=10, random_state=5).fit_predict(x))
+    assert np.array_equal(baseline_clusters("agglomerative", x, 4, 5), AgglomerativeClustering(4).fit_predict(x))
     wide = np.random.default_rng(2).random((90, 70)).astype(np.float32)
     parts = PCA(50, random_state=5).fit_transform(wide)
     expected = KMeans(4, n_init=10, random_state=5).fit_predict(parts)
-    assert np.array_equal(clusters_of("pca+kmeans", wide, 4, 5), expected)
+    assert np.array_equal(baseline_clusters("pca+kmeans", wide, 4, 5), expected)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -71,12 +71,12 @@ def test_more_features_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyP
 
 def test_what_cannot_be_done_is_a_sentence() -> None:
     with pytest.raises(ValueError, match="nmf.kmeans factors numbers that are not negative.*pca.kmeans"):
-        clusters_of("nmf+kmeans", cloud() - 1, 3, 0)
+        baseline_clusters("nmf+kmeans", cloud() - 1, 3, 0)
     with pytest.raises(ValueError, match="200 clusters need at least 200 images; there are 150"):
-        clusters_of("kmeans", cloud(), 200, 0)
+        baseline_clusters("kmeans", cloud(), 200, 0)
     with pytest.raises(ValueError, match="Unknown baseline 'kmean'. Did you mean 'kmeans'"):
-        clusters_of("kmean", cloud(), 2, 0)
+        baseline_clusters("kmean", cloud(), 2, 0)
 
 
 def test_more_clusters_than_features_still_have_factors() -> None:
-    assert len(np.unique(clusters_of("nmf+kmeans", cloud(), 12, 0))) == 12
+    assert len(np.unique(baseline_clusters("nmf+kmeans", cloud(), 12, 0))) == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,12 +135,12 @@ def test_clusters_are_as_stable_as_the_views_leave_them(fabric: Any) -> None:
     values = np.array([40] * 30 + [215] * 30, dtype=np.uint8)
     images = load_images(np.broadcast_to(values[:, None, None], (60, 8, 8)).copy())
     recorded = (values > 128).astype(np.int64)
-    still = view_stability(ByBrightness(), images, recorded, {"a": NOTHING, "b": NOTHING}, fabric)  # type: ignore[arg-type]
+    still = view_stability(ByBrightness(), images, recorded, SimpleNamespace(a=NOTHING, b=NOTHING), fabric)  # type: ignore[arg-type]
     assert still == {"images": 60, "kept": 1.0, "agreement": 1.0, "reproduced": 1.0}
     wild = {**NOTHING, "jitter": 1.0, "brightness": 5.0}
-    moved = view_stability(ByBrightness(), images, 1 - recorded, {"a": NOTHING, "b": wild}, fabric)  # type: ignore[arg-type]
+    moved = view_stability(ByBrightness(), images, 1 - recorded, SimpleNamespace(a=NOTHING, b=wild), fabric)  # type: ignore[arg-type]
     assert 0.5 < moved["kept"] < 1 and moved["agreement"] < 1 and moved["reproduced"] == 0
-    again = view_stability(ByBrightness(), images, 1 - recorded, {"a": NOTHING, "b": wild}, fabric)  # type: ignore[arg-type]
+    again = view_stability(ByBrightness(), images, 1 - recorded, SimpleNamespace(a=NOTHING, b=wild), fabric)  # type: ignore[arg-type]
     assert again == moved
 
 

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from ilk.evaluation import probe
-from ilk.evaluation.probe import folds_of, knn, logistic_probe, probes, published_probe, standardised, trained, vote
+from ilk.evaluation.probe import (
+    folds_of,
+    knn_accuracy,
+    logistic_probe,
+    probes,
+    published_probe,
+    standardise_by_train,
+    trained,
+    vote,
+)
 from ilk.evaluation.splits import stratified
 
 
@@ -57,7 +66,7 @@ def test_a_tie_goes_to_the_label_of_the_nearer_neighbour() -> None:
 
 def test_knn_accuracy_is_that_of_loops() -> None:
     (train, labels), (test, truth) = blobs(80, spread=1.5), blobs(40, spread=1.5, seed=1)
-    found = knn(train, labels, test, truth, neighbours=(5, 200), resamples=50)
+    found = knn_accuracy(train, labels, test, truth, neighbours=(5, 200), resamples=50)
     for k in (5, 200):
         right = {True: 0, False: 0}
         for x, y in zip(test.astype(np.float64), truth, strict=True):
@@ -73,7 +82,7 @@ def test_knn_accuracy_is_that_of_loops() -> None:
 
 def test_a_kind_that_nobody_learnt_counts_as_wrong() -> None:
     train, labels = blobs(30)
-    assert knn(train, labels, train, np.full(30, 9), resamples=10)["5"]["weighted"]["value"] == 0
+    assert knn_accuracy(train, labels, train, np.full(30, 9), resamples=10)["5"]["weighted"]["value"] == 0
 
 
 # linear probes
@@ -111,7 +120,7 @@ def test_the_rate_is_the_best_of_the_folds() -> None:
     train, labels = blobs(90, spread=2.0)
     rates = (1e-9, 3.0, 0.05)
     _, how = published_probe(train, labels, train, optimizer="sgd", rates=rates, epochs=30)
-    x, fold = torch.from_numpy(standardised(train, train)[0]), folds_of(labels, 0)
+    x, fold = torch.from_numpy(standardise_by_train(train, train)[0]), folds_of(labels, 0)
     shares = []
     for rate in rates:
         right: list[bool] = []

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ilk.research.score_tables import (
+    arrow_column,
     collapsed,
-    column,
     escaped,
     latex,
     markdown,
@@ -111,4 +111,4 @@ def test_rows_of_different_fields_and_kinds_come_back_from_parquet(tmp_path: Pat
 
 
 def test_truth_is_no_number() -> None:
-    assert str(column([True, 1]).type) == "string" and str(column([True, None]).type) == "bool"
+    assert str(arrow_column([True, 1]).type) == "string" and str(arrow_column([True, None]).type) == "bool"

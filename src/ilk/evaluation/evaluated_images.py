@@ -171,7 +171,7 @@ def same_images(a: Collection, b: Collection) -> bool:
     return same_source(a.run.config, b.run.config) or (all(paths[0]) and paths[0] == paths[1] and a.ids == b.ids)
 
 
-def open_images(subset: Subset, source: Any = None, *, cache_dir: Any = None, progress: Any = None) -> Images:
+def reopen_images(subset: Subset, source: Any = None, *, cache_dir: Any = None, progress: Any = None) -> Images:
     """The images of a subset in its order, at the image size of the model.
 
     They are read from `source`, or from the paths that the run recorded. Raises ValueError where they cannot be

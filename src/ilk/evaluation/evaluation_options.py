@@ -53,9 +53,9 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name in self.only:
-            refuse_unknown("protocol", name, PROTOCOLS)
-        refuse_unknown("kind of features", self.features, ("embeddings", "backbone"))
-        refuse_unknown("optimizer of the linear probe", self.probe_optimizer, ("lars", "sgd"))
+            refuse_unknown_name("protocol", name, PROTOCOLS)
+        refuse_unknown_name("kind of features", self.features, ("embeddings", "backbone"))
+        refuse_unknown_name("optimizer of the linear probe", self.probe_optimizer, ("lars", "sgd"))
         for name in ("queries", "views_of", "resamples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} must be at least 1; got {getattr(self, name)}.")
@@ -114,7 +114,7 @@ class EvaluationOptions:
         return self.optimizer or "lars"
 
 
-def refuse_unknown(what: str, name: str, known: Iterable[str]) -> None:
+def refuse_unknown_name(what: str, name: str, known: Iterable[str]) -> None:
     """Raises ValueError, with the nearest name, if `name` is not among the known ones."""
     known = tuple(known)
     if name not in known:

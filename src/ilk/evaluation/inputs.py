@@ -15,7 +15,7 @@ from ilk.evaluation.evaluated_images import (
     Subset,
     everything,
     open_collection,
-    open_images,
+    reopen_images,
     same_images,
     shared_images,
     with_codes,
@@ -173,7 +173,7 @@ def open_inputs(run: Run, options: EvaluationOptions, open_model: OpenModel | No
 
     def opener(subset: Subset) -> Any:
         source = options.images if subset.of.run is run else options.test_images
-        return open_images(subset, source, cache_dir=options.cache_dir, progress=watch.progress)
+        return reopen_images(subset, source, cache_dir=options.cache_dir, progress=watch.progress)
 
     inputs = Inputs(
         main=collections[0], test=collections[1] if options.test is not None else None, label_names=label_names,

@@ -21,7 +21,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def described(value: float, resampled: np.ndarray) -> dict[str, float | None]:
+def as_score(value: float, resampled: np.ndarray) -> dict[str, float | None]:
     """A score and its interval, for JSON."""
     low, high = interval(resampled)
     named = {"value": value, "low": low, "high": high}
@@ -65,9 +65,9 @@ def score_with_intervals(
         "images": int(table.sum()),
         "classes": len(present),
         "clusters": table.shape[1],
-        **{name: described(float(points[name][0]), np.concatenate(scores[name])) for name in points},
+        **{name: as_score(float(points[name][0]), np.concatenate(scores[name])) for name in points},
         "recall": {
-            int(code): described(float(recall[i]), np.array([values[i] for values in by_class]))
+            int(code): as_score(float(recall[i]), np.array([values[i] for values in by_class]))
             for i, code in enumerate(present)
         },
     }
@@ -84,4 +84,4 @@ def mean_with_interval(values: np.ndarray, *, resamples: int = RESAMPLES, seed: 
         random.multinomial(len(x), counts / len(x), size=min(step, resamples - start)) @ levels / len(x)
         for start in range(0, resamples, step)
     ]
-    return described(float(x.mean()), np.concatenate(means))
+    return as_score(float(x.mean()), np.concatenate(means))

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from ilk.analysis.metrics import ari, effective_clusters, nmi
 from ilk.analysis.neighbours import unit_floats
-from ilk.evaluation.probe import standardised
+from ilk.evaluation.probe import standardise_by_train
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.passes import map_images
@@ -85,7 +85,7 @@ def part_entropy(p: np.ndarray) -> np.ndarray:
 
 
 def generalisation(x: np.ndarray, cluster: np.ndarray, *, seed: int = 0) -> dict[str, float | int] | None:
-    """How well logistic regression (C = 1, `standardised` features) refits the clusters, 5-fold cross-validated.
+    """How well logistic regression (C = 1, standardised features) refits the clusters, 5-fold cross-validated.
 
     `x`: (n, d) features, `cluster`: (n,). Returns `accuracy` on held-out images, `chance`, the accuracy of always
     predicting the largest cluster, and `images`. Clusters of fewer than five images are left out; None where fewer
@@ -100,7 +100,7 @@ def generalisation(x: np.ndarray, cluster: np.ndarray, *, seed: int = 0) -> dict
         return None
     model = LogisticRegression(C=1.0, max_iter=300, tol=1e-3)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    right = cross_val_score(model, standardised(x[rows], x[:0])[0], cluster[rows], cv=folds)
+    right = cross_val_score(model, standardise_by_train(x[rows], x[:0])[0], cluster[rows], cv=folds)
     return {
         "accuracy": float(right.mean()),
         "chance": float(counts[counts >= FOLDS].max() / len(rows)),

@@ -43,7 +43,7 @@ def footer(selection: Mapping[str, Any]) -> list[str]:
     return lines or ["Labels chose nothing here."]
 
 
-def shown(score: Mapping[str, Any]) -> str:
+def with_interval(score: Mapping[str, Any]) -> str:
     """`0.791 [0.780, 0.802]`: a score with its interval."""
     if score["value"] is None:
         return "-"
@@ -74,10 +74,10 @@ def label_lines(block: Mapping[str, Any]) -> list[str]:
         head += f"; {' and '.join(names.get(name, name) for name in block['parts_without_labels'])} has no labels"
     rows = [["", *(f"{names.get(name, name)} ({part['images']:,} images, {part['classes']} classes)"
                    for name, part in parts.items())]]  # fmt: skip
-    rows += [[title, *(shown(part[name]) for part in parts.values())] for name, title in SCORES.items()]
+    rows += [[title, *(with_interval(part[name]) for part in parts.values())] for name, title in SCORES.items()]
     classes = list(dict.fromkeys(name for part in parts.values() for name in part["recall"]))
     none = {"value": None}
-    rows += [[f"recall of {name}", *(shown(part["recall"].get(name, none)) for part in parts.values())]
+    rows += [[f"recall of {name}", *(with_interval(part["recall"].get(name, none)) for part in parts.values())]
              for name in classes[:MOST_CLASSES]]  # fmt: skip
     left = len(classes) - MOST_CLASSES
     return [head, *grid(rows), *([f"  ... and {left} more classes in evaluation.json"] if left > 0 else [])]
@@ -99,7 +99,7 @@ def knn_lines(block: Mapping[str, Any]) -> list[str]:
     rows = [["", f"weighted, exp(cosine / {block['temperature']})", "majority"]]
     for k, accuracy in block["k"].items():
         name = f"k = {k}" if accuracy["used"] == int(k) else f"k = {k} (all {accuracy['used']} images)"
-        rows.append([name, shown(accuracy["weighted"]), shown(accuracy["majority"])])
+        rows.append([name, with_interval(accuracy["weighted"]), with_interval(accuracy["majority"])])
     return ["nearest neighbours, accuracy", "  " + sides_line(block), *grid(rows)]
 
 
@@ -109,7 +109,11 @@ def probe_lines(block: Mapping[str, Any]) -> list[str]:
         f"{recipe['optimizer'].upper()}, {recipe['epochs']:g} epochs, rate {recipe['rate']:g} by {recipe['folds']}-fold"
         " cross-validation in train"
     )
-    rows = [["", "accuracy"], ["logistic regression, C = 1", shown(block["logistic"])], [how, shown(recipe)]]
+    rows = [
+        ["", "accuracy"],
+        ["logistic regression, C = 1", with_interval(block["logistic"])],
+        [how, with_interval(recipe)],
+    ]
     return ["linear probe, accuracy", "  " + sides_line(block), *grid(rows)]
 
 
@@ -119,8 +123,8 @@ def retrieval_lines(block: Mapping[str, Any]) -> list[str]:
         f" {block['gallery_from']} ({block['gallery']:,} images)"
     ]
     if "mean_average_precision" in block:
-        rows = [["mean average precision", shown(block["mean_average_precision"])]]
-        rows += [[f"precision at {k}", shown(precision)] for k, precision in block["precision"].items()]
+        rows = [["mean average precision", with_interval(block["mean_average_precision"])]]
+        rows += [[f"precision at {k}", with_interval(precision)] for k, precision in block["precision"].items()]
         lines += grid(rows)
         if block["without_partner"]:
             lines.append(
@@ -138,8 +142,8 @@ def opinion_lines(block: Mapping[str, Any]) -> list[str]:
     none = {"value": None}
     for name, opinion in block["opinions"].items():
         scores, heads = opinion.get("scores", {}), opinion.get("heads", {})
-        cells = [shown(scores.get(key, none)) for key in ("accuracy", "nmi_arithmetic", "ari")]
-        cells.append(shown(heads.get("accuracy", none)))
+        cells = [with_interval(scores.get(key, none)) for key in ("accuracy", "nmi_arithmetic", "ari")]
+        cells.append(with_interval(heads.get("accuracy", none)))
         rows.append([f"{name}, k = {block['n_clusters']}", opinion["which"], f"{opinion['agreement']:.3f}", *cells])
     return [f"a second opinion on the {block['features']} of {block['of']} ({block['images']:,} images)", *grid(rows)]
 

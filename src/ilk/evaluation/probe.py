@@ -47,7 +47,7 @@ def vote(near: np.ndarray, cosine: np.ndarray, labels: np.ndarray, classes: int,
     return winner
 
 
-def knn(
+def knn_accuracy(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray, *,
     neighbours: Sequence[int] = NEIGHBOURS, resamples: int = RESAMPLES, seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -70,7 +70,7 @@ def knn(
     return accuracies
 
 
-def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardise_by_train(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both centred on the train mean and divided by one number, so that train columns have mean variance 1, float32.
 
     One number for all columns: scaled one by one, directions in which features hardly vary would count as much as
@@ -85,13 +85,13 @@ def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
 def logistic_probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The labels of the test images by logistic regression (L2, C = 1, not tuned), (q,).
 
-    The features are `standardised` by the train split.
+    The features are `standardise_by_train` by the train split.
     """
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(labels)) == 1:
         return np.full(len(test), labels[0])
-    x, other = standardised(train, test)
+    x, other = standardise_by_train(train, test)
     predicted: np.ndarray = LogisticRegression(C=1.0, max_iter=500, tol=1e-3).fit(x, labels).predict(other)
     return predicted
 
@@ -111,7 +111,7 @@ def published_probe(
     if optimizer not in ("lars", "sgd"):
         raise ValueError(f"Unknown optimizer '{optimizer}' of the linear probe. Use lars or sgd.")
     random = torch.Generator().manual_seed(seed)
-    x, other = (torch.from_numpy(features) for features in standardised(train, test))
+    x, other = (torch.from_numpy(features) for features in standardise_by_train(train, test))
     classes, y = np.unique(labels, return_inverse=True)
     fold = folds_of(y, seed)
     learns = torch.from_numpy(np.stack([fold != f for f in range(FOLDS)] + [np.ones(len(y), dtype=bool)], 1))

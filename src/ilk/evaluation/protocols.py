@@ -74,7 +74,7 @@ def scored_parts(inputs: Inputs) -> dict[str, tuple[list[Subset], bool]]:
 def knn(inputs: Inputs) -> dict[str, Any]:
     """The accuracy of nearest labelled neighbours on the test split."""
     split = inputs.split
-    accuracies = probing.knn(
+    accuracies = probing.knn_accuracy(
         split.train.features, split.train.codes, split.test.features, split.test.codes,
         progress=inputs.progress("finding neighbours"), resamples=inputs.options.resamples, seed=inputs.options.seed,
     )  # fmt: skip

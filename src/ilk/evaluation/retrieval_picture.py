@@ -37,7 +37,7 @@ def write_retrieval(path: Path, groups: Sequence[tuple[str, Sequence[Line]]]) ->
     if not lines:
         raise ValueError("There is no query to show.")
     font, small = ImageFont.load_default(14), ImageFont.load_default(12)
-    texts = [shortened(text) for line in lines for text in line.texts]
+    texts = [caption(text) for line in lines for text in line.texts]
     left = MARGIN + math.ceil(max(small.getlength(text) for text in texts)) + 2 * MARGIN
     columns, cell = max(len(line.nearest) for line in lines), SIDE + GAP
     width = max(left + (columns + 1) * cell + 2 * GAP + MARGIN, 420)
@@ -49,7 +49,7 @@ def write_retrieval(path: Path, groups: Sequence[tuple[str, Sequence[Line]]]) ->
         for line in members:
             for number, text in enumerate(line.texts):
                 place = (MARGIN, top + SIDE / 2 + 16 * number - 8 * len(line.texts))
-                draw.text(place, shortened(text), FAINT if number else INK, small)
+                draw.text(place, caption(text), FAINT if number else INK, small)
             paste(sheet, draw, line.query, left, top, None)
             for column, picture in enumerate(line.nearest):
                 right = None if line.right is None else bool(line.right[column])
@@ -83,6 +83,6 @@ def draw_legend(
         draw.text((MARGIN + 190, top + 16), "orange, crossed: another label", WRONG, font)
 
 
-def shortened(text: str) -> str:
+def caption(text: str) -> str:
     """The end of a text that is too long for a caption."""
     return text if len(text) <= LONGEST else "…" + text[1 - LONGEST :]

@@ -47,7 +47,7 @@ def evaluate_run(
     inputs = open_inputs(run, options, model, watch)
     chosen = chosen_protocols(run, inputs)
     fail_early(inputs, chosen)
-    results = read_results(run, inputs)
+    results = stored_results(run, inputs)
     for place, name in enumerate(chosen):
         start = time.monotonic()
         watch.say(f"evaluating: {name}")
@@ -59,7 +59,7 @@ def evaluate_run(
             watch.warn(f"{name} is left out: {error}")
             block = {"left_out": str(error)}
         except KeyboardInterrupt:
-            watch.warn(stopped(run, chosen, place))
+            watch.warn(how_to_resume(run, chosen, place))
             raise
         results["protocols"][name] = {**block, "seed": options.seed, "seconds": round(time.monotonic() - start, 2)}
         results["protocols"] = {name: results["protocols"][name] for name in PROTOCOLS if name in results["protocols"]}
@@ -91,14 +91,14 @@ def fail_early(inputs: Inputs, chosen: tuple[str, ...]) -> None:
         _ = inputs.split
 
 
-def stopped(run: Run, chosen: tuple[str, ...], place: int) -> str:
+def how_to_resume(run: Run, chosen: tuple[str, ...], place: int) -> str:
     """What to say after Ctrl-C during the protocol number `place`."""
     done = ", ".join(chosen[:place])
     kept = f"{done} {'is' if place == 1 else 'are'} kept in {run / FILE}. " if place else ""
     return f"stopped. {kept}For the others, run the same command with --only {','.join(chosen[place:])}"
 
 
-def read_results(run: Run, inputs: Inputs) -> dict[str, Any]:
+def stored_results(run: Run, inputs: Inputs) -> dict[str, Any]:
     """The results of earlier evaluations of the same assignments, or an empty record."""
     empty: dict[str, Any] = {
         "format": FORMAT, "assignments": file_hash(run / "assignments.parquet"), "images": len(inputs.main),

@@ -122,7 +122,7 @@ def refuse_large(name: str, n: int, d: int) -> None:
         )
 
 
-def clusters_of(name: str, x: np.ndarray, k: int, seed: int) -> np.ndarray:
+def baseline_clusters(name: str, x: np.ndarray, k: int, seed: int) -> np.ndarray:
     """The cluster of each row of `x` (n, d), (n,) numbers from 0. Raises ValueError for too many or too few rows."""
     refuse_large(name, *x.shape)
     if len(x) < k:

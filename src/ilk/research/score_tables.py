@@ -112,10 +112,10 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row)
-    write_parquet(path, pa.table({name: column([row.get(name) for row in rows]) for name in names}))
+    write_parquet(path, pa.table({name: arrow_column([row.get(name) for row in rows]) for name in names}))
 
 
-def column(values: Sequence[Any]) -> Any:
+def arrow_column(values: Sequence[Any]) -> Any:
     """A pyarrow column of booleans, integers, floats or text; text where the values are of several kinds."""
     import pyarrow as pa
 

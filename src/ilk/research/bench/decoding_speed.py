@@ -17,14 +17,14 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
     """Groups of cases that are compared with each other."""
     count = len(load_images(conditions.folder, image_size=8, cache=False, workers=conditions.cores))
     for size in SIZES:
-        for where, workers in places(conditions.cores):
+        for where, workers in worker_counts(conditions.cores):
             yield [
                 Case(name=f"ilk, folder -> {size} px, {where}", work=ours(conditions, size, workers), count=count),
                 theirs(conditions.folder, size, where, workers, count),
             ]
 
 
-def places(cores: int) -> list[tuple[str, int]]:
+def worker_counts(cores: int) -> list[tuple[str, int]]:
     """The numbers of threads or workers that are measured."""
     return [("one core", 1)] + ([("all cores", cores)] if cores > 1 else [])
 

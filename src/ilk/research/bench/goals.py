@@ -54,7 +54,7 @@ class Goal:
         return self.value >= self.wanted if self.at_least else self.value <= self.wanted
 
 
-def judge(lines: Sequence[Measurement], parts: Sequence[str]) -> list[Goal]:
+def judge_goals(lines: Sequence[Measurement], parts: Sequence[str]) -> list[Goal]:
     """The goals of the parts that were measured."""
     goals = [*ratios(lines), *steps(lines), *limits(lines)]
     return [goal for goal in goals if goal.part in parts]
@@ -63,7 +63,7 @@ def judge(lines: Sequence[Measurement], parts: Sequence[str]) -> list[Goal]:
 def ratios(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for part, ours, theirs, least, where in RATIOS:
         for place in where:
-            a, b = named(lines, part, ours + place), named(lines, part, theirs + place)
+            a, b = find_measurement(lines, part, ours + place), find_measurement(lines, part, theirs + place)
             if a is not None and b is not None:
                 yield against(part, f"{a.name} : {theirs.split(' ')[0].rstrip(',')}", a, b, least)
     alone = [line for line in lines if line.part == "predict" and line.name.startswith("ilk, folder decoded")]
@@ -73,7 +73,7 @@ def ratios(lines: Sequence[Measurement]) -> Iterator[Goal]:
 
 def steps(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for plain in lines:
-        ours = named(lines, "train", "ilk" + plain.name.removeprefix("plain"))
+        ours = find_measurement(lines, "train", "ilk" + plain.name.removeprefix("plain"))
         if plain.part == "train" and plain.name.startswith("plain") and ours is not None:
             yield against("train", f"{ours.name} : plain float32 loop", ours, plain, STEP)
     counted = [line.more["waits"] for line in lines if "waits" in line.more]
@@ -84,7 +84,7 @@ def steps(lines: Sequence[Measurement]) -> Iterator[Goal]:
 
 def limits(lines: Sequence[Measurement]) -> Iterator[Goal]:
     for name, most in (("import ilk", IMPORT), ("ilk --help", HELP)):
-        line = named(lines, "start", name)
+        line = find_measurement(lines, "start", name)
         if line is not None:
             yield Goal("start", f"{name}, seconds", most, False, line.median, line.spread)
     yield Goal(
@@ -93,7 +93,7 @@ def limits(lines: Sequence[Measurement]) -> Iterator[Goal]:
     )  # fmt: skip
 
 
-def named(lines: Sequence[Measurement], part: str, name: str) -> Measurement | None:
+def find_measurement(lines: Sequence[Measurement], part: str, name: str) -> Measurement | None:
     return next((line for line in lines if (line.part, line.name) == (part, name)), None)
 
 

@@ -19,7 +19,7 @@ SIDE, BATCH, STEPS = 32, 256, 8
 FEW, MANY = 10_000, 200_000
 
 
-def lines(conditions: Conditions) -> list[Measurement]:
+def memory_measurements(conditions: Conditions) -> list[Measurement]:
     """The peak memory of a few steps on a cache of few and of many images, each in its own process."""
     found = []
     for n in (FEW, MANY):

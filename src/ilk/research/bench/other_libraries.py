@@ -21,7 +21,7 @@ class Missing(Exception):
     """Another library is not available here; the text says why."""
 
 
-def imported(name: str) -> Any:
+def import_or_missing(name: str) -> Any:
     """A module of another library. Raises Missing where it is not installed or cannot be imported."""
     try:
         return importlib.import_module(name)
@@ -33,7 +33,7 @@ def imported(name: str) -> Any:
 
 def torchvision_views(recipe: ViewRecipe, size: int) -> Callable[[Image.Image], Tensor]:
     """SimCLR's list for one Pillow image, with the ranges of `recipe`."""
-    t = imported("torchvision.transforms")
+    t = import_or_missing("torchvision.transforms")
     jitter = t.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
     steps = [
         t.RandomResizedCrop(size, scale=recipe.crop_scale, ratio=recipe.crop_ratio),
@@ -50,7 +50,7 @@ def torchvision_views(recipe: ViewRecipe, size: int) -> Callable[[Image.Image], 
 
 def kornia_views(recipe: ViewRecipe, size: int) -> Callable[[Tensor], Tensor]:
     """The same list for a batch of floats, (b, 3, h, w) in [0, 1]."""
-    k = imported("kornia.augmentation")
+    k = import_or_missing("kornia.augmentation")
     jitter = k.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, p=recipe.jitter)
     steps = [
         k.RandomResizedCrop((size, size), scale=recipe.crop_scale, ratio=recipe.crop_ratio),
@@ -97,7 +97,7 @@ def close(loaded: Any) -> None:
 
 def image_folder(folder: Any, size: int) -> Any:
     """torchvision's ImageFolder with its Resize, giving uint8 tensors."""
-    datasets, t = imported("torchvision.datasets"), imported("torchvision.transforms")
+    datasets, t = import_or_missing("torchvision.datasets"), import_or_missing("torchvision.transforms")
     try:
         return datasets.ImageFolder(str(folder), t.Compose([t.Resize((size, size)), t.PILToTensor()]))
     except FileNotFoundError:

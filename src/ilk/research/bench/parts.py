@@ -11,7 +11,7 @@ from typing import Any
 
 from ilk.research.bench import decoding_speed, memory, prediction_speed, start_time, step_speed, view_speed
 from ilk.research.bench.drawn_photos import write_folder
-from ilk.research.bench.goals import Goal, judge
+from ilk.research.bench.goals import Goal, judge_goals
 from ilk.research.bench.record import as_values, machine, usable_cores
 from ilk.research.bench.timing import Conditions, Measurement, measure_cases
 from ilk.system.devices import choose_device, choose_precision
@@ -38,7 +38,7 @@ class BenchRecord:
 
     @property
     def goals(self) -> list[Goal]:
-        return judge(self.lines, self.parts)
+        return judge_goals(self.lines, self.parts)
 
     def values(self) -> dict[str, Any]:
         return as_values({**self.about, "parts": self.parts}, self.lines, self.goals)
@@ -107,7 +107,7 @@ def run_bench(
 def measured(part: str, conditions: Conditions) -> Iterator[list[Measurement]]:
     """The measurements of a part, group by group."""
     if part == memory.PART:
-        yield memory.lines(conditions)
+        yield memory.memory_measurements(conditions)
         return
     for cases in TIMED[part](conditions):
         yield measure_cases(part, cases, conditions)

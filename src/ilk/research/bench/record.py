@@ -79,7 +79,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], list[Measurement]]:
         raise ValueError(f"'{path}' is damaged: a line lacks a field. Measure again with --out.") from None
 
 
-def compared(line: Measurement, earlier: Sequence[Measurement]) -> tuple[float, str] | None:
+def change_since(line: Measurement, earlier: Sequence[Measurement]) -> tuple[float, str] | None:
     """How many times as good as before (1: the same), and "better" or "worse" where the ranges do not overlap."""
     before = next((other for other in earlier if (other.part, other.name) == (line.part, line.name)), None)
     if before is None or not line.median or not before.median or not line.spread or not before.spread:
@@ -118,7 +118,7 @@ def show_record(
     for line in lines:
         cells = [line.part, line.name, *numbers(line), line.unit]
         if earlier is not None:
-            change = compared(line, earlier)
+            change = change_since(line, earlier)
             cells.append("" if change is None else f"{change[0]:.2f} x {change[1]}".strip())
         table.add_row(*cells, remark(line))
     console.print(table)
@@ -131,10 +131,10 @@ def show_record(
 def numbers(line: Measurement) -> tuple[str, str]:
     if line.median is None or line.spread is None:
         return "-", ""
-    return short(line.median), f"{short(line.spread[0])} - {short(line.spread[1])}"
+    return three_digits(line.median), f"{three_digits(line.spread[0])} - {three_digits(line.spread[1])}"
 
 
-def short(value: float) -> str:
+def three_digits(value: float) -> str:
     """A number with three digits, or without decimals from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -151,9 +151,9 @@ def remark(line: Measurement) -> str:
 
 
 def goal_line(goal: Goal) -> str:
-    limit = f"{'at least' if goal.at_least else 'at most'} {short(goal.wanted)}"
+    limit = f"{'at least' if goal.at_least else 'at most'} {three_digits(goal.wanted)}"
     if goal.value is None:
         return f"not measured  {goal.text} (wanted: {limit})"
     word = "reached     " if goal.reached else "not reached "
-    spread = "" if goal.spread is None else f" ({short(goal.spread[0])} - {short(goal.spread[1])})"
-    return f"{word}  {goal.text}: {short(goal.value)}{spread} (wanted: {limit})"
+    spread = "" if goal.spread is None else f" ({three_digits(goal.spread[0])} - {three_digits(goal.spread[1])})"
+    return f"{word}  {goal.text}: {three_digits(goal.value)}{spread} (wanted: {limit})"

@@ -19,7 +19,7 @@ from ilk.pipeline.plan import Plan, make_plan
 from ilk.pipeline.request import Request
 from ilk.research.bench import other_libraries
 from ilk.research.bench.drawn_photos import photo_like
-from ilk.research.bench.timing import Case, Conditions, finish
+from ilk.research.bench.timing import Case, Conditions, wait_for_device
 from ilk.sampling import steps_of
 from ilk.system.devices import make_fabric
 from ilk.training.epoch import Loop, main_pass
@@ -88,7 +88,7 @@ def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, 
     peak = {"device_bytes": peak_of(loop, steps, conditions)} if conditions.on_gpu else {}
 
     def after() -> dict[str, Any]:
-        return {"shares": shares(loop, conditions), "waits": waits(loop), **peak}
+        return {"shares": shares(loop, conditions), "waits": count_waits(loop), **peak}
 
     done = [Case(name=name, work=lambda: one_pass(loop, steps), count=shape.batch * steps, threads=cores, after=after)]
     if not compared:
@@ -111,11 +111,11 @@ def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, 
 def peak_of(loop: Loop, steps: int, conditions: Conditions) -> int:
     """The peak of the device's memory in a pass of ilk's loop; call it before anything else is on the device."""
     one_pass(loop, steps)  # kernels are chosen in the first pass
-    finish(conditions)
+    wait_for_device(conditions)
     gc.collect()
     torch.cuda.reset_peak_memory_stats(conditions.device)
     one_pass(loop, steps)
-    finish(conditions)
+    wait_for_device(conditions)
     return int(torch.cuda.max_memory_allocated(conditions.device))
 
 
@@ -162,12 +162,12 @@ class Timed:
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*given: Any, **named: Any) -> Any:
-            finish(self.conditions)
+            wait_for_device(self.conditions)
             began = time.perf_counter()
             try:
                 return call(*given, **named)
             finally:
-                finish(self.conditions)
+                wait_for_device(self.conditions)
                 self.clock[self.part] += time.perf_counter() - began  # type: ignore[assignment]  # seconds, not a count
 
         return wrapped
@@ -182,10 +182,10 @@ def shares(loop: Loop, conditions: Conditions) -> dict[str, float]:
     loop.fabric = Timed(loop.fabric, "backward", clock, conditions, "backward")  # type: ignore[assignment]
     loop.optimizer = Timed(loop.optimizer, "step", clock, conditions, "step")
     try:
-        finish(conditions)
+        wait_for_device(conditions)
         began = time.perf_counter()
         one_pass(loop, steps_of(loop.n, loop.config.batch_size))
-        finish(conditions)
+        wait_for_device(conditions)
         total = time.perf_counter() - began
     finally:
         loop.views, loop.model, loop.fabric, loop.optimizer = kept
@@ -218,7 +218,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def waits(loop: Loop) -> dict[str, float]:
+def count_waits(loop: Loop) -> dict[str, float]:
     """How many such operations a step has, by name; those once at the end of a pass are not counted."""
     states = loop.optimizer.state.values()
     on_cpu = {state["step"].data_ptr() for state in states if isinstance(state.get("step"), torch.Tensor)}

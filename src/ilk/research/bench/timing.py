@@ -148,15 +148,15 @@ def timed(case: Case, calls: int, conditions: Conditions) -> float:
     """The seconds of `calls` calls, including the work of the device."""
     assert case.work is not None  # the caller has checked
     with threads(case.threads):
-        finish(conditions)
+        wait_for_device(conditions)
         began = time.perf_counter()
         for _ in range(calls):
             case.work()
-        finish(conditions)
+        wait_for_device(conditions)
         return time.perf_counter() - began
 
 
-def finish(conditions: Conditions) -> None:
+def wait_for_device(conditions: Conditions) -> None:
     """Waits until the device has finished its work."""
     if conditions.on_gpu:
         torch.cuda.synchronize(conditions.device)

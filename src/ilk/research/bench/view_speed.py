@@ -22,14 +22,14 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
     for size, name in SIZES.items():
         recipe, _ = get_views(name)
         if conditions.on_gpu:
-            yield compared(conditions, size, recipe, "GPU", conditions.cores)
+            yield view_cases(conditions, size, recipe, "GPU", conditions.cores)
             continue
-        yield compared(conditions, size, recipe, "one core", 1)
+        yield view_cases(conditions, size, recipe, "one core", 1)
         if conditions.cores > 1:
-            yield compared(conditions, size, recipe, "all cores", conditions.cores)
+            yield view_cases(conditions, size, recipe, "all cores", conditions.cores)
 
 
-def compared(conditions: Conditions, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
+def view_cases(conditions: Conditions, size: int, recipe: ViewRecipe, where: str, cores: int) -> list[Case]:
     """ilk, kornia and torchvision on the same images; a pass makes two views of each image.
 
     ilk has two lines: "linear" with colours changed by one matrix, as it does for photographs, and the exact list.

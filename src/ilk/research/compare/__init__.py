@@ -5,6 +5,6 @@ papers report, and how their protocol differs), `tables`, `picture`, and `result
 """
 
 from ilk.research.compare.jobs import comparison_jobs
-from ilk.research.compare.results import print_results, run_comparison, write_results
+from ilk.research.compare.results import print_results, run_comparison, write_comparison
 
-__all__ = ["comparison_jobs", "print_results", "run_comparison", "write_results"]
+__all__ = ["comparison_jobs", "print_results", "run_comparison", "write_comparison"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilk.research.compare.groups import explained, grouped, method_name, variant
+from ilk.research.compare.groups import grouped, method_name, table_notes, variant
 from ilk.research.compare.published_figures import notes, published_for, triple
 from ilk.research.labelled import short_name
 from ilk.research.score_tables import SCORES, TITLES, markdown, spread
@@ -48,7 +48,9 @@ def results_page(rows: Sequence[Mapping[str, Any]], command: str) -> str:
     """results.md: the table, how published protocols differ, what failed, and the machine and versions."""
     header, lines = comparison_table(rows)
     parts = ["# Comparison", markdown(header, lines)]
-    parts += [f"Mean +- standard deviation (n - 1) over seeds. {explained(rows)} Time: of one training or clustering."]
+    parts += [
+        f"Mean +- standard deviation (n - 1) over seeds. {table_notes(rows)} Time: of one training or clustering."
+    ]
     published = [f"- {text}" + (f" {note}" if note else "") for text, note in notes(rows)]
     parts += ["Published figures (ACC / NMI / ARI):\n\n" + "\n".join(published)] if published else []
     short = dict.fromkeys(

@@ -48,7 +48,7 @@ def variant(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> st
     return f" [{', '.join(parts)}]" if parts else ""
 
 
-def explained(rows: Sequence[Mapping[str, Any]]) -> str:
+def table_notes(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a reader of the table must know, in sentences."""
     sentences = ["Collapsed: less than half of the clusters are in use."]
     if any(row["select"] == ORACLE and row["method"] not in BASELINES for row in rows):

@@ -46,7 +46,7 @@ def our_protocol(group: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     return protocol
 
 
-def differences(figure: Mapping[str, Any], ours: Mapping[str, str]) -> str:
+def protocol_differences(figure: Mapping[str, Any], ours: Mapping[str, str]) -> str:
     """How a published protocol is known to differ from ours; both protocols where its table is not known."""
     theirs = next(
         (
@@ -79,5 +79,5 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         for figure in published_for(group) if group["seeds"] else []:
             name = f"{group['method']} on {short_name(group['source'])}"
             what = f"{name}, published {triple(figure)} ({figure['source']})"
-            sentences.append((f"{what}: differs in {differences(figure, ours)}.", figure["note"]))
+            sentences.append((f"{what}: differs in {protocol_differences(figure, ours)}.", figure["note"]))
     return sentences

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ilk.research.compare.comparison_table import PUBLISHED, comparison_table, results_page
-from ilk.research.compare.groups import explained
+from ilk.research.compare.groups import table_notes
 from ilk.research.compare.picture import draw_comparison
 from ilk.research.compare.published_figures import notes
 from ilk.research.grid import Job, run_jobs
@@ -35,18 +35,18 @@ def run_comparison(
     watch = watch or Watch()
     return run_jobs(
         jobs, folder, labels=labels, cache_dir=cache_dir, watch=watch, report=report,
-        then=lambda rows: write_results(Path(folder), rows, command, watch),
+        then=lambda rows: write_comparison(Path(folder), rows, command, watch),
     )  # fmt: skip
 
 
-def write_results(
+def write_comparison(
     folder: Path, rows: Sequence[Mapping[str, Any]], command: str = "", watch: Watch | None = None
 ) -> None:
     """Writes the rows as Parquet, and the means as Markdown, LaTeX and, with matplotlib, a picture."""
     write_rows(folder / "results.parquet", rows)
     write_text(folder / "results.md", safe_text(results_page(rows, command)))
     header, cells = comparison_table(rows)
-    caption = f"Mean and standard deviation (n - 1) over seeds. {explained(rows)}"
+    caption = f"Mean and standard deviation (n - 1) over seeds. {table_notes(rows)}"
     small = [text for text, _ in notes(rows)]
     text = latex(header, cells, caption=caption, label="tab:ilk-compare", left=2, notes=small)
     write_text(folder / "results.tex", safe_text(text))
@@ -68,7 +68,7 @@ def print_results(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     for line in cells:
         shown.add_row(*map(safe_text, line))
     console().print(shown)
-    print(f"mean +- standard deviation (n - 1) over seeds. {explained(rows)}")
+    print(f"mean +- standard deviation (n - 1) over seeds. {table_notes(rows)}")
     for text, _ in notes(rows):
         print(safe_text(f"  {text}"))
     files = [folder / f"results.{ending}" for ending in ("md", "tex", "parquet", "png")]

@@ -27,7 +27,7 @@ def full_path(source: str) -> str:
 def embeddings_of(run: str) -> list[str | None]:
     """The path of a run folder, and a hash of its embeddings (None where there are none)."""
     folder = Path(run).expanduser()
-    return [str(folder.resolve()), hash_of(folder / "embeddings.npy")]
+    return [str(folder.resolve()), current_hash(folder / "embeddings.npy")]
 
 
 def network_of(backbone: str) -> str | list[Any]:
@@ -37,9 +37,9 @@ def network_of(backbone: str) -> str | list[Any]:
         plain = rest.rpartition("@")[0] or rest
         tried = (rest, plain, rest.rpartition(":")[0], plain.rpartition(":")[0])
         file = next((path for path in tried if Path(path).is_file()), "")
-        return [kind, Path(file).name, rest.removeprefix(file), hash_of(Path(file))] if file else backbone
+        return [kind, Path(file).name, rest.removeprefix(file), current_hash(Path(file))] if file else backbone
     if kind in ("run", "hf") and Path(rest).is_dir():
-        hashes = [hash_of(Path(rest) / name) for name in NETWORK_FILES if kind == "hf" or name != "config.json"]
+        hashes = [current_hash(Path(rest) / name) for name in NETWORK_FILES if kind == "hf" or name != "config.json"]
         return [kind, str(Path(rest).resolve()), *hashes]
     return backbone
 
@@ -49,7 +49,7 @@ def recipes_of(views: str) -> list[Any] | None:
     return None if views == "auto" else [describe(recipe) for recipe in get_views(views)]
 
 
-def hash_of(file: Path) -> str | None:
+def current_hash(file: Path) -> str | None:
     """A hash of a file's bytes; None where there is no file."""
     if not file.is_file():
         return None

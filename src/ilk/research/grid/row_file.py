@@ -51,7 +51,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-class Rows:
+class RowFile:
     """The rows of a grid's folder; of several rows of a job, the last counts. Needs the folder's lock."""
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Rows:
         rows = read_rows(path)
         usable = [row for row in rows if is_usable(row)]
         self.unusable = len(rows) - len(usable)
-        self.row_of = {identity(row): row for row in usable}
+        self.row_of = {row_identity(row): row for row in usable}
 
     def has(self, task: Task) -> bool:
         row = self.row_of.get((task.key, task.read_out, task.scored))
@@ -70,10 +70,10 @@ class Rows:
 
     def append(self, row: dict[str, Any]) -> None:
         append_row(self.path, row)
-        self.row_of[identity(row)] = row
+        self.row_of[row_identity(row)] = row
 
 
-def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+def row_identity(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes two rows those of the same task."""
     return row["key"], row["read_out"], row["scored"]
 

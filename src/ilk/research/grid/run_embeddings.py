@@ -22,10 +22,10 @@ def embeddings_for(run: Run, labelled: Labelled, rows: np.ndarray, cache_dir: An
     """
     table = read_table(run.open() / "assignments.parquet")
     found = read_embeddings(run / "embeddings.npy", len(table))
-    return np.asarray(found[places(run, table, labelled, rows, cache_dir)], dtype=np.float32)
+    return np.asarray(found[positions_in_run(run, table, labelled, rows, cache_dir)], dtype=np.float32)
 
 
-def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir: Any) -> np.ndarray:
+def positions_in_run(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir: Any) -> np.ndarray:
     """The positions of the images in the table of a run, (len(rows),)."""
     plan, ids = run.config, table["id"].to_pylist()
     whole = np.arange(len(labelled.images))
@@ -35,7 +35,7 @@ def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir
             " source, --split and --images that the run was made with."
         )
     for part in (rows, whole) if len(rows) < len(whole) else (whole,):
-        if len(part) == len(ids) and same_images(labelled, part, plan, cache_dir):
+        if len(part) == len(ids) and made_from(labelled, part, plan, cache_dir):
             return np.arange(len(rows)) if part is rows else rows
     by_position = all(name.isdecimal() and int(name) == place for place, name in enumerate(ids))
     if by_position:
@@ -49,7 +49,7 @@ def places(run: Run, table: Any, labelled: Labelled, rows: np.ndarray, cache_dir
     raise ValueError(f"The images of '{run}' are not those of '{labelled.source}'. Give the source it was made with.")
 
 
-def same_images(labelled: Labelled, rows: np.ndarray, plan: Plan, cache_dir: Any) -> bool:
+def made_from(labelled: Labelled, rows: np.ndarray, plan: Plan, cache_dir: Any) -> bool:
     """Whether a run was made from exactly these images."""
     stored = plan.source.fingerprint
     if len(rows) == len(labelled.images) and stored == labelled.images.fingerprint:

@@ -35,17 +35,17 @@ class Task:
 
 def task_of(job: Job, labelled: Labelled) -> Task:
     """The task of a job on the opened images of its source."""
-    scored = digest(labelled.codes.astype("<i8").tobytes())
+    scored = short_hash(labelled.codes.astype("<i8").tobytes())
     try:
         k = chosen_images(job, labelled)[1]
     except ValueError:  # no such split, or a tail of one class: the message comes when the job runs
         k = None
     labels_matter = job.imbalance is not None or (job.select == ORACLE and not job.is_baseline)
-    key = digest(json.dumps([job.key, labelled.images.fingerprint, k, scored if labels_matter else None]).encode())
+    key = short_hash(json.dumps([job.key, labelled.images.fingerprint, k, scored if labels_matter else None]).encode())
     return Task(job, labelled, key, job.read_out, scored)
 
 
-def digest(data: bytes) -> str:
+def short_hash(data: bytes) -> str:
     """A short hash of bytes."""
     return hashlib.blake2b(data, digest_size=5).hexdigest()
 

@@ -19,10 +19,10 @@ from ilk.images import load_images
 from ilk.methods import get_method
 from ilk.pipeline.request import MAX_SIZE
 from ilk.pipeline.workflow import fit
-from ilk.research.baselines import clusters_of, get_baseline, kmeans, refuse_large
+from ilk.research.baselines import baseline_clusters, get_baseline, kmeans, refuse_large
 from ilk.research.grid.grid_progress import GridProgress
 from ilk.research.grid.job import PIXELS, Job
-from ilk.research.grid.row_file import ROWS, Rows
+from ilk.research.grid.row_file import ROWS, RowFile
 from ilk.research.grid.run_embeddings import embeddings_for
 from ilk.research.grid.task import Task, chosen_images, task_of
 from ilk.research.labelled import Labelled, open_labelled
@@ -61,7 +61,7 @@ def run_jobs(
         raise ValueError("Many trainings run in one process, one after the other. Start the command without torchrun.")
     with held(folder):
         sweep(folder)
-        rows = Rows(folder / ROWS)
+        rows = RowFile(folder / ROWS)
         if rows.unusable:
             watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack fields that every row has, and are ignored")
         sources = {
@@ -73,7 +73,7 @@ def run_jobs(
         progress = GridProgress(watch, [task.job for task in waiting])
         for task in waiting:
             progress.begin(task.job)
-            row = attempt(task, folder, labels, cache_dir, progress, report)
+            row = run_task(task, folder, labels, cache_dir, progress, report)
             rows.append(row)
             progress.end(task.job, row)
         results = [rows.of(task) for task in tasks]
@@ -94,7 +94,9 @@ def warn_of_failures(jobs: Sequence[Job], rows: Sequence[Mapping[str, Any]], wat
         watch.warn(f"{count} of {len(jobs)} jobs failed; the same command tries them, and only them, again")
 
 
-def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool) -> dict[str, Any]:
+def run_task(
+    task: Task, folder: Path, labels: str | None, cache_dir: Any, watch: Watch, report: bool
+) -> dict[str, Any]:
     """The row of a task, whether it succeeds or fails."""
     job = task.job
     row = {**asdict(job), "key": task.key, "scored": task.scored, "labels": labels, "error": None, "run": None}
@@ -103,8 +105,8 @@ def attempt(task: Task, folder: Path, labels: str | None, cache_dir: Any, watch:
         if not job.is_baseline:
             get_method(job.method)
             row["run"] = f"runs/{task.folder}"
-        run_task = baseline_row if job.is_baseline else trained_row
-        row |= run_task(task, folder, cache_dir, watch, report)
+        make_row = baseline_row if job.is_baseline else trained_row
+        row |= make_row(task, folder, cache_dir, watch, report)
     except DiskFull:
         raise  # the next job would fail in the same way
     except Exception as error:  # a loss that diverges, a wrong setting, no memory: other jobs may still succeed
@@ -192,7 +194,7 @@ def baseline_row(task: Task, folder: Path, cache_dir: Any, watch: Watch, report:
     else:
         x = embeddings_for(Run(job.on), labelled, rows, cache_dir)
     began = time.monotonic()
-    clusters = clusters_of(job.method, x, k, job.seed)
+    clusters = baseline_clusters(job.method, x, k, job.seed)
     seconds = round(time.monotonic() - began, 3)
     return {
         **scores_of(codes, clusters, k),

@@ -8,13 +8,13 @@ from typing import Any
 
 from ilk.research import published
 from ilk.research.study.definition import PRINTED_AS, SCORES, Cell, Study
-from ilk.research.study.setting import Setting
+from ilk.research.study.setting import StudySetting
 from ilk.system.files import replacing
 
 OURS, PRINTED = "#0072B2", "#D55E00"  # colour-blind people can tell them apart
 
 
-def draw_study(study: Study, scores: Mapping[str, Mapping[int, float]], path: Path, setting: Setting) -> bool:
+def draw_study(study: Study, scores: Mapping[str, Mapping[int, float]], path: Path, setting: StudySetting) -> bool:
     """Writes a PNG with a line for each cell: dots for seeds, a bar for mean and standard deviation, published scores.
 
     `scores`: {cell: {seed: score}}. Returns False, and draws nothing, without matplotlib.

@@ -10,7 +10,7 @@ from ilk.research import published
 from ilk.research.score_tables import TITLES, latex, markdown, spread, summary, write_rows
 from ilk.research.study.cell_plot import draw_study
 from ilk.research.study.definition import COLUMNS, KNN, PRINTED_AS, SCORES, Conclusion, Study
-from ilk.research.study.setting import Setting, seeds_on
+from ilk.research.study.setting import StudySetting, seeds_on
 from ilk.research.study.verdicts import FAILS, HOLDS, OPEN, RULE, differences, verdict
 from ilk.system.files import write_text
 from ilk.system.progress import Watch
@@ -24,16 +24,16 @@ READ = {
 
 
 def write_study(
-    study: Study, rows: Sequence[Mapping[str, Any]], folder: Path, setting: Setting, watch: Watch | None = None
+    study: Study, rows: Sequence[Mapping[str, Any]], folder: Path, setting: StudySetting, watch: Watch | None = None
 ) -> None:
-    """Writes NAME.md, NAME.tex, NAME.parquet and, with matplotlib, NAME.png into `folder`; see `Setting.stem`.
+    """Writes NAME.md, NAME.tex, NAME.parquet and, with matplotlib, NAME.png into `folder`; see `StudySetting.stem`.
 
     Existing pages with more seeds stay until as many are done again.
     """
     name = setting.stem(study)
     if seeds_on(folder / f"{name}.parquet") > done(rows):
         return
-    header, lines = table_of(study, rows)
+    header, lines = study_table(study, rows)
     scores = by_seed(study, rows)
     drawn = draw_study(study, scores, folder / f"{name}.png", setting)
     if not drawn and watch is not None:
@@ -44,7 +44,7 @@ def write_study(
     write_text(folder / f"{name}.md", study_page(study, rows, setting, drawn=drawn, level=1))
 
 
-def table_of(
+def study_table(
     study: Study, rows: Sequence[Mapping[str, Any]], *, short: bool = False
 ) -> tuple[list[str], list[list[str]]]:
     """Header and lines of a study's table: cell, what it is, scores here, scores of the paper.
@@ -125,10 +125,16 @@ def done(rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def study_page(
-    study: Study, rows: Sequence[Mapping[str, Any]], setting: Setting, *, drawn: bool, level: int, rule: bool = True
-) -> str:
+    study: Study,
+    rows: Sequence[Mapping[str, Any]],
+    setting: StudySetting,
+    *,
+    drawn: bool,
+    level: int,
+    rule: bool = True,
+) -> str:  # fmt: skip
     """The study in Markdown. `level`: of its heading. `rule`: whether the rule of verdicts is explained."""
-    header, lines = table_of(study, rows)
+    header, lines = study_table(study, rows)
     parts = [f"{'#' * level} {study.title}", study.question, here(rows, setting)]
     parts += [study.why] if study.why else []
     parts += [markdown(header, lines)]
@@ -147,7 +153,7 @@ def study_page(
     return "\n\n".join(parts) + "\n"
 
 
-def here(rows: Sequence[Mapping[str, Any]], setting: Setting) -> str:
+def here(rows: Sequence[Mapping[str, Any]], setting: StudySetting) -> str:
     """How the scores here were measured, in a sentence."""
     well = [row for row in rows if not row.get("error")]
     if not well:
@@ -181,7 +187,7 @@ def published_protocol(study: Study) -> str:
 
 
 def write_all(
-    chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, setting: Setting
+    chosen: Sequence[Study], found: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, setting: StudySetting
 ) -> None:
     """Writes STUDIES.md: the verdicts on the papers' conclusions and on our expectations, then every study so far.
 
@@ -209,7 +215,7 @@ def write_all(
     write_text(file, "\n\n".join(part.strip() for part in parts) + "\n")
 
 
-def tally(title: str, told: Sequence[tuple[Study, Mapping[str, str]]], setting: Setting) -> list[str]:
+def tally(title: str, told: Sequence[tuple[Study, Mapping[str, str]]], setting: StudySetting) -> list[str]:
     """How many conclusions hold, and a table of them; nothing if there are none."""
     if not told:
         return []

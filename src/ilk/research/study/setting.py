@@ -16,7 +16,7 @@ DIGITS, FOLDER, ALL = "digits", Path("runs/studies"), "STUDIES"
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudySetting:
     """What is the same for all cells: the source, the views that T stands for, the seeds, and changed options."""
 
     source: str
@@ -37,9 +37,9 @@ class Setting:
     def stem(self, study: Study) -> str:
         """The name of the study's pages; a run with fewer seeds than the page has gets a page of its own."""
         differs = self.differs(study)
-        usual = named(study.name, differs)
+        usual = page_name(study.name, differs)
         if seeds_on(self.folder / f"{usual}.parquet") > self.seeds:
-            return named(study.name, {**differs, "seeds": self.seeds})
+            return page_name(study.name, {**differs, "seeds": self.seeds})
         return usual
 
     def stem_of_all(self, chosen: Sequence[Study]) -> str:
@@ -48,7 +48,7 @@ class Setting:
         differs: dict[str, Any] = {} if whole else {"studies": [study.file or study.name for study in chosen]}
         others = {study.name: self.stem(study) for study in chosen if self.stem(study) != study.name}
         differs |= {"stems": others} if others else {}
-        return named(ALL, differs | ({"source": self.source} if differs and self.source != DIGITS else {}))
+        return page_name(ALL, differs | ({"source": self.source} if differs and self.source != DIGITS else {}))
 
     def command(self, chosen: Sequence[Study]) -> str:
         """The command that makes the pages again, quoted for a shell."""
@@ -62,7 +62,7 @@ class Setting:
         return shlex.join(words + ([] if self.folder == FOLDER else ["--out", str(self.folder)]))
 
 
-def named(name: str, differs: Mapping[str, Any]) -> str:
+def page_name(name: str, differs: Mapping[str, Any]) -> str:
     """`name`; with differences, also the source and a short hash of them."""
     if not differs:
         return name

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from ilk.research.score_tables import console
 from ilk.research.study.definition import Study, seconds_of, studies
-from ilk.research.study.pages import conclusions_of, table_of
-from ilk.research.study.setting import Setting
+from ilk.research.study.pages import conclusions_of, study_table
+from ilk.research.study.setting import StudySetting
 from ilk.system.progress import spell
 
 
@@ -31,12 +31,14 @@ def show_studies(seeds: int) -> None:
     )
 
 
-def show_results(chosen: Sequence[Study], rows_of: Mapping[str, Sequence[Mapping[str, Any]]], setting: Setting) -> None:
+def show_results(
+    chosen: Sequence[Study], rows_of: Mapping[str, Sequence[Mapping[str, Any]]], setting: StudySetting
+) -> None:
     """Prints the table of each study, the verdicts on its conclusions, and where the pages are."""
     folder = setting.folder
     shown = console()
     for study in chosen:
-        header, lines = table_of(study, rows_of[study.name], short=True)
+        header, lines = study_table(study, rows_of[study.name], short=True)
         table = Table(title=study.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for number, name in enumerate(header):
             table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number != 1)

@@ -18,7 +18,7 @@ from ilk.research.grid.task import chosen_images
 from ilk.research.labelled import Labelled, open_labelled
 from ilk.research.study.definition import KNN, Cell, Study, cost_line, job_of
 from ilk.research.study.pages import write_all, write_study
-from ilk.research.study.setting import DIGITS, Setting
+from ilk.research.study.setting import DIGITS, StudySetting
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.progress import Watch
 
@@ -45,8 +45,8 @@ class Options:
         asked = {"epochs": self.epochs, "images": self.images}
         return {name: value for name, value in asked.items() if value is not None}
 
-    def setting(self, folder: Path, domain: str = "") -> Setting:
-        return Setting(self.source, domain, self.seeds, self.changed, self.labels, folder)
+    def setting(self, folder: Path, domain: str = "") -> StudySetting:
+        return StudySetting(self.source, domain, self.seeds, self.changed, self.labels, folder)
 
 
 def run_study(study: Study, folder: Path, options: Options, watch: Watch | None = None) -> list[dict[str, Any]]:
