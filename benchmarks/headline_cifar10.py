@@ -164,12 +164,20 @@ def refuse_changed(run: Run, options: dict[str, Any]) -> None:
     defaults = dataclasses.asdict(preset.config) | dataclasses.asdict(preset.recipe)
     names = {"backbone": "the backbone", "views": "the views"}
     for name in {**began, **options}:
-        before, now = (str(record.get(name, defaults.get(name))) for record in (began, options))
-        if before != now:
+        before, now = (record.get(name, defaults.get(name)) for record in (began, options))
+        if plain_value(before) != plain_value(now):
             raise ValueError(
                 f"'{run}' began with {names.get(name, name)} {before}, now it is {now}. Give the options that it began"
                 " with, or choose another --out."
             )
+
+
+def plain_value(value: Any) -> float | str:
+    """A number however it was written, or a text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def options_of(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
@@ -199,6 +207,7 @@ def train_one(
         "epochs": arguments.epochs, "backbone": arguments.backbone, "views": arguments.views,
         **RECIPE, **parsed(arguments.set),
     }  # fmt: skip
+    ours = not run.exists or arguments.resume  # a run that is there is not touched without --resume
     if run.exists and arguments.resume:
         refuse_changed(run, options)
     elif not run.exists:
@@ -232,7 +241,7 @@ def train_one(
     except OutOfTime:
         return False
     finally:
-        if run.exists:
+        if run.exists and ours:
             clock.save()
     last = run.log()[-1]
     if not curve.has(seed, last["epoch"]):  # a kill came between its checkpoint and its point
