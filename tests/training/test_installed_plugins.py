@@ -158,3 +158,14 @@ try:
 except ValueError as error:
     print(json.dumps(str(error)))"""
     assert "'shapeless' must be an nn.Module with a whole number `feature_dim`" in answer(installed, code)
+
+
+def test_the_command_line_lists_what_is_installed_and_warns_in_sentences(installed: Path) -> None:
+    path = os.pathsep.join([str(installed), str(Path(ilk.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "ilk", "methods"], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": path}, check=True,
+    )  # fmt: skip
+    assert "plugged: A method of a package (2026)" in done.stdout and "flat" in done.stdout and "gentle" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == 7 and all(line.startswith("Warning: The ") and "ilk-plugged" in line for line in lines)

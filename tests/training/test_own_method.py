@@ -118,6 +118,8 @@ def test_a_run_that_names_a_file_does_not_run_it(
         ["export", "run", "--onnx", "m.onnx"], ["evaluate", "run"],
     ):  # fmt: skip
         call(*command)
+    encoder = call("fit", source, "-k", "2", "--backbone", "run:run", "--out", "other")
+    assert encoder.code == 2 and "--init" in encoder.err and "'toy', whose code is not run" in encoder.err
     with pytest.raises(ValueError, match=r"not executed unless you name it too.*trap.py:Toy"):
         Clusterer.load("run")
     assert not (tmp_path / "sprung").exists()

@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import time
-from typing import Annotated, NoReturn
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -45,7 +47,8 @@ def main() -> None:
     """The entry point: a mistake becomes one sentence and exit code 2, never a traceback."""
     if world() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings for programmers, once for each process
-    before = signal.signal(signal.SIGTERM, interrupted)
+    before, show = signal.signal(signal.SIGTERM, interrupted), warnings.showwarning
+    warnings.showwarning = show_warning
     try:
         app()
     except KeyboardInterrupt:
@@ -61,6 +64,18 @@ def main() -> None:
         sys.exit(2 if isinstance(error, (ValueError, OSError)) else 1)
     finally:
         signal.signal(signal.SIGTERM, before)
+        warnings.showwarning = show
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Prints a warning of ilk as a sentence, once for all processes, and one of a library as Python does."""
+    own = Path(__file__).parents[1] in Path(filename).parents
+    if not own:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
+    elif rank() == 0:
+        print(f"Warning: {message}", file=sys.stderr)
 
 
 OTHERS = 20.0  # seconds

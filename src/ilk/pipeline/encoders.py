@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ilk.methods import METHODS
 from ilk.networks.backbones import STEMS, backbone_names, build_backbone
 from ilk.networks.pretrained import SHORT_NAMES, Encoder, EncoderAbout, load_hf
 from ilk.networks.pretrained.cache import cached, endpoint
@@ -159,6 +160,11 @@ def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress 
         if found.about.fingerprint != saved.fingerprint:
             raise ValueError(f"'{run}' was trained on an encoder, {saved.spec}, whose weights are others now.")
         return found
+    if plan.method_from is not None and plan.method not in METHODS:
+        raise ValueError(
+            f"'{run}' was trained with a method that is not a part of ilk, '{plan.method}', whose code is not run."
+            f" Start from its backbone with --init {run}, or name the method in Python, with ilk.methods.use_method."
+        )
     if is_encoder(plan.backbone):  # a pretrained one that was trained on
         found = find_encoder(plan.backbone, offline=offline, say=say, progress=progress)
         load_method(run, found)
