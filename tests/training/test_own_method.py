@@ -135,7 +135,8 @@ def test_a_class_of_ones_own_is_fitted_saved_loaded_and_cloned(
         2, method=toy, epochs=3, backbone="small", views="object", settings={"batch_size": 16}, device="cpu"
     ).fit(images)
     assert model.predict(images).tolist() == model.labels_.tolist() and len(model.history_) == 3
-    assert model.config_["method"] == "toy" and model.config_["method_from"]["class"] == "Toy"
+    origin = model.config_.method_from
+    assert model.config_.method == "toy" and origin is not None and origin["class"] == "Toy"
     assert clone(model).get_params()["method"] is toy
     model.save(tmp_path / "run")
     stranger()

@@ -292,9 +292,7 @@ def test_a_front_end_may_be_chosen_and_left_out(images: Any, planned: Callable[.
         "mean": None, "std": None, "sobel": True
     }  # fmt: skip
     assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).config.front_end is None
-    with pytest.raises(
-        ValueError, match="front_end must be none or normalize or sobel or normalize-sobel; got 'edges'"
-    ):
+    with pytest.raises(ValueError, match="front_end must be none, normalize, sobel or normalize-sobel; got 'edges'"):
         planned(images, settings={"front_end": "edges"})
 
 
