@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ilk import Clusterer
+from ilk.networks.features import Features
 from ilk.pipeline.build import load_method
+from ilk.pipeline.prepare import feasible_range, find_number
 from ilk.pipeline.request import Request
 from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
@@ -177,6 +180,29 @@ def test_known_labels_need_a_number() -> None:
 def test_too_few_images_to_find_a_number_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 20 images"):
         fit(Request(n_clusters="auto"), pictures(12)[0], Run(tmp_path / "run"))
+
+
+def test_a_range_out_of_reach_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    images = pictures(30)[0]
+    assert feasible_range(Request(n_clusters="2-60"), len(images)) == (2, 3)
+    assert feasible_range(Request(n_clusters="auto"), len(images)) == (2, None)
+    with pytest.raises(ValueError, match="--clusters 5-60 asks .* at least 5 clusters, and 30 images allow at most 3"):
+        fit(Request(n_clusters="5-60"), images, Run(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_range_partly_out_of_reach_is_cut_and_said() -> None:
+    said: list[str] = []
+
+    class Listener(Watch):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    rows = np.random.default_rng(0).normal(size=(40, 1, 8)).astype(np.float16)
+    watch, frozen = Listener(), SimpleNamespace(features=Features(rows))
+    hierarchy = find_number(Request(n_clusters="2-60"), frozen, watch)  # type: ignore[arg-type]  # all that it looks at
+    assert 2 <= hierarchy.chosen <= 4 and list(hierarchy.range) <= [2, 4]
+    assert said[0] == "choosing from 2 to 4 clusters: 40 images allow no more, ten images each"
 
 
 def test_a_search_goes_on_only_as_the_one_it_was(tmp_path: Path, run: Run) -> None:

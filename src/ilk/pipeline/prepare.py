@@ -11,7 +11,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from torch import nn
 
-from ilk.analysis.hierarchy import Hierarchy, grow_tree
+from ilk.analysis.hierarchy import Hierarchy, grow_tree, most_clusters
 from ilk.images import Images, load_images
 from ilk.images.embeddings import read_given, stand_ins
 from ilk.networks.features import Features
@@ -116,6 +116,7 @@ def prepare(
             if extra is None:  # extra images ask for a backbone that learns
                 encoder = choose_encoder(request, images, watch)
     if encoder is None and request.choice is not None:
+        feasible_range(request, len(images))
         encoder = learn(representation(request, len(images)))
         request, extra = heads_after(request, encoder), None
     if encoder is not None:
@@ -125,6 +126,8 @@ def prepare(
                 " --extra out, or train the backbone too with --train all."
             )
         images = opened(request.image_size, encoder.image_size, encoder.channels)
+        if request.choice is not None:
+            feasible_range(request, len(images))
         frozen = freeze(request, encoder, images, fabric, cache_dir, watch)
         return images, plan_heads(request, images, frozen, fabric, watch)
     further = open_extra(extra, images, device=fabric.device.type, cache_dir=cache_dir, watch=watch)
@@ -153,6 +156,24 @@ def plan_heads(request: Request, images: Images, frozen: Frozen, fabric: Fabric,
     return replace(plan, hierarchy=found, config=plan.config.replace(number=number))
 
 
+def feasible_range(request: Request, n: int) -> tuple[int, int | None]:
+    """The numbers of clusters to choose from, as far as `n` images allow; None: no limit was asked for.
+
+    Raises ValueError where they allow none. To be called before anything is trained or encoded.
+    """
+    assert request.choice is not None  # asked by the caller
+    low, high = request.choice
+    most = most_clusters(n)
+    if most == 0:
+        raise ValueError(f"To find the number of clusters takes at least 20 images; there are {n}. Give --clusters K.")
+    if low > most:
+        raise ValueError(
+            f"--clusters {request.n_clusters} asks to choose from at least {low} clusters, and {n:,} images allow at"
+            f" most {most}, ten images each. Give a lower range, or one number: --clusters K."
+        )
+    return low, None if high is None else min(high, most)
+
+
 MANY = 30  # clusters of a training whose only purpose is a representation
 
 
@@ -161,8 +182,6 @@ def representation(request: Request, n: int) -> Request:
 
     It has more clusters than are expected, so that no two kinds have to share one.
     """
-    if n < 20:
-        raise ValueError(f"To find the number of clusters takes at least 20 images; there are {n}. Give --clusters K.")
     assert request.choice is not None  # asked by the caller
     most = request.choice[1] or MANY
     settings = dict(request.settings)
@@ -181,9 +200,10 @@ def heads_after(request: Request, encoder: Encoder) -> Request:
 
 def find_number(request: Request, frozen: Frozen, watch: Watch) -> Hierarchy:
     """The tree of the features and the number of clusters that it speaks for; says so."""
-    assert request.choice is not None  # asked by the caller
-    low, high = request.choice
     features = frozen.features
+    low, high = feasible_range(request, len(features))
+    if request.choice is not None and high != request.choice[1]:
+        watch.say(f"choosing from {low} to {high} clusters: {len(features):,} images allow no more, ten images each")
     views = features.rows[:, 1:] if features.views else None
     found = shared(  # what processes find may differ in a last digit, and so by a cluster
         grow_tree(features.plain(), views=views, k_low=low, k_high=high, seed=request.seed, progress=watch.progress)

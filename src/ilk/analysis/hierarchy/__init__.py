@@ -8,7 +8,7 @@ arrays: no images, no files, no network.
 from __future__ import annotations
 
 from ilk.analysis.hierarchy.density import Density, density_clusters
-from ilk.analysis.hierarchy.grow import Hierarchy, grow_tree, table
+from ilk.analysis.hierarchy.grow import Hierarchy, grow_tree, most_clusters, table
 from ilk.analysis.hierarchy.judge import Level
 
-__all__ = ["Density", "Hierarchy", "Level", "density_clusters", "grow_tree", "table"]
+__all__ = ["Density", "Hierarchy", "Level", "density_clusters", "grow_tree", "most_clusters", "table"]

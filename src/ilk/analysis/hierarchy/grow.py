@@ -139,6 +139,11 @@ class Steps:
         self.done += 1
 
 
+def most_clusters(n: int) -> int:
+    """The most clusters that can be tried for `n` images, 0 where they are too few to choose at all."""
+    return min(n, TREE_ROWS) // (2 * MEMBERS) if n >= LEAST_IMAGES else 0
+
+
 def checked_range(features: Any, views: Any, k_low: int, k_high: int | None) -> tuple[int, int, int]:
     """The range to try, and the most clusters that could be tried."""
     n = len(features)
@@ -148,7 +153,7 @@ def checked_range(features: Any, views: Any, k_low: int, k_high: int | None) -> 
         raise ValueError(
             f"views must have the shape ({n}, views, {features.shape[1]}) to go with the features; got {views.shape}."
         )
-    most = min(n, TREE_ROWS) // (2 * MEMBERS)
+    most = most_clusters(n)
     k_high = min(USUAL, most) if k_high is None else k_high
     if not 2 <= k_low <= k_high <= most:
         raise ValueError(
