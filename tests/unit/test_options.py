@@ -186,3 +186,34 @@ def test_help_shows_panels_in_the_order_of_need(call: Any) -> None:
     places = [text.index(f"{title}:") for title in ("Arguments", *PANELS, "Other options")]
     assert places == sorted(places)
     assert text.index("--clusters") < places[2] < text.index("--views") < places[3] < text.index("--set NAME=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--labels", "labels.csv"], "'labels.csv', and there is no such file"),
+        (["--labels", "folder"], "Did you mean 'folders'"),
+        (["--known-labels", "few.csv", "--method", "crlc"], "no file of known labels 'few.csv'"),
+        (["--embeddings", "features.npy"], "no file of embeddings 'features.npy'"),
+        (["--init", "before", "--image-size", "8"], "no 'before' to start from"),
+        (["--extra", "more", "--method", "scl"], "scl has no use for extra images"),
+        (["--extra", "more"], "'more' does not exist"),
+        (["--out", "."], "'.' is not empty"),
+        (["--train", "heads", "--backbone", "small"], "'small' starts from chance"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_an_image_is_decoded(
+    words: list[str], sentence: str, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(b"not decoded")
+
+    def decode(*_: Any, **__: Any) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("ilk.images.load.decode_source", decode)
+    outcome = call("fit", "photos", "-k", 2, "--cache-dir", "cache", *words)
+    assert outcome.code == 2 and sentence in outcome.err, outcome
+    assert "Traceback" not in outcome.err and outcome.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -57,6 +57,7 @@ def load_images(
     threads = workers or min(32, os.cpu_count() or 1)
     found = find_source(source)
     try:
+        _refuse_labels(found, labels)
         if ids is not None:
             ids = _checked_ids(ids, len(found))
         unchanged = isinstance(source, Images) and image_size in (None, source.shape[1])
@@ -137,6 +138,19 @@ def _all_gray(pixels: np.ndarray) -> bool:
     return True
 
 
+def _refuse_labels(found: Source, labels: Any) -> None:
+    """Raises ValueError or FileNotFoundError, before anything is decoded, for labels that are not there."""
+    if not isinstance(labels, (str, os.PathLike)) or labels == "none":
+        return
+    if labels != "folders":
+        _labels_path(labels)
+    elif found.folders is None:
+        raise ValueError(
+            f"labels='folders' needs a folder, an archive or a list of paths, not '{found.title}'. "
+            "Give the labels as a sequence, or as a table with columns id and label."
+        )
+
+
 def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -> Images:
     """`images` with the labels that were asked for, or, for None, those of the source."""
     count = len(found)
@@ -147,11 +161,7 @@ def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -
     elif isinstance(labels, str) and labels == "none":
         return images.with_labels(None)
     elif isinstance(labels, str) and labels == "folders":
-        if found.folders is None:
-            raise ValueError(
-                f"labels='folders' needs a folder, an archive or a list of paths, not '{found.title}'. "
-                "Give the labels as a sequence, or as a table with columns id and label."
-            )
+        assert found.folders is not None  # otherwise refused before anything was decoded
         codes, names = encode_labels(folder_labels([found.folders[i] for i in kept]), len(kept))
         return images._replace(labels=codes, label_names=names)
     elif isinstance(labels, (str, os.PathLike)):

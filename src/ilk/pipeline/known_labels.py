@@ -36,6 +36,16 @@ class Known:
         return [self.names[code] if code >= 0 else None for code in self.codes]
 
 
+def labels_file(given: str | os.PathLike[str]) -> Path:
+    """The file of known labels. Raises FileNotFoundError."""
+    file = Path(given).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no file of known labels '{given}'. Give a CSV or Parquet file with columns id, label."
+        )
+    return file
+
+
 def find_known(given: Any, images: Images, n_clusters: int) -> tuple[Known, str | None]:
     """The known labels and a warning of ids that no image has, or None.
 
@@ -45,11 +55,7 @@ def find_known(given: Any, images: Images, n_clusters: int) -> tuple[Known, str 
     strangers: list[str] = []
     values = given
     if isinstance(given, (str, os.PathLike)):
-        file = Path(given).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"There is no file of known labels '{given}'. Give a CSV or Parquet file with columns id, label."
-            )
+        file = labels_file(given)
         values, strangers = match_labels(read_labels(file), images.ids, images.paths, file)
     elif isinstance(given, Mapping):
         table = {str(key): value for key, value in given.items()}

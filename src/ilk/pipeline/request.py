@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
@@ -267,6 +268,24 @@ class Request:
             return self.image_size
         initial = None if self.init is None else find_initial(self.init).image_size
         return initial or self.resolved_preset().recipe.image_size
+
+    def refuse_missing(self, extra: Any = None) -> None:
+        """Raises FileNotFoundError or ValueError, before any image is decoded, for files that are not there.
+
+        `extra`: the source of the extra images, if there are any.
+        """
+        from ilk.images.find_source import find_source
+        from ilk.pipeline.initial_weights import find_initial
+        from ilk.pipeline.known_labels import labels_file
+
+        if isinstance(extra, (str, os.PathLike)) and not Path(extra).expanduser().exists():
+            find_source(extra)  # which raises, with what comes nearest
+        if self.init is not None:
+            find_initial(self.init)
+        if isinstance(self.known_labels, (str, os.PathLike)):
+            labels_file(self.known_labels)
+        if isinstance(self.embeddings, (str, os.PathLike)) and not Path(self.embeddings).expanduser().is_file():
+            raise FileNotFoundError(f"There is no file of embeddings '{self.embeddings}'.")
 
     def refuse_needless(self, *, extra: bool) -> None:
         """Raises ValueError if the method has no use for the extra images or known labels that it is given."""

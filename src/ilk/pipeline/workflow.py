@@ -106,6 +106,7 @@ def fit(
         else:
             rule = choose or RULES[request.select]
             base = Run(run / REPRESENTATION)
+            request.refuse_missing(extra)
             if first:
                 run.refuse_used(but=BEFORE if resume else ())
 
