@@ -11,7 +11,7 @@ import typer
 
 from ilk.cli.app import app
 from ilk.cli.options import CacheDir, Panels, Quiet, settings_of, split_words, with_options
-from ilk.pipeline.options import options_of
+from ilk.pipeline.options import FIRST, options_of
 from ilk.research.options import LabelledTraining
 
 OPTIONS = [option for option in options_of(LabelledTraining).values() if option.name not in ("seed", "on", "read_out")]
@@ -25,27 +25,38 @@ def compare(
         typer.Argument(
             metavar="SOURCE...",
             show_default=False,
-            help="Labelled sets: digits, a folder of class folders, an .npz with x and y, FILE.py:NAME (load(NAME)).",
+            help="Labelled sets: digits, a folder with one sub-folder for each class, an .npz file with x and y, or"
+            " FILE.py:NAME, which calls load(NAME) there.",
         ),
     ],
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, and baselines: kmeans, mini-batch-kmeans, spectral, agglomerative, nmf+kmeans, pca+kmeans."
+            metavar="NAMES",
+            help="Methods and baselines, with commas. Baselines: kmeans, mini-batch-kmeans, spectral, agglomerative,"
+            " nmf+kmeans, pca+kmeans.",
+            rich_help_panel=FIRST,
         ),
     ] = "cc,crlc,scl,dcdc,c2bin,kmeans",
-    seeds: Annotated[int, typer.Option(help="How many seeds, 0, 1, ...")] = 3,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Train with this many seeds: 0, 1, ...", rich_help_panel=FIRST)
+    ] = 3,
     out: Annotated[
-        Path, typer.Option(help="The folder of the runs and results; what is done there stays done.")
+        Path, typer.Option(metavar="FOLDER", help="The folder of the runs and results; finished runs are not repeated.")
     ] = Path("runs/compare"),
     labels: Annotated[
         str | None,
         typer.Option(
-            help="folders, or a CSV or Parquet FILE (id, label); for scores only.", show_default="what the source has"
+            metavar="LABELS",
+            help="Labels to score with: folders, or a CSV or Parquet FILE with columns id, label.",
+            show_default="what the source has",
         ),
     ] = None,
     on: Annotated[
-        str, typer.Option(help="What baselines cluster: pixels, or run folders (their embeddings), with commas.")
+        str,
+        typer.Option(
+            metavar="WHAT", help="What baselines cluster: pixels, or the embeddings of run folders, with commas."
+        ),
     ] = "pixels",
     report: Annotated[bool, typer.Option("--report", help="Write a report.html for every run.")] = False,
     cache_dir: CacheDir = None,

@@ -109,25 +109,27 @@ def cluster_table(run: Run, most: int = 30) -> None:
 
 
 def score_lines(run: Run, *, always: bool = False) -> None:
-    """Prints the scores of a run; without labels only `always`."""
+    """Prints the scores of a run; where there are no labels, only with `always`."""
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-    found, known = scores["labels"], scores.get("known")
-    if found is None and known is None and not always:
+    labelled, known = scores["labels"], scores.get("known")
+    if labelled is None and known is None and not always:
         return
     print()
     if known is not None:
         print(f"labels of {known['images']:,} images were used in training; scores against labels leave them out")
         print(f"  accuracy on them {known['accuracy']:.3f} (in the cluster named by their label)")
-    if found is not None:
+    if labelled is not None:
         others = "" if known is None else " other"
-        print(f"against the labels of {found['images']:,}{others} images ({found['classes']} kinds):")
+        print(f"against the labels of {labelled['images']:,}{others} images ({labelled['classes']} kinds):")
         print_selection(scores.get("selection"))
-        print(f"  accuracy {found['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
-        print(f"  NMI {found['nmi_arithmetic']:.3f} (arithmetic; geometric {found['nmi_geometric']:.3f})")
-        fowlkes = f"   Fowlkes-Mallows {found['fowlkes_mallows']:.3f}" if "fowlkes_mallows" in found else ""
-        print(f"  ARI {found['ari']:.3f}   purity {found['purity']:.3f}{fowlkes}")
-        if "calibration_error" in found:
-            print(f"  confidence and accuracy are {found['calibration_error']:.3f} apart (expected calibration error)")
+        print(f"  accuracy {labelled['accuracy']:.3f} (best one-to-one matching of clusters and labels)")
+        print(f"  NMI {labelled['nmi_arithmetic']:.3f} (arithmetic; geometric {labelled['nmi_geometric']:.3f})")
+        fowlkes = f"   Fowlkes-Mallows {labelled['fowlkes_mallows']:.3f}" if "fowlkes_mallows" in labelled else ""
+        print(f"  ARI {labelled['ari']:.3f}   purity {labelled['purity']:.3f}{fowlkes}")
+        if "calibration_error" in labelled:
+            print(
+                f"  confidence and accuracy are {labelled['calibration_error']:.3f} apart (expected calibration error)"
+            )
     elif known is not None:
         print("no labels known for the other images; give them with --labels")
     else:
@@ -138,11 +140,12 @@ def score_lines(run: Run, *, always: bool = False) -> None:
     )
 
 
-def print_selection(said: dict[str, Any] | None) -> None:
-    if said is None:
+def print_selection(selection: dict[str, Any] | None) -> None:
+    """Prints which epoch was kept, and a warning if labels chose it."""
+    if selection is None:
         return
-    print(f"  epoch {said['epoch']} of {said['epochs']} (select={said['by']})")
-    if said["used_labels"]:
+    print(f"  epoch {selection['epoch']} of {selection['epochs']} (select={selection['by']})")
+    if selection["used_labels"]:
         print("  LABELS CHOSE THIS EPOCH: the scores say what was possible, not what works without labels")
 
 
@@ -166,6 +169,7 @@ def next_commands(run: Run, source: str) -> None:
 
 
 def demo_lines(run: Run, baseline: float) -> None:
+    """Prints what to compare the demo with, where to look, and what to do next."""
     print(f"  for comparison: k-means on the raw pixels has accuracy {baseline:.3f}")
     look = run / "report.html" if (run / "report.html").is_file() else run / "clusters.png"
     print(f"\nLook at the clusters: {look}")

@@ -17,52 +17,67 @@ def evaluate(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="folders, none, or a CSV or Parquet FILE (id, label).", show_default="those the run was made with"
+            metavar="LABELS",
+            help="Labels to compare with: folders, none, or a CSV or Parquet FILE with columns id, label.",
+            show_default="those the run was made with",
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="labels, knn, probe, retrieval, opinions, label-free; several with commas, or repeated.",
+            metavar="NAMES",
+            help="Which protocols: labels, knn, probe, retrieval, opinions, label-free; separate several by commas.",
             show_default="all",
         ),
     ] = None,
     test: Annotated[
         Path | None,
-        typer.Option(metavar="PREDICTION", help="Held-out images, sorted by ilk predict.", show_default=False),
+        typer.Option(metavar="PREDICTION", help="Held-out images: a folder that ilk predict made.", show_default=False),
     ] = None,
-    test_labels: Annotated[str | None, typer.Option(help="Labels of --test.", show_default="as --labels")] = None,
+    test_labels: Annotated[
+        str | None, typer.Option(metavar="LABELS", help="Labels of the images in --test.", show_default="as --labels")
+    ] = None,
     split: Annotated[
-        str, typer.Option(help="Without --test: random, folders (train/, test/), or a CSV or Parquet FILE.")
+        str,
+        typer.Option(
+            metavar="SPLIT", help="Without --test: random, folders (train/ and test/), or a CSV or Parquet FILE."
+        ),
     ] = "random",
     split_column: Annotated[
-        str | None, typer.Option(help="The column of that FILE that says train or test.", show_default="split")
+        str | None,
+        typer.Option(metavar="NAME", help="The column of that FILE with train or test.", show_default="split"),
     ] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="The part that a random split holds out.", show_default="0.2")
+        float | None, typer.Option(metavar="PART", help="The part that a random split holds out.", show_default="0.2")
     ] = None,
-    features: Annotated[str, typer.Option(help="embeddings, or backbone (opens the images again).")] = "embeddings",
+    features: Annotated[
+        str, typer.Option(metavar="NAME", help="What to measure: embeddings, or backbone (opens the images again).")
+    ] = "embeddings",
     optimizer: Annotated[
-        str | None, typer.Option(help="Of the linear probe: lars or sgd.", show_default="lars")
+        str | None,
+        typer.Option(metavar="NAME", help="Optimizer of the linear probe: lars or sgd.", show_default="lars"),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="Where the run's images are; also digits, or FILE.py:NAME.",
+            help="Where the images of the run are now; also digits, or FILE.py:NAME.",
             show_default="where they were",
         ),
     ] = None,
     test_images: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Those of --test.", show_default="where they were")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Where the images of --test are now.", show_default="where they were"),
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="Another run of the same images; may be repeated.", show_default=False),
+        typer.Option(
+            metavar="RUN", help="Compare with another run of the same images; may be repeated.", show_default=False
+        ),
     ] = None,
-    queries: Annotated[int, typer.Option(help="Retrieval: a random sample of so many queries, at most.")] = 2000,
-    views_of: Annotated[int, typer.Option(help="Images whose views are assigned again, at most.")] = 500,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of each interval.")] = 1000,
+    queries: Annotated[int, typer.Option(metavar="N", help="Retrieval: at most this many random queries.")] = 2000,
+    views_of: Annotated[int, typer.Option(metavar="N", help="Assign the views of at most this many images.")] = 500,
+    resamples: Annotated[int, typer.Option(metavar="N", help="Bootstrap samples for each interval.")] = 1000,
     seed: Seed = 0,
     method: OwnMethod = None,
     device: Device = "auto",

@@ -1,4 +1,4 @@
-"""What `ilk report` and `ilk export --to` do and say; no torch here, neither is needed for them."""
+"""What `ilk report` and `ilk export --to` write and print. Neither needs torch."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def export_to(run: Path, kind: str, target: Path) -> None:
         hint = did_you_mean(kind, FORMATS) or f" Use {' or '.join(FORMATS)}."
         raise ValueError(f"Unknown format '{kind}'.{hint}")
     if kind == "embedding-atlas":
-        found = export_embedding_atlas(run, target)
-        print(f"{found['rows']:,} images in {target} (map: {found['map']}). Open it with:")
-        neighbours = ["--neighbors", "neighbors"] if found["neighbours"] else []
-        pictures = ["--image", "image"] if found["pictures"] else []
+        exported = export_embedding_atlas(run, target)
+        print(f"{exported['rows']:,} images in {target} (map: {exported['map']}). Open it with:")
+        neighbours = ["--neighbors", "neighbors"] if exported["neighbours"] else []
+        pictures = ["--image", "image"] if exported["pictures"] else []
         print("  " + shlex.join(["embedding-atlas", str(target), "--x", "x", "--y", "y", *neighbours, *pictures]))
-        if not found["neighbours"]:
+        if not exported["neighbours"]:
             print("  (without neighbours: there are too many images to compare all with all)")
         return
     made = export_fiftyone(run, target)

@@ -1,4 +1,4 @@
-"""What is done with a finished run: `ilk predict`, `score`, `report`, `export`; and `import`, which makes one."""
+"""Commands for finished runs: `ilk predict`, `score`, `report`, `export`; and `import`, which makes a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def predict(
     run: RunFolder,
     source: Source,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write to (default: RUN/predictions/NAME).", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The folder to make (default: RUN/predictions/NAME).", show_default=False),
     ] = None,
     embeddings: Embeddings = None,
     method: OwnMethod = None,
@@ -72,7 +73,9 @@ def score(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="folders, or a CSV or Parquet FILE with columns id, label.", show_default="those the run was made with"
+            metavar="LABELS",
+            help="Labels to compare with: folders, or a CSV or Parquet FILE with columns id, label.",
+            show_default="those the run was made with",
         ),
     ] = None,
 ) -> None:
@@ -91,14 +94,24 @@ def score(
 def report(
     run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write (default: RUN/report.html).", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write (default: RUN/report.html).", show_default=False),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Also write the plots as SVG and PNG into this folder.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the plots into this folder too, as SVG and PNG.", show_default=False
+        ),
     ] = None,
-    most: Annotated[int, typer.Option(help="How many images to show, at most.")] = 10_000,
+    most: Annotated[int, typer.Option(metavar="N", help="Show at most this many images.")] = 10_000,
     layout: Annotated[
-        str | None, typer.Option("--map", help="pca, umap or tsne.", show_default="the one there is, else pca")
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="NAME",
+            help="How to lay out the map of images: pca, umap or tsne.",
+            show_default="the one there is, else pca",
+        ),
     ] = None,
 ) -> None:
     """Show a run as one HTML file, which needs no network."""
@@ -113,20 +126,29 @@ def report(
 def export(
     run: RunFolder,
     folders: Annotated[
-        Path | None, typer.Option(help="Put the image files into one sub-folder a cluster here.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Put the image files into this folder, one sub-folder for each cluster.",
+            show_default=False,
+        ),
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="How files get there; originals are never moved.")] = Mode.copy,
+    mode: Annotated[Mode, typer.Option(help="How the files get there; originals are never moved.")] = Mode.copy,
     csv: Annotated[
-        Path | None, typer.Option(help="Write the assignments to this CSV file.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the cluster of each image to this CSV file.", show_default=False),
     ] = None,
-    onnx: Annotated[Path | None, typer.Option(help="Write the model to this ONNX file.", show_default=False)] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the model to this ONNX file.", show_default=False)
+    ] = None,
     method: OwnMethod = None,
     to: Annotated[
         tuple[str, Path] | None,
         typer.Option(metavar="VIEWER PATH", help="embedding-atlas FILE.parquet, or fiftyone DIR.", show_default=False),
     ] = None,
     undo: Annotated[
-        Path | None, typer.Option(help="Take away what --folders put into this folder.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Remove what --folders put into this folder.", show_default=False),
     ] = None,
 ) -> None:
     """Hand clusters on: as folders, a table, to a viewer, as ONNX."""
@@ -184,8 +206,8 @@ def export(
 def import_(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="cc: a checkpoint of the authors' code.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint, a .tar saved by torch.")],
-    out: Annotated[Path, typer.Option(help="The run folder to make.", show_default=False)],
-    image_size: Annotated[int, typer.Option(help="The side in pixels that it was trained at.")] = 224,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder to make.", show_default=False)],
+    image_size: Annotated[int, typer.Option(metavar="PIXELS", help="The side of the images it was trained on.")] = 224,
 ) -> None:
     """Make a run of a published checkpoint, to predict with."""
     from ilk.pipeline.import_cc import import_cc

@@ -19,19 +19,22 @@ def study(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Studies (with commas), all, or a FILE.toml of your own; nothing lists them.",
+            help="Studies, with commas; all; or a FILE.toml of your own. Without it they are listed.",
             show_default=False,
         ),
     ] = None,
     source: Annotated[
-        str, typer.Option(help="Labelled images: a folder of class folders, an .npz, FILE.py:NAME; labels score only.")
+        str,
+        typer.Option(
+            metavar="SOURCE", help="Labelled images: digits, a folder with class folders, an .npz, FILE.py:NAME."
+        ),
     ] = "digits",
-    seeds: Annotated[int, typer.Option(help="How often each cell is trained.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="How often to train each cell.")] = 3,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.", show_default="the study's")] = None,
     images: Annotated[int | None, typer.Option(help="A random part of that many images.", show_default="all")] = None,
     cells: Annotated[str | None, typer.Option(help="Some cells only, as A,B.", show_default="all")] = None,
     out: Annotated[
-        Path, typer.Option(help="The folder of runs and tables; what is in it is not trained again.")
+        Path, typer.Option(metavar="FOLDER", help="The folder of runs and tables; finished runs are not repeated.")
     ] = Path("runs/studies"),
     labels: Annotated[
         str | None, typer.Option(help="folders, or a CSV or Parquet FILE (id, label).", show_default="the source's")
