@@ -345,7 +345,7 @@ def test_a_head_that_is_not_there_cannot_be_the_chosen_one(run: Run, chosen: int
     count = len({name.split(".")[2] for name in tensors if name.startswith("cluster_heads.heads.")})
     tensors["cluster_heads.chosen"] = torch.tensor(chosen if chosen != 1 else count)
     save_file(tensors, run / "model.safetensors")
-    with pytest.raises(ValueError, match=r"cluster_heads.chosen points outside of what there is"):
+    with pytest.raises(ValueError, match=r"cluster_heads.chosen holds indices that are out of range"):
         load_method(run)
     tensors["cluster_heads.chosen"] = torch.tensor(count - 1)
     save_file(tensors, run / "model.safetensors")

@@ -23,7 +23,7 @@ class Build(Protocol):
 
 
 def conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps height and width at stride 1."""
+    """A convolution without bias and with padding that keeps height and width at stride 1."""
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False)
 
 
@@ -71,14 +71,18 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """The way around a block: the identity, or a 1x1 convolution where the shape changes."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
 
 def stem(name: str, in_channels: int, width: int) -> nn.Sequential:
-    """The first layers. `imagenet`: 7x7 stride 2 and a 3x3 pool (CC). `cifar`: 3x3, full resolution
-    (CRLC, SCAN). `pica`: 3x3 and a 2x2 pool padded by one (SCL, DCDC, C2BIN)."""
+    """The first layers of a ResNet, by name.
+
+    `imagenet`: 7x7 with stride 2 and a 3x3 pool (CC). `cifar`: 3x3 at full resolution (CRLC, SCAN).
+    `pica`: 3x3 and a 2x2 pool padded by one (SCL, DCDC, C2BIN). Raises ValueError for another name.
+    """
     if name == "imagenet":
         first, pool = conv(in_channels, width, 7, 2), nn.MaxPool2d(3, 2, padding=1)
     elif name == "cifar":
@@ -124,15 +128,15 @@ class ResNet(nn.Module):
 
 
 def width_of(entry: nn.Sequential) -> int:
-    """The number of channels that a stem puts out."""
+    """The number of channels of a stem's output."""
     return next(layer.out_channels for layer in entry if isinstance(layer, nn.Conv2d))
 
 
 def small(image_size: int, in_channels: int) -> ResNet:
-    """A ResNet of one narrow block a stage that leaves full resolution early, for small images without a GPU.
+    """A ResNet with one narrow block per stage that reduces the resolution early, for small images without a GPU.
 
-    The first block sees at most 8 x 8 positions, whatever the image size: full resolution is where a CPU
-    spends its time, and many steps teach a small set more than many positions or twice the width do.
+    The first block sees at most 8 x 8 positions, whatever the image size. Layers at full resolution take most of
+    a CPU's time, and on small sets more training steps help more than more positions or twice the width.
     """
     side, stride = image_size, 2 if image_size > 8 else 1
     first = nn.Sequential(conv(in_channels, 32, 3, stride), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
@@ -144,10 +148,11 @@ def small(image_size: int, in_channels: int) -> ResNet:
 
 
 class FrontEnd(nn.Module):
-    """A fixed first step before `backbone`: normalisation by `mean` and `std`, then edges instead of colours.
+    """`backbone` behind a fixed first step: normalisation by `mean` and `std`, then edges instead of colours.
 
-    `mean`, `std`: (c,) of the collection, in [0, 1]; None: as it is. `sobel`: the mean over channels, then
-    its horizontal and vertical Sobel derivative, 2 channels (IIC, PICA and DCDC). Nothing here is trained.
+    `mean`, `std`: (c,) of the collection, in [0, 1]; None for no normalisation. `sobel`: replaces the channels by
+    the horizontal and vertical Sobel derivative of their mean, 2 channels (IIC, PICA and DCDC). Nothing in this
+    step is trained.
     """
 
     mean: Tensor
@@ -214,9 +219,9 @@ def build_backbone(
 ) -> nn.Module:
     """A backbone by name: `small`, `resnet18|34|50` with an optional stem, as in `resnet18-cifar`, or an installed one.
 
-    A ResNet without a stem's name gets `imagenet` (the published network). `image_size` in pixels
-    shapes the small net only. `front_end`: the arguments of a `FrontEnd` before it, None for none.
-    Raises ValueError for an unknown name, with the nearest one.
+    A ResNet without the name of a stem gets `imagenet`, as published. `image_size`, in pixels, matters to `small`
+    only. `front_end`: the arguments of a `FrontEnd` before the backbone, None for no such step.
+    Raises ValueError for an unknown name and suggests the nearest.
     """
     if front_end is not None:
         channels = 2 if front_end["sobel"] else in_channels
@@ -229,11 +234,12 @@ def build_backbone(
 
 
 def backbone_names() -> list[str]:
+    """The names that `build_backbone` knows."""
     return list(BACKBONES)
 
 
 def choose_backbone(image_size: int, device: str) -> tuple[str, str]:
-    """The backbone for images of that size on that device, and why in a few words."""
+    """(name of the default backbone for images of that size on that device, the reason in a few words)."""
     if device == "cpu":
         return "small", "no GPU"
     if image_size <= 96:

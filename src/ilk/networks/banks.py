@@ -1,7 +1,7 @@
-"""What a method remembers from step to step: a moving-average twin, banks of recent keys, a row an image.
+"""What a method remembers from step to step: a moving average of a network, recent keys, a row for each image.
 
-All of it is state (buffers and frozen parameters), so checkpoints hold it. In several processes it
-is to be filled from gathered rows only; then all processes agree.
+All of it is buffers and frozen parameters, so checkpoints contain it. With several processes, fill it from
+gathered rows only, so that all processes hold the same.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 
 class Twin(nn.Module):
-    """A network whose weights are a moving average of another's: momentum encoder (SCL), follower (C2BIN).
+    """A network whose weights are a moving average of those of another: SCL's momentum encoder, C2BIN's follower.
 
-    It starts as a copy and never gets a gradient. Only parameters are averaged; BatchNorm's running
-    statistics come from its own forward passes in training mode (as in MoCo).
+    It starts as a copy and never gets a gradient. Only the parameters are averaged; the running statistics of
+    its BatchNorm come from its own forward passes in training mode, as in MoCo.
     """
 
     def __init__(self, original: nn.Sequential, momentum: float) -> None:
@@ -43,9 +43,9 @@ class Twin(nn.Module):
 
 
 class KeyBanks(nn.Module):
-    """One first-in-first-out bank of keys for each cluster, all of the same length.
+    """A first-in-first-out bank of keys for each cluster, all of the same length.
 
-    `keys`: (clusters, rows, d), rows of length 1, random at the start (as MoCo's queue).
+    `keys`: (clusters, rows, d), each of length 1, random at first like the queue of MoCo.
     """
 
     keys: Tensor
@@ -58,32 +58,36 @@ class KeyBanks(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, labels: Tensor) -> None:
-        """Puts each key into the bank of its cluster, over the oldest ones.
+        """Puts each key into the bank of its cluster, in place of the oldest keys.
 
-        `keys`: (n, d), the newest last. `labels`: (n,) int64. Of more keys than a bank has rows only
-        the newest stay.
+        `keys`: (n, d), the newest last. `labels`: (n,) int64, the cluster of each. Where a bank gets more keys
+        than it has rows, the newest stay.
         """
         _, rows, d = self.keys.shape
         order = labels.argsort(stable=True)
         keys, labels = keys[order].to(self.keys.dtype), labels[order]
-        count = torch.zeros_like(self.position).scatter_add_(0, labels, torch.ones_like(labels))  # without a wait
-        number = torch.arange(len(labels), device=labels.device) - (count.cumsum(0) - count)[labels]  # 0, 1, ... within
-        spot = labels * rows + (self.position[labels] + number) % rows
+        count = torch.zeros_like(self.position).scatter_add_(
+            0, labels, torch.ones_like(labels)
+        )  # bincount would wait for the GPU
+        number = (
+            torch.arange(len(labels), device=labels.device) - (count.cumsum(0) - count)[labels]
+        )  # 0, 1, ... per cluster
+        target = labels * rows + (self.position[labels] + number) % rows
         if len(labels) > rows:  # only then can a bank overflow
             newest = number >= count[labels] - rows
-            keys, spot = keys[newest], spot[newest]
-        self.keys.view(-1, d)[spot] = keys
+            keys, target = keys[newest], target[newest]
+        self.keys.view(-1, d)[target] = keys
         self.position.copy_((self.position + count) % rows)
 
     def resize(self, rows: int) -> None:
-        """Banks of another length, filled with the keys there are."""
+        """Changes the length of the banks; their present keys fill them, repeated as needed."""
         old = self.keys.shape[1]
         self.keys = self.keys[:, torch.arange(rows, device=self.keys.device) % old].clone()
         self.position.zero_()
 
 
 class RowBank(nn.Module):
-    """One row of probabilities an image and head, moving towards what the network says: CRLC's memory bank.
+    """A row of probabilities for each image and head, a moving average of the network's outputs: CRLC's memory bank.
 
     `rows`: (heads, n, k), uniform at the start.
     """
@@ -101,6 +105,6 @@ class RowBank(nn.Module):
         self.rows[:, index] = self.rows[:, index].lerp(y.to(self.rows.dtype), 1 - self.momentum)
 
     def resize(self, n: int) -> None:
-        """Uniform rows for n other images."""
+        """Starts again with uniform rows, for n images."""
         heads, _, k = self.rows.shape
         self.rows = torch.full((heads, n, k), 1 / k, device=self.rows.device)

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# activations without settings of their own
+# activations without parameters, applied to each number alone
 ELEMENTWISE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {nn.ReLU: F.relu, nn.SiLU: F.silu, nn.Tanh: torch.tanh}
 
 
 def mlp(in_features: int, hidden: int, out_features: int, *, batch_norm: bool = False) -> nn.Sequential:
     """Linear - ReLU - Linear with biases: both heads of CC (Li et al. 2021, section 3.1), CRLC and SCL.
 
-    `batch_norm` puts one before the ReLU, as BYOL's projector and predictor have it.
+    `batch_norm` adds a BatchNorm before the ReLU, as in BYOL's projector and predictor.
     """
     norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
     return nn.Sequential(nn.Linear(in_features, hidden), *norm, nn.ReLU(inplace=True), nn.Linear(hidden, out_features))
@@ -32,17 +32,17 @@ def kaiming(network: nn.Sequential) -> nn.Sequential:
 
 
 def side_by_side(heads: nn.ModuleList, x: Tensor) -> Tensor:
-    """What each head makes of the same rows, (heads, n, k). `x`: (n, d).
+    """The output of each head for the same rows, (heads, n, k). `x`: (n, d).
 
-    Equal to calling them one by one, to rounding. Heads of one shape that are made of linear layers and
-    elementwise activations are computed together: ten heads one by one are hundreds of operations too small
-    to keep a processor busy. Others, those with BatchNorm for example, are called in turn.
+    Equal to calling the heads one by one, up to rounding. Heads of the same shape that consist of linear layers
+    and elementwise activations are computed together, because ten heads one by one are hundreds of operations too
+    small to keep a processor busy. Other heads, such as those with BatchNorm, are called one after another.
     """
     layers = [list(head) if isinstance(head, nn.Sequential) else [head] for head in heads]
-    even = len(layers) > 1 and len({len(head) for head in layers}) == 1
-    if not (even and all(alike(level) for level in zip(*layers, strict=True))):
+    same_depth = len(layers) > 1 and len({len(head) for head in layers}) == 1
+    if not (same_depth and all(alike(level) for level in zip(*layers, strict=True))):
         return torch.stack([head(x) for head in heads])
-    x = x.T  # (d, n): products with the rows as columns are the faster ones here
+    x = x.T  # (d, n): matrix products are faster here with the images as columns
     for level in zip(*layers, strict=True):
         activation = ELEMENTWISE.get(type(level[0]))
         x = activation(x) if activation else together(cast(Sequence[nn.Linear], level), x)
@@ -50,8 +50,10 @@ def side_by_side(heads: nn.ModuleList, x: Tensor) -> Tensor:
 
 
 def alike(level: Sequence[nn.Module]) -> bool:
-    """Whether one layer of every head is the same elementwise activation, or is linear of the same shape."""
-    if len({type(layer) for layer in level}) > 1 or any(one._forward_pre_hooks or one._forward_hooks for one in level):
+    """Whether these layers, one of each head, are the same elementwise activation or linear of the same shape."""
+    if len({type(layer) for layer in level}) > 1 or any(
+        layer._forward_pre_hooks or layer._forward_hooks for layer in level
+    ):
         return False
     if type(level[0]) is not nn.Linear:
         return type(level[0]) in ELEMENTWISE
@@ -59,14 +61,14 @@ def alike(level: Sequence[nn.Module]) -> bool:
 
 
 def together(level: Sequence[nn.Linear], x: Tensor) -> Tensor:
-    """Linear layers side by side, (heads, k, n). `x`: (d, n), the same for all, or (heads, d, n)."""
+    """The outputs of linear layers, one of each head, (heads, k, n). `x`: (d, n) for all heads, or (heads, d, n)."""
     weight = torch.stack([layer.weight for layer in level])  # (heads, k, d)
     heads, k, _ = weight.shape
     if x.dim() == 2:  # one product for all heads
         weight = weight.flatten(0, 1)
     if level[0].bias is None:
-        found = weight @ x
+        y = weight @ x
     else:
         bias = torch.stack([layer.bias for layer in level])[..., None]  # (heads, k, 1)
-        found = torch.baddbmm(bias, weight, x) if x.dim() == 3 else torch.addmm(bias.flatten(0, 1), weight, x)
-    return found.view(heads, k, -1)
+        y = torch.baddbmm(bias, weight, x) if x.dim() == 3 else torch.addmm(bias.flatten(0, 1), weight, x)
+    return y.view(heads, k, -1)

@@ -1,1 +1,1 @@
-"""The machine: files, locks, processes, devices, memory and progress. Nothing here knows about images."""
+"""The machine: files, locks, processes, devices, memory and progress. Nothing here knows images or methods."""

@@ -1,4 +1,4 @@
-"""Files that are never half-written, and JSON that is looked at before it is believed."""
+"""Files that are written whole or not at all, full disks, and JSON that is checked when it is read."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-MOST_JSON = 64 * 2**20  # bytes; a run of a million named labels has less
-MOST_LOG = 256 * 2**20  # bytes; 300,000 epochs
+MOST_JSON = 64 * 2**20  # bytes; a run with a million named labels has fewer
+MOST_LOG = 256 * 2**20  # bytes, about 300,000 epochs
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well, and vanishes otherwise.
+    """A temporary path to write to. It becomes `path` when the block ends well and is removed otherwise.
 
-    The file gets the permissions that a new file has here, however the block makes it: some writers
-    leave it to its owner alone.
+    The file gets the permissions of any new file in its folder, even from writers that allow access to its
+    owner only. Raises DiskFull.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process with the same number, or a link laid out for us
+    temporary.unlink(missing_ok=True)  # left by a killed process of the same number, or a link
     with room_for(path):
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        mode = temporary.stat().st_mode & 0o777  # as the umask says, which cannot be read without being changed
+        mode = temporary.stat().st_mode & 0o777  # the umask cannot be read without changing it
         try:
             yield temporary
             os.chmod(temporary, mode)
-            with open(temporary, "r+b") as file:  # Windows syncs only what may be written
+            with open(temporary, "r+b") as file:  # Windows syncs only files open for writing
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
@@ -47,17 +47,17 @@ FULL_WORDS = ("no space left on device", "code: 28,", "file too large", "quota e
 
 
 class DiskFull(OSError):
-    """A file could not be written for want of room; what was there before is still there."""
+    """The disk is too full for a file. What the file held before is unharmed."""
 
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Writing `path`. Raises DiskFull, a sentence, where a full disk or a quota stops it, in whichever words."""
+    """A block that writes `path`. Raises DiskFull for any error that means a full disk or quota."""
     try:
         yield
     except DiskFull:
         raise
-    except Exception as error:  # libraries raise their own kinds
+    except Exception as error:  # libraries raise errors of their own types
         if not is_full(error):
             raise
         raise DiskFull(
@@ -67,7 +67,7 @@ def room_for(path: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether the error, or one that it came from, says that a disk is full."""
+    """Whether the error, or one that caused it, means a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -95,13 +95,14 @@ def no_room(folder: Path, needed: int, *, what: str, advice: str) -> DiskFull:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed processes left in `folder`; only for who holds its lock."""
+    """Removes the temporary files that killed processes left in `folder`. The caller must hold the folder's lock."""
     for file in folder.iterdir():
         if TEMPORARY.search(file.name) and (file.is_symlink() or file.is_file()):
             file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8, with its line ends as they are. Raises DiskFull."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
@@ -112,28 +113,30 @@ def write_json(path: Path, value: Any, *, compact: bool = False) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """What tells the bytes of a file from others."""
-    found = hashlib.blake2b(digest_size=16)
+    """A hash of the bytes of a file, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: Path, most: int = MOST_JSON) -> Any:
-    """What a JSON file holds. Raises ValueError, a sentence, for one of more than `most` bytes or that is no JSON."""
+    """The value in a JSON file. Raises ValueError for more than `most` bytes and for invalid JSON."""
     return parse_json(read_limited(path, most), path)
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """The bytes of a file. Raises ValueError, a sentence, before it is read if there are more than `most`."""
+    """The bytes of a file. Raises ValueError before reading it if there are more than `most`."""
     if (size := path.stat().st_size) > most:
-        raise ValueError(f"'{path}' has {size:,} bytes; no more than {most:,} are read. It was not written by ilk.")
+        raise ValueError(
+            f"'{path}' has {size:,} bytes, more than the {most:,} that are read. ilk writes no file of that size."
+        )
     return path.read_bytes()
 
 
 def parse_json(data: bytes, path: Path) -> Any:
-    """The value of JSON text. Raises ValueError, a sentence that names `path`; numbers must be finite."""
+    """The value of JSON text. Raises ValueError, naming `path`, for invalid JSON and for NaN or infinity."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=refuse_constant, parse_float=finite)
     except RecursionError:
@@ -143,23 +146,25 @@ def parse_json(data: bytes, path: Path) -> Any:
 
 
 def finite(text: str) -> float:
+    """The number in `text`. Raises ValueError unless it is finite."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value
 
 
 def refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no finite number")
+    """Raises ValueError: `text` is NaN, Infinity or -Infinity, which JSON does not have."""
+    raise ValueError(f"{text} is not a finite number")
 
 
 def read_json_lines(path: Path, most: int = MOST_LOG) -> list[dict[str, Any]]:
-    """The tables in a file of JSON lines; a half-written last line is left out.
+    """The objects in a file of JSON lines, without a half-written last line.
 
-    Raises ValueError, a sentence, for a file of more than `most` bytes or with another line that is no table.
+    Raises ValueError for a file of more than `most` bytes and for any other line that is not a JSON object.
     """
     lines = read_limited(path, most).split(b"\n")
-    found: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -171,5 +176,5 @@ def read_json_lines(path: Path, most: int = MOST_LOG) -> list[dict[str, Any]]:
             break
         if not isinstance(value, dict):
             raise ValueError(f"'{path}' is damaged in line {number}. Delete that line, or the file.")
-        found.append(value)
-    return found
+        objects.append(value)
+    return objects

@@ -1,4 +1,4 @@
-"""Which of several processes this is, as their launcher says; no torch, so that it can be asked at any time."""
+"""How many processes train together and which one this is, by the variables of torchrun. Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 
 
 def world() -> int:
-    """How many processes work together; 1 where nothing says otherwise."""
+    """The number of processes that train together; 1 without torchrun."""
     return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The number of this process among them, from 0."""
     return _number("RANK", 0) if world() > 1 else 0
 
 
 def _number(name: str, default: int) -> int:
+    """The number in an environment variable, or `default` if it holds none."""
     text = os.environ.get(name, "")
     return int(text) if text.isascii() and text.isdecimal() else default

@@ -1,4 +1,4 @@
-"""Text that can be shown and written anywhere."""
+"""Small helpers for text in files and messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def safe_text(text: str) -> str:
-    """`text` with what is no Unicode (file names may hold any bytes) as escapes such as `\\udcff`."""
+    """`text` with its invalid characters as escapes such as `\\udcff`: file names may hold any bytes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""With which versions, on which machine."""
+"""The versions and the machine that a run is made with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "pill
 
 
 def versions() -> dict[str, str]:
-    """What this run was made with: ilk, Python, the packages that matter, and the machine."""
-    found = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    """The versions of ilk, Python and the main packages, and the machine, by name."""
+    versions_by_name = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for name in ("ilk", *PACKAGES):
         try:
-            found[name] = metadata.version(name)
+            versions_by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "unknown"
+            versions_by_name[name] = "unknown"
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        versions_by_name["gpu"] = torch.cuda.get_device_name()
+    return versions_by_name
