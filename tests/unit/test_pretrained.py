@@ -210,7 +210,7 @@ def test_every_form_of_a_size_is_read(size: Any, crop: Any, side: int, seen: tup
         ({"image_mean": None}, "does not say image_mean"),
         ({"image_std": [0.0, 1, 1]}, "not positive"),
         ({"image_mean": [0.5, 0.5]}, "2 values of image_mean for 3 channels"),
-        ({"image_mean": "gray"}, "image_mean that is no number, 'gray'"),
+        ({"image_mean": "gray"}, "image_mean that is not a number, 'gray'"),
         ({"size": {"max_height": 4, "max_width": 4}}, "size of unknown form"),
         ({"size": -3}, "impossible size, -3"),
         ({"size": {"shortest_edge": "big"}}, "impossible size, 'big'"),

@@ -1,1 +1,1 @@
-"""From an image to a feature: backbones, heads, memory banks and pretrained encoders."""
+"""Networks from images to features: backbones, heads, memory banks and pretrained encoders."""

@@ -1,4 +1,4 @@
-"""Networks that others have trained, ready to turn images into features."""
+"""Pretrained encoders: networks that others have trained, which turn images into features."""
 
 from ilk.networks.pretrained.encoder import Encoder, EncoderAbout
 from ilk.networks.pretrained.hf import load_hf

@@ -1,4 +1,4 @@
-"""What every pretrained encoder is: images of any size in, one row of features an image out."""
+"""`Encoder`: a pretrained network that turns images of any size into one row of features per image."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from ilk.networks.pretrained.prepare import Preparation
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes gray of colour
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights by which Pillow converts colour to gray
 Say = Callable[[str], None]
-Progress = Callable[[int, int, str], None]  # done, total, of what
+Progress = Callable[[int, int, str], None]  # (done, total, what is counted)
 
 
 @dataclass(frozen=True)
 class EncoderAbout:
-    """Where an encoder comes from.
+    """Where an encoder comes from and what identifies it.
 
-    `spec` is enough to find it again. `licence` is that of the weights, "unknown" if nobody says. `bytes`
-    are those of the weights in memory. `fingerprint` is a hash of the weights and of how images are
-    prepared: equal fingerprints give equal features. `revision`: the commit of a model on a hub.
+    `spec`: the name by which it can be loaded again. `licence`: that of the weights, or "unknown". `bytes`: the size
+    of the weights in memory. `fingerprint`: a hash of the weights and of the preparation of images; equal
+    fingerprints give equal features. `revision`: the commit of a model on a hub.
     """
 
     spec: str
@@ -35,16 +35,16 @@ class EncoderAbout:
     revision: str | None = None
 
     def __str__(self) -> str:
-        said = self.licence if self.licence != "unknown" else "of unknown licence"
-        return f"{self.title}: {count(self.parameters)} parameters, weights: {said} ({self.source})"
+        licence = self.licence if self.licence != "unknown" else "of unknown licence"
+        return f"{self.title}: {count(self.parameters)} parameters, weights: {licence} ({self.source})"
 
 
 class Encoder(nn.Module):
     """(b, c, h, w) floats in [0, 1] of any size -> (b, feature_dim) float32.
 
-    `network` sees images as `preparation` leaves them and returns (b, feature_dim). One channel is
-    repeated where three are wanted, and three become their luma where one is. Gradients pass through.
-    `image_size`: the side in pixels at which square images are not resized.
+    `network` gets the images after `preparation` and returns (b, feature_dim). Gray images are repeated for a
+    network that takes colour, and colour images converted for one that takes gray. Gradients pass through.
+    `image_size`: the side, in pixels, of square images that need no resizing.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
 
 
 def with_channels(x: Tensor, channels: int) -> Tensor:
-    """`x` with so many channels: gray repeated, or colour made gray. Raises ValueError for any other change."""
+    """`x` with that number of channels: gray repeated, or colour converted to gray. Raises ValueError otherwise."""
     if x.ndim != 4:
         raise ValueError(f"An encoder takes images of shape (b, c, h, w); got {tuple(x.shape)}.")
     if x.shape[1] == channels:
@@ -74,13 +74,13 @@ def with_channels(x: Tensor, channels: int) -> Tensor:
     if x.shape[1] == 3 and channels == 1:
         return (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
     raise ValueError(
-        f"This encoder wants images with {channels} channels and these have {x.shape[1]}. Use gray or colour images,"
+        f"This encoder takes images with {channels} channels and these have {x.shape[1]}. Use gray or colour images,"
         " or train a backbone on yours (--backbone small)."
     )
 
 
 def fingerprint(network: nn.Module, preparation: Preparation) -> str:
-    """A hash of every weight and buffer, by name, and of the preparation."""
+    """A hash of the name and values of every weight and buffer, and of the preparation."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(network.state_dict().items()):
         data = tensor.detach().cpu().contiguous()
@@ -91,7 +91,7 @@ def fingerprint(network: nn.Module, preparation: Preparation) -> str:
 
 
 def weight_sizes(network: nn.Module) -> tuple[int, int]:
-    """The number of parameters, and the bytes of all weights and buffers."""
+    """(the number of parameters, the bytes of all weights and buffers)."""
     tensors = network.state_dict().values()
     return sum(p.numel() for p in network.parameters()), sum(t.numel() * t.element_size() for t in tensors)
 

@@ -1,4 +1,4 @@
-"""Vision models of the Hugging Face library as encoders: safetensors only, never code from a repository."""
+"""Vision models of the transformers library as encoders: safetensors files only, and never code from a repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ilk.networks.pretrained.known import SHORT_NAMES, known_by_id
 from ilk.networks.pretrained.prepare import Preparation, read_preparation
 from ilk.system.text import in_short
 
-TWO_TOWERS = ("clip", "siglip", "chinese_clip", "altclip", "metaclip_2")  # images beside text in one space
+TWO_TOWERS = ("clip", "siglip", "chinese_clip", "altclip", "metaclip_2")  # a network for images and one for text
 LICENCES = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause"}
 
 
@@ -32,36 +32,37 @@ def load_hf(
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Encoder:
-    """The encoder of a model on the Hugging Face hub, in its cache or in a folder; in evaluation mode, float32.
+    """A pretrained vision model as an encoder, in float32 and evaluation mode.
 
-    `name_or_folder`: `owner/name`, perhaps `@revision` behind it, one of `SHORT_NAMES`, or a folder that
-    save_pretrained filled. The cache is used without asking the network. `progress(done, total, what)`
-    while downloading. Raises ValueError or FileNotFoundError with a sentence.
+    `name_or_folder`: a model of the Hugging Face hub (`owner/name` or `owner/name@revision`), one of `SHORT_NAMES`,
+    or a folder written by save_pretrained. A model in the hub's cache is used without asking the network; another
+    one is downloaded, unless `offline`. `progress(done, total, what)` is called while downloading.
+    Raises ValueError or FileNotFoundError with a sentence.
     """
     name = os.fspath(name_or_folder)
     known = SHORT_NAMES.get(name)
     model_id, _, revision = (known.id if known else name).partition("@")
     if known is None and (folder := as_folder(name)) is not None:
         return from_folder(folder, f"hf:{folder.resolve()}", title=folder.name, source=str(folder), say=say)
-    found = cache.cached(model_id, revision or None)
+    folder = cache.cached(model_id, revision or None)
     known = known_by_id(model_id)
-    if found is None:
+    if folder is None:
         if why := hub.offline_because(offline):
             raise ValueError(
                 f"'{model_id}' is not in the cache ({cache.cache_folder()}) and {why}. Go online once, or copy the"
                 " model here and give its folder: hf:FOLDER"
             )
         licence = known.licence if known else None
-        found = hub.fetch(model_id, revision or None, say=say, progress=progress, licence=licence)
+        folder = hub.fetch(model_id, revision or None, say=say, progress=progress, licence=licence)
     return from_folder(
-        found, f"hf:{model_id}" + (f"@{revision}" if revision else ""), title=known.title if known else model_id,
+        folder, f"hf:{model_id}" + (f"@{revision}" if revision else ""), title=known.title if known else model_id,
         source=f"{cache.endpoint()}/{model_id}", fallback_licence=known.licence if known else None,
-        revision=found.name, say=say,
+        revision=folder.name, say=say,
     )  # fmt: skip
 
 
 def as_folder(name: str) -> Path | None:
-    """The folder that `name` means, or None for a model's name. Raises FileNotFoundError for one that is not there."""
+    """The folder `name`, or None for the name of a model. Raises FileNotFoundError for a folder that does not exist."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -78,11 +79,11 @@ def from_folder(
     folder: Path, spec: str, *, title: str, source: str, fallback_licence: str | None = None,
     revision: str | None = None, say: Say | None = None,
 ) -> Encoder:  # fmt: skip
-    """The encoder that a folder holds."""
+    """The encoder in a folder, with `title`, `source` and the like as its description. Raises ValueError."""
     try:
         tower, preparation, channels = load_tower(folder)
         feature_dim = probe(tower, preparation, channels)
-    except ValueError as error:  # the rest of a sentence, or a whole one
+    except ValueError as error:  # the end of a sentence, or a whole one
         text = str(error)
         whole = text[:1].isupper() or text.startswith("'")
         raise ValueError(text if whole else f"'{folder}' {text.rstrip('.')}.") from None
@@ -100,6 +101,7 @@ def from_folder(
 
 
 def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises ValueError with the end of a sentence that begins with the folder."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -112,7 +114,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def load_tower(folder: Path) -> tuple[Tower, Preparation, int]:
-    """The network, how it wants its images, and their channels. Raises ValueError, often the rest of a sentence."""
+    """(network, preparation of its images, channels it takes). Raises ValueError, often with the end of a sentence."""
     kind = read_json(folder / "config.json").get("model_type")
     if not isinstance(kind, str):
         raise ValueError("has a config.json without model_type, so it is no model of the transformers library")
@@ -136,27 +138,27 @@ def load_tower(folder: Path) -> tuple[Tower, Preparation, int]:
 
 
 def configured(folder: Path, kind: str) -> Any:
-    """The configuration of a model that takes images and that this version of transformers knows."""
+    """The configuration of a model of images. Raises ValueError for other models and for unknown ones."""
     from transformers import MODEL_MAPPING, AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # it raises many kinds, for unknown types and for impossible values
+    except Exception as error:  # of many types, for unknown models and impossible values
         raise ValueError(
             f"has a config.json that transformers cannot use ({in_short(error)}). A newer transformers may know it"
         ) from None
     classes = MODEL_MAPPING.get(type(config), None)
     kinds = classes if isinstance(classes, (list, tuple)) else [classes]
-    takes_images = any(getattr(one, "main_input_name", None) == "pixel_values" for one in kinds)
+    takes_images = any(getattr(model, "main_input_name", None) == "pixel_values" for model in kinds)
     if kind not in TWO_TOWERS and (not takes_images or hasattr(config, "text_config")):
         raise ValueError(f"holds a model of type '{kind}', which is no encoder of images")
     if kind == "vit_mae":
-        config.mask_ratio = 0.0  # made to hide most of the image, at random, while it learns
+        config.mask_ratio = 0.0  # in training it hides a random part of the image
     return config
 
 
 def loaded(folder: Path, config: Any, kind: str) -> nn.Module:
-    """The model with its weights, all of them from the file, float32, without what images do not need."""
+    """The model in float32, all weights from the file, without the parts that images do not need. Raises ValueError."""
     from transformers import AutoModel
 
     try:
@@ -164,15 +166,15 @@ def loaded(folder: Path, config: Any, kind: str) -> nn.Module:
             str(folder), config=config, use_safetensors=True, trust_remote_code=False, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    except Exception as error:  # OSError, SafetensorError, RuntimeError and others, for damaged or foreign files
+    except Exception as error:  # OSError, SafetensorError, RuntimeError and others
         raise ValueError(f"is damaged or incomplete, its weights cannot be read ({in_short(error)})") from None
     model = model.float().eval()
-    if dense_pooler(model):  # often not in the file at all, then random: it must not count as weights
+    if dense_pooler(model):  # often not in the file and then random
         model.pooler = None
-    lacking = [name for name in sorted(info["missing_keys"]) if not name.startswith("pooler.")]
-    lacking = [name for name in lacking if "mask_token" not in name]  # only training on hidden patches has one
-    if lacking or info.get("mismatched_keys"):
-        first = lacking[0] if lacking else "some have another shape"
+    missing = [name for name in sorted(info["missing_keys"]) if not name.startswith("pooler.")]
+    missing = [name for name in missing if "mask_token" not in name]  # used in training on hidden patches only
+    if missing or info.get("mismatched_keys"):
+        first = missing[0] if missing else "some have another shape"
         raise ValueError(f"lacks weights that its config.json asks for ({first})")
     if kind in TWO_TOWERS:
         for name in [name for name, _ in model.named_children() if name.startswith("text_")]:
@@ -183,18 +185,18 @@ def loaded(folder: Path, config: Any, kind: str) -> nn.Module:
 
 
 def dense_pooler(model: nn.Module) -> bool:
-    """Whether the pooler is a linear layer and tanh, which belong to a classifier and not to the features."""
+    """Whether the pooler is a linear layer with tanh, made for a classifier rather than for features."""
     return isinstance(getattr(getattr(model, "pooler", None), "dense", None), nn.Linear)
 
 
 class Tower(nn.Module):
-    """A vision model whose output is one row of features an image.
+    """A vision model whose output is one row of features per image.
 
-    CLIP and SigLIP give their projected image embedding, the space that was trained to compare images in.
-    Else what the model itself pools: the mean over positions of a convolutional map or of Swin's tokens, the
-    class token of DINOv2 and its kin. ViTs of the older kind pool through a layer that served a classifier
-    (and is random in self-supervised checkpoints), so their class token is taken before it; it is what DINO
-    and MAE are evaluated on. Models without a class token give the mean of their tokens.
+    CLIP and SigLIP: the projected image embedding, which they were trained to compare. Other models: their pooled
+    output, which is the mean over positions of a convolutional map or of Swin's tokens, or the class token of
+    DINOv2. Older ViTs pool through a layer made for a classifier, which is random in self-supervised checkpoints;
+    their class token before that layer is used, as in evaluations of DINO and MAE. Models without a class token:
+    the mean of their tokens.
     """
 
     def __init__(self, model: nn.Module, kind: str, *, interpolate: bool) -> None:
@@ -208,15 +210,15 @@ class Tower(nn.Module):
         self.has_class_token = any(name in ("cls_token", "class_token", "class_embedding") for name in names)
 
     def forward(self, x: Tensor) -> Tensor:
-        asked: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
+        options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
         if self.two_towers:
-            out = self.model.get_image_features(pixel_values=x, **asked)  # type: ignore[operator]
+            out = self.model.get_image_features(pixel_values=x, **options)  # type: ignore[operator]
             return out if isinstance(out, Tensor) else out.pooler_output  # a tensor before transformers 5
-        if self.shuffles:  # increasing "noise" keeps the patches in their order
+        if self.shuffles:  # the model sorts its patches by noise; increasing values keep their order
             patch: int = self.model.config.patch_size  # type: ignore[union-attr, assignment]
             patches = (x.shape[2] // patch) * (x.shape[3] // patch)
-            asked["noise"] = torch.arange(patches, device=x.device).float().expand(len(x), -1)
-        out = self.model(pixel_values=x, return_dict=True, **asked)
+            options["noise"] = torch.arange(patches, device=x.device).float().expand(len(x), -1)
+        out = self.model(pixel_values=x, return_dict=True, **options)
         pooled: Tensor | None = getattr(out, "pooler_output", None)
         if pooled is not None:
             return pooled.flatten(1)
@@ -227,21 +229,21 @@ class Tower(nn.Module):
 
 
 def probe(tower: nn.Module, preparation: Preparation, channels: int) -> int:
-    """The number of features, from two images. Raises ValueError if it makes none of them."""
+    """The number of features, found by encoding two images. Raises ValueError if that fails."""
     side = preparation.image_size
     x = torch.linspace(0, 1, 2 * channels * side * side).view(2, channels, side, side)
     try:
         with torch.inference_mode():
             h = tower(preparation(x))
-    except Exception as error:  # whatever a model does not like about an image
+    except Exception as error:  # models fail in many ways
         raise ValueError(f"holds a model that cannot encode images ({in_short(error)})") from None
     if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != 2 or not bool(torch.isfinite(h).all()):
-        raise ValueError("holds a model that gives no row of numbers an image")
+        raise ValueError("holds a model that does not give one row of finite numbers per image")
     return h.shape[1]
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence that the model card (README.md) names in its head, None if it names none."""
+    """The licence in the head of the model card (README.md), or None."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -249,16 +251,16 @@ def licence_of(folder: Path) -> str | None:
     head = re.match(r"\ufeff?---\s*\n(.*?)\n---", text, re.DOTALL)
     if head is None:
         return None
-    found = dict(re.findall(r"^(license|license_name):[ \t]*[\"']?([^\"'\n#]+?)[\"']?[ \t]*$", head[1], re.MULTILINE))
-    name = found.get("license", "").strip()
-    if name in ("other", "") and found.get("license_name"):
-        name = found["license_name"].strip()
+    fields = dict(re.findall(r"^(license|license_name):[ \t]*[\"']?([^\"'\n#]+?)[\"']?[ \t]*$", head[1], re.MULTILINE))
+    name = fields.get("license", "").strip()
+    if name in ("other", "") and fields.get("license_name"):
+        name = fields["license_name"].strip()
     return LICENCES.get(name.lower(), name) or None
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No bars and no warnings of transformers while a model is read; what matters is checked here."""
+    """A block without progress bars and warnings of transformers; what matters is checked here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""How a pretrained network wants its images: resized, cropped and normalised, on tensors and on any device."""
+"""How images are resized, cropped and normalised for a pretrained network, on tensors and on any device."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Pillow's numbers: nearest, Lanczos, bilinear, bicubic, box, Hamming. Torch has no Lanczos or Hamming; the next
-# smoother kernel stands in, which moves a pixel by about a gray level.
+# Pillow's numbers for nearest, Lanczos, bilinear, bicubic, box and Hamming. Torch has no Lanczos and no Hamming; the
+# next smoother kernel is used instead, which changes a pixel by about one gray level.
 RESAMPLE = {0: "nearest-exact", 1: "bicubic", 2: "bilinear", 3: "bicubic", 4: "area", 5: "bilinear"}
 BICUBIC_BY_DEFAULT = ("CLIP", "ChineseCLIP", "Siglip", "Bit", "ConvNext", "DeiT", "Beit", "Levit")
 SHORTEST_BY_DEFAULT = ("CLIP", "ChineseCLIP", "Bit", "ConvNext", "Levit", "MobileNet")
-ConvNextFull = 384  # from this side on ConvNeXt's processor squeezes the whole image instead of cropping it
+CONVNEXT_FULL = 384  # from this side on, ConvNeXt's processor resizes the whole image instead of cropping it
 
 
 @dataclass(frozen=True)
 class Steps:
-    """`resize`: the shortest side, or (height, width) whatever the aspect; then the middle `crop` (height, width),
-    then times `scale` (1 keeps [0, 1]), minus `mean`, over `std`."""
+    """The steps of a preparation, in this order.
+
+    `resize`: the shortest side in pixels, or (height, width), which ignores the aspect ratio. `crop`: (height, width)
+    of the centre that is kept. Then the values, in [0, 1], times `scale`, minus `mean`, divided by `std`.
+    """
 
     resize: int | tuple[int, int]
     crop: tuple[int, int]
@@ -33,7 +36,7 @@ class Steps:
 
 
 class Preparation(nn.Module):
-    """(b, c, h, w) in [0, 1] of any size -> what the network was trained on; nothing here is saved or trained."""
+    """(b, c, h, w) in [0, 1] of any size -> images as the network was trained on. Has no state and nothing to train."""
 
     mean: Tensor
     std: Tensor
@@ -46,11 +49,12 @@ class Preparation(nn.Module):
 
     @property
     def image_size(self) -> int:
-        """The side of square images that need no resizing (some of it may be cropped away)."""
+        """The side of square images that need no resizing; a part may still be cropped away."""
         resize = self.steps.resize
         return resize if isinstance(resize, int) else max(resize)
 
     def described(self) -> str:
+        """The steps as JSON; equal preparations give equal text."""
         return json.dumps(asdict(self.steps), sort_keys=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,8 +63,9 @@ class Preparation(nn.Module):
 
 
 def resized(x: Tensor, steps: Steps) -> Tensor:
+    """The images resized as `steps` say, in [0, 1]."""
     height, width = x.shape[2:]
-    if isinstance(steps.resize, int):  # the longer side is cut off, as transformers does
+    if isinstance(steps.resize, int):  # the longer side is rounded down, as in transformers
         short = min(height, width)
         size = (int(steps.resize * height / short), int(steps.resize * width / short))
     else:
@@ -68,27 +73,30 @@ def resized(x: Tensor, steps: Steps) -> Tensor:
     if size == (height, width):
         return x
     smooth = steps.resample in ("bilinear", "bicubic")
-    for part in ((height, size[1]), size):  # across, then down, each within a byte, as Pillow does: bicubic overshoots
+    for part in (
+        (height, size[1]),
+        size,
+    ):  # width, then height, each clamped to a byte as in Pillow: bicubic overshoots
         x = F.interpolate(x, part, mode=steps.resample, antialias=smooth).clamp(0, 1)
     return x
 
 
 def middle(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle (height, width) of the images."""
-    top, left = ((have - want) // 2 for have, want in zip(x.shape[2:], size, strict=True))
+    """The centre of the images, `size` = (height, width)."""
+    top, left = ((present - wanted) // 2 for present, wanted in zip(x.shape[2:], size, strict=True))
     return x[:, :, top : top + size[0], left : left + size[1]]
 
 
 def plain_preparation(image_size: int) -> Preparation:
-    """Resized to that side and otherwise as it is: for ilk's own backbones."""
+    """A preparation that only resizes to a square of that side: for ilk's own backbones."""
     return Preparation(Steps((image_size, image_size), (image_size, image_size), "bilinear"))
 
 
 def read_preparation(config: Mapping[str, Any], channels: int, model_size: int | None) -> Preparation:
-    """The preparation that a preprocessor_config.json describes, old forms included.
+    """The preparation that a preprocessor_config.json describes, in any of its published forms.
 
-    `model_size`: the side that the model's own configuration names, used where this one names none.
-    Raises ValueError with what it lacks, as the rest of a sentence.
+    `model_size`: the side in the model's own configuration, used where `config` has none. Raises ValueError with
+    the end of a sentence that begins with the file.
     """
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
     resize = read_size(config.get("size"), shortest=kind.startswith(SHORTEST_BY_DEFAULT))
@@ -98,9 +106,9 @@ def read_preparation(config: Mapping[str, Any], channels: int, model_size: int |
     if not config.get("do_resize", True) or resize is None:
         resize = crop or ((model_size, model_size) if model_size else None)
     if resize is None:
-        raise ValueError("does not say how large the images are to be (size)")
+        raise ValueError("does not say the size of the images")
     if kind.startswith("ConvNext") and isinstance(resize, int):
-        if resize < ConvNextFull:
+        if resize < CONVNEXT_FULL:
             crop, resize = (resize, resize), int(resize / (config.get("crop_pct") or 224 / 256))
         else:
             resize = (resize, resize)
@@ -129,35 +137,37 @@ def read_size(size: Any, *, shortest: bool) -> int | tuple[int, int] | None:
     if size is None:
         return None
     if isinstance(size, Mapping):
-        given = {name: value for name, value in size.items() if value is not None}
-        if "shortest_edge" in given:
-            return side(given["shortest_edge"])
-        if "height" in given and "width" in given:
-            return side(given["height"]), side(given["width"])
-        raise ValueError(f"has a size of unknown form, {given}")
+        sides = {name: value for name, value in size.items() if value is not None}
+        if "shortest_edge" in sides:
+            return side(sides["shortest_edge"])
+        if "height" in sides and "width" in sides:
+            return side(sides["height"]), side(sides["width"])
+        raise ValueError(f"has a size of unknown form, {sides}")
     if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
         return side(size[0]), side(size[1])
-    one = side(size)
-    return one if shortest else (one, one)
+    length = side(size)
+    return length if shortest else (length, length)
 
 
 def side(value: Any) -> int:
+    """`value`, if it can be a number of pixels. Raises ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
         raise ValueError(f"has an impossible size, {value!r}")
     return value
 
 
 def number(name: str, value: Any) -> float:
+    """`value`, if it is a number. Raises ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"has a {name} that is no number, {value!r}")
+        raise ValueError(f"has a {name} that is not a number, {value!r}")
     return float(value)
 
 
 def per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
-    """One number a channel, from a number, a list of one, or a list of as many."""
+    """One number per channel, from a number, a list of one number, or a list of one per channel."""
     if value is None:
         raise ValueError(f"does not say {name}")
-    numbers = tuple(number(name, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+    numbers = tuple(number(name, item) for item in (value if isinstance(value, (list, tuple)) else [value]))
     if len(numbers) == 1:
         numbers *= channels
     if len(numbers) != channels:
