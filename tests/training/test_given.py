@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from ilk import load_images
 from ilk.cli import main
 from ilk.images import Images
-from ilk.images.embeddings import read_given, stand_ins
+from ilk.images.embeddings import read_embeddings, stand_ins
 from ilk.runs.tables import read_table
 
 
@@ -43,19 +43,19 @@ def test_rows_in_order_are_taken_as_they_are(photos: Images, tmp_path: Path, kin
     rows = blobs(4)[0]
     np.save(tmp_path / "e.npy", rows)
     source = {"array": rows, "tensor": torch.from_numpy(rows), "npy": tmp_path / "e.npy"}[kind]
-    np.testing.assert_array_equal(read_given(source, photos), rows)
+    np.testing.assert_array_equal(read_embeddings(source, photos), rows)
 
 
 def test_a_table_is_put_in_the_order_of_the_images(photos: Images, tmp_path: Path) -> None:
     rows = blobs(5)[0]
     path = write_rows(tmp_path / "e.parquet", ["d.png", "c.png", "x.png", "b.png", "a.png"], rows)
-    np.testing.assert_array_equal(read_given(path, photos), rows[[4, 3, 1, 0]])
+    np.testing.assert_array_equal(read_embeddings(path, photos), rows[[4, 3, 1, 0]])
 
 
 def test_a_table_may_name_whole_paths(photos: Images, tmp_path: Path) -> None:
     rows = blobs(4)[0]
     path = write_rows(tmp_path / "e.parquet", list(reversed(photos.paths)), rows)
-    np.testing.assert_array_equal(read_given(path, photos), rows[::-1])
+    np.testing.assert_array_equal(read_embeddings(path, photos), rows[::-1])
 
 
 def test_file_names_that_fit_several_images_are_refused(tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ def test_file_names_that_fit_several_images_are_refused(tmp_path: Path) -> None:
         Image.new("L", (8, 8), len(folder)).save(tmp_path / "p" / folder / "same.png")
     path = write_rows(tmp_path / "e.parquet", ["same.png", "other.png"], blobs(2)[0])
     with pytest.raises(ValueError, match="fits several images"):
-        read_given(path, load_images(tmp_path / "p", cache=False))
+        read_embeddings(path, load_images(tmp_path / "p", cache=False))
 
 
 def test_numbers_beyond_float16_are_scaled_and_keep_their_angles() -> None:
     rows = blobs(6)[0] * 1e9
-    found = read_given(rows, None)
+    found = read_embeddings(rows, None)
     assert np.isfinite(found.astype(np.float16)).all()
     directions = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, rows)]
     np.testing.assert_allclose(*directions, rtol=1e-4)
@@ -87,7 +87,7 @@ def test_numbers_beyond_float16_are_scaled_and_keep_their_angles() -> None:
 )
 def test_what_does_not_fit_is_a_sentence(photos: Images, rows: np.ndarray, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        read_given(rows, photos)
+        read_embeddings(rows, photos)
 
 
 def test_files_that_are_no_embeddings_are_a_sentence(photos: Images, tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_files_that_are_no_embeddings_are_a_sentence(photos: Images, tmp_path: P
     (tmp_path / "e.csv").write_text("1,2")
     for name in ("e.npy", "o.npy", "z.npy", "none.parquet", "ragged.parquet", "e.csv"):
         with pytest.raises(ValueError, match=r"\.npy|lists of numbers|lengths|neither"):
-            read_given(tmp_path / name, photos)
+            read_embeddings(tmp_path / name, photos)
     with pytest.raises(FileNotFoundError, match="no file of embeddings"):
-        read_given(tmp_path / "gone.npy", photos)
+        read_embeddings(tmp_path / "gone.npy", photos)
 
 
 def test_embeddings_alone_are_clustered_and_new_ones_predicted(

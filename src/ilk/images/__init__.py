@@ -1,4 +1,4 @@
-"""The input layer: any source of pictures -> `Images`, n images behind one index."""
+"""From any source of pictures to `Images`, n images behind one index."""
 
 from ilk.images.cache_folder import default_cache_dir
 from ilk.images.collection import BadFile, Images

@@ -1,4 +1,4 @@
-"""The bytes of a tar file, compressed or not, with limits that only a hostile archive meets."""
+"""Reading zip and tar files within limits that only an archive made to do harm exceeds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, Any
 
 from ilk.images.source import MAX_MEMBER_BYTES
 
-EXPANSION = 200  # no archive of pictures unpacks to so many times its size
-HEADER_BYTES = 1 << 20  # for one header, which may hold a long name
+EXPANSION = 200  # an archive of pictures never unpacks to more than this many times its size
+HEADER_BYTES = 1 << 20  # of one header, which may hold a long name
 PIECE = 1 << 16
 
 
 def check_expansion(unpacked: int, packed: int) -> None:
-    """ValueError for a compressed archive of `packed` bytes that unpacks to far more than pictures would."""
+    """Raises ValueError if an archive of `packed` bytes unpacks to more than pictures ever would."""
     if unpacked > MAX_MEMBER_BYTES + EXPANSION * packed:
         raise ValueError(
             f"it unpacks to more than {EXPANSION} times its {packed:,} bytes, as archives made to fill "
@@ -28,11 +28,11 @@ def check_expansion(unpacked: int, packed: int) -> None:
 
 
 class TarStream:
-    """What `tarfile` reads a tar file through.
+    """A tar file, compressed or not, as the stream that `tarfile` reads from.
 
-    `compressed`: whether the way back is a new start from the first byte.
-    `last`: the header-sized block read last, by which the end of a whole archive is known.
-    `listed`: set when only members are left to read.
+    `compressed`: whether seeking back means to start again from the first byte.
+    `last`: the last block of the size of a header; in a complete archive it is empty.
+    `listed`: set by the caller when all headers are read and only members are left.
     """
 
     def __init__(self, file: Path) -> None:
@@ -44,7 +44,7 @@ class TarStream:
         self.last = b""
 
     def read(self, size: int) -> bytes:
-        """ValueError for more than a header, or a member, can have: the space is taken before it is filled."""
+        """The next `size` bytes. Raises ValueError if that is more than a header or member can have."""
         if not 0 <= size <= (MAX_MEMBER_BYTES if self.listed else HEADER_BYTES):
             raise ValueError(f"a header claims {size:,} bytes")
         self._check(self._stream.tell() + size)
@@ -70,6 +70,7 @@ class TarStream:
 
 
 def _decompressed(raw: io.BufferedReader) -> IO[bytes]:
+    """The stream of the uncompressed bytes, by the first bytes of the file. Raises ValueError for unknown zstd."""
     start = raw.peek(6)[:6]
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
@@ -88,7 +89,7 @@ def _decompressed(raw: io.BufferedReader) -> IO[bytes]:
 
 
 def zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member, and never more in memory than it says it has: `ZipFile.read` unpacks all at once."""
+    """The bytes of a member, in pieces: `ZipFile.read` would unpack all of it before its size is known."""
     parts = []
     with archive.open(info) as stream:
         while part := stream.read(PIECE):

@@ -1,4 +1,4 @@
-"""Images inside zip and tar files, read without ever being unpacked to disk."""
+"""Images inside zip and tar files, read without unpacking them to disk."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ilk.system.text import safe_text
 ZIP_ENDINGS = (".zip", ".cbz")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 MANY_MEMBERS = 100_000
-MEMBER_BYTES = 16  # beyond those, compressed; the header alone takes more
+MEMBER_BYTES = 16  # of the file per further member, at least; a compressed header alone takes more
 
 
 def zip_source(file: Path) -> Source:
-    """The pictures in a zip file, in its order; their names are their ids."""
+    """The pictures in a zip file, in its order; their names are their ids. Raises ValueError."""
     try:
         archive = zipfile.ZipFile(file)
-    except Exception as error:  # a damaged archive raises struct, zlib and other errors
+    except Exception as error:  # a damaged archive raises struct.error, zlib.error and others
         raise ValueError(f"'{file}' cannot be read as a zip file ({error}). It may be incomplete.") from error
     try:
         packed = os.path.getsize(file)
@@ -45,17 +45,18 @@ def zip_source(file: Path) -> Source:
 
 
 def _zip_refusal(info: zipfile.ZipInfo) -> str | None:
+    """Why a member is not read, or None."""
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link, which is not followed"
     if info.flag_bits & 1:
         return "is encrypted; unpack it with its password"
-    # Of the other methods a few bytes unpack to gigabytes at once, which cannot be had in pieces.
+    # With the other methods a few bytes can unpack to gigabytes, all at once.
     known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     return None if known else "is compressed by a method other than deflate; unpack it"
 
 
 def tar_source(file: Path) -> Source:
-    """The pictures in a tar file, compressed or not, in its order; their names are their ids."""
+    """The pictures in a tar file, compressed or not, in its order; their names are their ids. Raises ValueError."""
     try:
         stream = TarStream(file)
     except (OSError, ValueError) as error:
@@ -76,13 +77,13 @@ def tar_source(file: Path) -> Source:
         stream.close()
         raise
     if stream.last.strip(b"\0") or len(stream.last) < tarfile.BLOCKSIZE:
-        reason = f"damaged or cut short after {len(members):,} members; what followed is not read"
+        reason = f"damaged or cut short after {len(members):,} members; the rest is not read"
         source.bad.append(BadFile(source.title, safe_text(os.path.abspath(file)), reason))
     return source
 
 
 def _tar_members(file: Path, stream: TarStream) -> tuple[tarfile.TarFile, list[tarfile.TarInfo]]:
-    """All members in order; ValueError for an archive that is damaged or made to fill a computer."""
+    """The archive and all its members in order. Raises ValueError if it is damaged or made to fill a computer."""
     members: list[tarfile.TarInfo] = []
     most = MANY_MEMBERS + os.path.getsize(file) // MEMBER_BYTES
     try:
@@ -93,13 +94,14 @@ def _tar_members(file: Path, stream: TarStream) -> tuple[tarfile.TarFile, list[t
             if len(members) == most:
                 raise ValueError(f"it has more than {most:,} members, too many for its size")
             members.append(member)
-    except Exception as error:  # as for a zip file
+    except Exception as error:  # as with a zip file
         raise ValueError(f"'{file}' cannot be read as a tar file ({error}). It may be incomplete.") from error
     stream.listed = True
     return archive, members
 
 
 def _tar_refusal(member: tarfile.TarInfo) -> str:
+    """Why a member that is not a plain file is not read."""
     return "is a link, which is not followed" if member.issym() or member.islnk() else "is not a plain file"
 
 
@@ -113,9 +115,9 @@ def _archive_source(
     packed: int | None,
     sequential: bool,
 ) -> Source:
-    """The source over `listed`: (member, name, bytes when unpacked, reason to refuse it or None).
+    """The source with the pictures among `listed`: (member, name, unpacked bytes, reason not to read it or None).
 
-    `packed`: bytes of the archive, None where nothing in it is compressed.
+    `packed`: the bytes of the archive, None if it is not compressed. Raises ValueError if no picture can be read.
     """
     absolute = safe_text(os.path.abspath(file))
     members, names, bad, ignored, unpacked = [], [], list[BadFile](), 0, 0
@@ -149,11 +151,11 @@ def _archive_source(
 
     def read(i: int) -> bytes:
         try:
-            with lock:  # one position in one file
+            with lock:  # the archive has one position for all threads
                 return read_member(members[i])
         except Unreadable:
             raise
-        except Exception as error:  # as when it was opened
+        except Exception as error:  # of many types, as above
             raise Unreadable(f"cannot be read from the archive: {explain(error)}") from error
 
     def stamp() -> bytes:
@@ -176,12 +178,14 @@ def _archive_source(
 
 
 def _name_refusal(name: str) -> str | None:
+    """Why a member of that name is not read, or None."""
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         return "has an absolute name"
     return "has '..' in its name" if ".." in re.split(r"[/\\]", name) else None
 
 
 def _size_refusal(size: int) -> str | None:
+    """Why a member of that many bytes is not read, or None."""
     if size > MAX_MEMBER_BYTES:
         return f"too large: {size:,} bytes, more than {MAX_MEMBER_BYTES:,}"
     return None

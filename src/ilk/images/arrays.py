@@ -1,4 +1,4 @@
-"""Images that are numbers already: arrays, tensors, .npy and .npz files, Datasets."""
+"""Images in arrays, tensors, .npy and .npz files, and PyTorch Datasets."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ilk.system.text import safe_text
 
 IMAGE_KEYS = ("image", "img", "images", "pixel_values", "x")
 CHUNK_BYTES = 64 << 20
-FEW = 4  # an axis this short is taken for channels
+MOST_CHANNELS = 4  # a longer axis is height or width
 
 
 def channel_axis(shape: tuple[int, ...], default: int | None) -> int:
-    """1 or 3: which axis of (n, ?, ?, ?) holds the channels.
+    """The axis of (n, ?, ?, ?) that holds the channels: 1 or 3.
 
-    An axis of at most 4 beside a longer one is the channels; failing that, the odd one out beside a
-    square picture; failing that, `default`, or ValueError where that is None.
+    If only one of the two has at most 4 entries, it is that one; else, if the other two axes are equal, the one that
+    differs; else `default`. Raises ValueError if that is None.
     """
     first, middle, last = shape[1:]
-    if (first <= FEW) != (last <= FEW):
-        return 1 if first <= FEW else 3
+    if (first <= MOST_CHANNELS) != (last <= MOST_CHANNELS):
+        return 1 if first <= MOST_CHANNELS else 3
     if first == middle != last:
         return 3
     if middle == last != first:
@@ -46,7 +46,7 @@ def channel_axis(shape: tuple[int, ...], default: int | None) -> int:
 
 
 def as_array(data: Any) -> np.ndarray:
-    """A tensor or array as a NumPy array that shares its memory where it can."""
+    """A tensor or array as a NumPy array, without a copy if possible."""
     if hasattr(data, "detach"):
         data = data.detach().cpu()
         if str(data.dtype) == "torch.bfloat16":
@@ -56,9 +56,9 @@ def as_array(data: Any) -> np.ndarray:
 
 
 def array_source(data: Any, *, kind: str = "array", title: str = "array") -> Source:
-    """An array or tensor (n, h, w), (n, h, w, c) or (n, c, h, w); see `channel_axis` for which.
+    """The images of an array or tensor (n, h, w), (n, h, w, c) or (n, c, h, w); `channel_axis` tells which.
 
-    uint8; bool; floats in [0, 1]; other integers in 0..255.
+    Values: uint8, bool, floats in [0, 1], or other integers in 0..255. Raises ValueError or TypeError otherwise.
     """
     is_tensor = hasattr(data, "detach")
     array = as_array(data)
@@ -86,7 +86,7 @@ def array_source(data: Any, *, kind: str = "array", title: str = "array") -> Sou
 
 
 def check_range(array: np.ndarray, what: str) -> None:
-    """ValueError unless the dtype and all values can be shown as 0..255; reads an array in pieces."""
+    """Raises ValueError or TypeError unless all values can be converted to 0..255; reads the array in pieces."""
     if array.dtype in (np.uint8, np.bool_):
         return
     is_float = array.dtype.kind == "f"
@@ -106,6 +106,7 @@ def check_range(array: np.ndarray, what: str) -> None:
 
 
 def _range_advice(is_float: bool, value: Any) -> str:
+    """What to do about a value out of range, a sentence and a half."""
     if not is_float:
         return "integers must be in 0..255. Scale 16-bit images by (x // 257).astype('uint8')."
     if value < 0:
@@ -116,7 +117,7 @@ def _range_advice(is_float: bool, value: Any) -> str:
 
 
 def to_uint8(array: np.ndarray) -> np.ndarray:
-    """An array that passed `check_range` as uint8: true = 255, 1.0 = 255."""
+    """An array that passed `check_range`, as uint8; True and 1.0 become 255."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -127,7 +128,7 @@ def to_uint8(array: np.ndarray) -> np.ndarray:
 
 
 def all_to_uint8(array: np.ndarray) -> np.ndarray:
-    """`to_uint8` of (n, c, h, w) in pieces, so that no float copy of the whole is made."""
+    """`to_uint8` of (n, c, h, w), in pieces: a float copy of the whole could be too large."""
     if array.dtype == np.uint8:
         return array
     result = np.empty(array.shape, dtype=np.uint8)
@@ -138,7 +139,7 @@ def all_to_uint8(array: np.ndarray) -> np.ndarray:
 
 
 def item_to_uint8(item: Any, what: str) -> np.ndarray:
-    """One image (h, w), (h, w, c) or (c, h, w) as uint8 (c, h, w); ValueError for values out of range."""
+    """An image (h, w), (h, w, c) or (c, h, w) as uint8 (c, h, w). Raises ValueError for values out of range."""
     is_tensor = hasattr(item, "detach")
     array = as_array(item)
     if array.ndim not in (2, 3) or min(array.shape) == 0:
@@ -154,7 +155,7 @@ def item_to_uint8(item: Any, what: str) -> np.ndarray:
 
 
 def numpy_file_source(file: Path) -> Source:
-    """A memory-mapped .npy file, or an .npz with `x` or `images`, perhaps `y` or `labels`, and `ids`."""
+    """The images of a .npy file, or of an .npz with `x` or `images` and perhaps `y` or `labels`, and `ids`."""
     data, present = _numpy_arrays(file)
     key = next((key for key in ("x", "images") if key in data), None)
     if key is None:
@@ -177,7 +178,7 @@ def numpy_file_source(file: Path) -> Source:
 
 
 def _numpy_arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(those arrays of the file that mean something to us, the names of all it has); never unpickles."""
+    """(the arrays with a known name, the names of all arrays in the file). Pickles are refused."""
     try:
         loaded = np.load(file, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -189,7 +190,7 @@ def _numpy_arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                 if info is not None:
                     _check_npz_member(loaded.zip, info)
             return {key: np.asarray(loaded[key]) for key in wanted}, loaded.files
-    except Exception as error:  # a damaged file raises zlib, struct and other errors, a false header MemoryError
+    except Exception as error:  # zlib.error, struct.error and others if damaged, MemoryError for a false header
         raise ValueError(
             f"'{file}' cannot be read as a NumPy file ({explain(error)}). "
             "Save plain number arrays with np.save or np.savez."
@@ -197,11 +198,11 @@ def _numpy_arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _check_npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-    """ValueError before memory is taken for an array that its member does not hold."""
+    """Raises ValueError if a member is smaller than its array, before memory for the array is allocated."""
     check_expansion(info.file_size, info.compress_size)
     with archive.open(info) as stream:
         if stream.read(6) != b"\x93NUMPY":
-            raise ValueError(f"its member '{info.filename}' is no array")
+            raise ValueError(f"its member '{info.filename}' is not an array")
         version = stream.read(2)
         read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
@@ -211,7 +212,7 @@ def _check_npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
 
 
 def images_source(images: Images) -> Source:
-    """The images of an `Images`, to be resized."""
+    """The images of an `Images` as a source, to be resized."""
     source = Source(
         kind=images.source_kind,
         title=images._title,
@@ -230,7 +231,7 @@ def images_source(images: Images) -> Source:
 
 
 def dataset_source(dataset: Any) -> Source:
-    """A map-style Dataset whose items are an image, (image, label) or a dict of both.
+    """The images of a map-style Dataset whose items are an image, (image, label), or a dict with both.
 
     The items are read once, in order, by one thread; give a Dataset without random augmentation.
     """
@@ -243,7 +244,7 @@ def dataset_source(dataset: Any) -> Source:
     def read(i: int) -> Any:
         try:
             item = dataset[i]
-        except Exception as error:  # whatever someone else's __getitem__ raises for one item
+        except Exception as error:  # a foreign __getitem__ can raise anything
             raise Unreadable(explain(error)) from error
         image, labels[i] = split_item(item)
         if isinstance(image, (Image.Image, bytes)):
@@ -266,7 +267,7 @@ def dataset_source(dataset: Any) -> Source:
 
 
 def split_item(item: Any) -> tuple[Any, Any]:
-    """(image, label or None) of one Dataset item; what is not a number or text is no label."""
+    """(image, label or None) of a Dataset item. Only numbers and text count as labels. Raises ValueError."""
     if isinstance(item, Mapping):
         key = _first_key(item, IMAGE_KEYS)
         if key is None:
@@ -284,12 +285,14 @@ def split_item(item: Any) -> tuple[Any, Any]:
 
 
 def _label(value: Any) -> Any:
+    """`value` if it can be a label, else None."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         return value.item()
     return value if isinstance(value, (int, float, str, bytes)) else None
 
 
 def _first_key(item: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of `keys` that the item has, or None."""
     return next((key for key in keys if key in item), None)
 
 

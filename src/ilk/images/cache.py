@@ -1,9 +1,9 @@
-"""Where decoded images are put: memory, or a folder from which they are memory-mapped.
+"""Stores for decoded images: memory, or a cache folder from which they are memory-mapped.
 
-A cache folder `images-<fingerprint>/` holds `images.npy` (n, c, size, size) and `index.json`. While it
-is built it is called `images-<fingerprint>.part/` and has `plan.json` and `done.jsonl`, one line for
-each chunk that is safely on disk; a build that was killed goes on after the last of these. Bad items
-keep an unused row, so that a row's number is its place in the source.
+A cache folder `images-<fingerprint>/` holds `images.npy` (n, c, size, size) and `index.json`. While it is built
+it is called `images-<fingerprint>.part/` and also holds `plan.json` and `done.jsonl`, with one line for each chunk
+that is safely on disk; after a kill the build continues with the missing chunks. Items that cannot be read keep
+an unused row, so that row i always belongs to item i of the source.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OTHER_DISK = "or choose another disk with ILK_CACHE or --cache-dir"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built: `count` rows of `channels` x `size` x `size`."""
+    """What to build: `count` rows of `channels` x `size` x `size`; `original_size` is the median (height, width)."""
 
     count: int
     channels: int
@@ -47,14 +47,14 @@ class Plan:
         return self.count * self.row_bytes
 
     def chunks(self) -> list[tuple[int, int]]:
-        """(start, stop) of the pieces that are decoded and saved one at a time."""
+        """(start, stop) of each piece that is decoded and saved at once."""
         step = max(1, min(CHUNK, CHUNK_BYTES // self.row_bytes))
         return [(start, min(start + step, self.count)) for start in range(0, self.count, step)]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Decoded pixels, one row per item of the source, and which items are bad, with the reason."""
+    """Decoded pixels, one row per item of the source. `bad`: the reason for each item that could not be read."""
 
     pixels: np.ndarray
     bad: dict[int, str]
@@ -62,7 +62,7 @@ class Stored:
 
 
 class MemoryStore:
-    """A build in memory."""
+    """A store in memory; the methods are those of DiskStore."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -71,6 +71,7 @@ class MemoryStore:
         self.coloured = False
 
     def missing(self) -> list[tuple[int, int]]:
+        """(start, stop) of the chunks that are not decoded yet."""
         return self.plan.chunks()
 
     def write(self, start: int, block: np.ndarray, bad: dict[int, str], coloured: bool) -> None:
@@ -79,17 +80,17 @@ class MemoryStore:
         self.coloured |= coloured
 
     def discard(self) -> None:
-        """Frees what was built."""
+        """Nothing to do: memory is freed with the object."""
 
     def finish(self, collapse: bool) -> Stored:
-        """What was built, as one channel if `collapse` and nothing was coloured."""
+        """The decoded images; with one channel if `collapse` and no image is coloured."""
         if collapse and not self.coloured:
             self.pixels = to_channels(self.pixels, 1)
         return Stored(self.pixels, self.bad, self.plan.original_size)
 
 
 class DiskStore:
-    """A build in a folder, which goes on where an earlier one with the same plan stopped."""
+    """A store in a folder, which continues an interrupted build of the same plan."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
@@ -109,7 +110,7 @@ class DiskStore:
         return self.folder / "images.npy"
 
     def _resume(self) -> bool:
-        """True where the folder holds a usable part of this very build, whose chunks are then in `done`."""
+        """Whether the folder holds a usable part of a build of this plan; its finished chunks are then in `done`."""
         plan = self.plan
         try:
             if json.loads((self.folder / "plan.json").read_text()) != json.loads(json.dumps(asdict(plan))):
@@ -130,16 +131,18 @@ class DiskStore:
         return True
 
     def discard(self) -> None:
+        """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _check_space(self) -> None:
         need_room(self.folder.parent, self.plan.nbytes, what="image cache", advice=OTHER_DISK)
 
     def missing(self) -> list[tuple[int, int]]:
+        """(start, stop) of the chunks that are not on disk yet."""
         return [(start, stop) for start, stop in self.plan.chunks() if start not in self.done]
 
     def write(self, start: int, block: np.ndarray, bad: dict[int, str], coloured: bool) -> None:
-        """Saves a chunk; written, not mapped, because a full disk kills a process that maps."""
+        """Saves a chunk. It is written, not memory-mapped: a full disk kills a process that writes to a map."""
         note = {"start": start, "stop": start + len(block), "bad": list(bad.items()), "coloured": coloured}
         try:
             with open(self._array, "r+b") as stream:
@@ -156,7 +159,7 @@ class DiskStore:
         self.done[start] = note
 
     def finish(self, collapse: bool) -> Stored:
-        """What was built, with `index.json` beside it; see MemoryStore."""
+        """The decoded images; with one channel if `collapse` and no image is coloured."""
         bad = {int(i): str(reason) for note in self.done.values() for i, reason in note["bad"]}
         if collapse and not any(note["coloured"] for note in self.done.values()):
             self._collapse()
@@ -164,6 +167,7 @@ class DiskStore:
         return Stored(pixels, bad, self.plan.original_size)
 
     def _collapse(self) -> None:
+        """Replaces the array by one with a single channel."""
         gray = self.folder / "gray.npy"
         coloured = np.load(self._array, mmap_mode="r")
         shape = (self.plan.count, 1, self.plan.size, self.plan.size)
@@ -214,7 +218,7 @@ def cached(
 
 
 def planned(folder: Path, plan: Plan) -> Plan:
-    """`plan`, with the channels of the build begun in `folder` if that had to change from gray to colour."""
+    """`plan`, but in colour if the build begun in `folder` met a coloured image after a gray sample."""
     try:
         begun = json.loads((folder / "plan.json").read_text())
         if begun == json.loads(json.dumps(asdict(replace(plan, channels=3)))) and plan.channels == 1:
@@ -225,12 +229,12 @@ def planned(folder: Path, plan: Plan) -> Plan:
 
 
 def part_folder(folder: Path) -> Path:
-    """Where the cache `folder` is while it is being built."""
+    """The folder in which the cache `folder` is built."""
     return folder.with_name(folder.name + ".part")
 
 
 def open_cache(folder: Path, ids: list[str], *, unsettled: bool = False) -> Stored | None:
-    """The finished cache in `folder`; None if there is none, or it is damaged, of other ids or not settled."""
+    """The finished cache in `folder`; None if it is missing, damaged, of other ids, or (by default) not settled."""
     try:
         index = json.loads((folder / "index.json").read_text())
         pixels = np.load(folder / "images.npy", mmap_mode="r")

@@ -1,4 +1,4 @@
-"""Where the cache of decoded images lies."""
+"""The folder in which decoded images are cached."""
 
 from __future__ import annotations
 

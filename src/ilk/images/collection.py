@@ -20,7 +20,7 @@ RED, GREEN, BLUE = 19595, 38470, 7471  # Pillow's weights for "L": 0.299, 0.587,
 
 @dataclass(frozen=True)
 class BadFile:
-    """An item of the source that could not become an image, and why."""
+    """An item of the source that could not be read, and the reason."""
 
     id: str
     path: str
@@ -28,13 +28,13 @@ class BadFile:
 
 
 class Images:
-    """n images behind one index: `images[index]` is a fresh uint8 tensor (b, c, h, w).
+    """n images behind one index: `images[index]` is a new uint8 tensor (b, c, h, w).
 
-    `pixels`: uint8 (N, c, h, w), any strides, possibly memory-mapped; never written to.
-    `rows`: which of the N are the images, in order; None for all.
-    `channels`: what `shape` and the tensors have; 1 and 3 are converted into each other on reading.
-    `labels`: int64 (n,), -1 = unknown, an index into `label_names`; or None.
-    `paths`: on disk, `archive.zip::member`, or "".
+    `pixels`: uint8 (N, c, h, w), any strides, perhaps memory-mapped; never written to.
+    `rows`: the rows of `pixels` that are the images, in order; None for all.
+    `channels`: those of `shape` and of the tensors; 1 and 3 are converted into each other when an image is read.
+    `labels`: int64 (n,), an index into `label_names`, -1 where unknown; or None.
+    `paths`: of each image a file, `archive.zip::member`, or "".
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class Images:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all images take as uint8 tensors."""
+        """The bytes of all images as uint8 tensors."""
         channels, height, width = self.shape
         return len(self) * channels * height * width
 
     def in_memory(self) -> bool:
-        """False where reading an image reads a file."""
+        """Whether the pixels are in memory, not in a memory-mapped file."""
         return not self._on_disk
 
     def __len__(self) -> int:
@@ -110,7 +110,7 @@ class Images:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Index) -> torch.Tensor:
-        """uint8 (b, c, h, w), always a fresh copy; one integer gives (c, h, w)."""
+        """The images as uint8 (b, c, h, w), always a copy; (c, h, w) for a single integer."""
         if isinstance(index, (int, np.integer)):
             return self[[int(index)]][0]
         if isinstance(index, slice) and self._rows is None:
@@ -119,21 +119,21 @@ class Images:
             rows = positions(index, len(self))
             if self._rows is not None:
                 rows = self._rows[rows]
-            # np.take is the fastest on plain rows, but would first copy the whole of a transposed array.
-            plain = self._pixels.flags.c_contiguous
-            block = np.take(self._pixels, rows, axis=0) if plain else np.ascontiguousarray(self._pixels[rows])
+            # np.take is the fastest, but copies a transposed array as a whole first.
+            contiguous = self._pixels.flags.c_contiguous
+            block = np.take(self._pixels, rows, axis=0) if contiguous else np.ascontiguousarray(self._pixels[rows])
         return torch.from_numpy(to_channels(block, self._channels))
 
     def pictures(self, index: Index) -> list[Image.Image]:
-        """Those images as RGB pictures to look at; more than three channels show their first three."""
+        """The images as RGB Pillow images; of more than three channels, the first three."""
         pixels = self[index].numpy()
         if pixels.shape[1] not in (1, 3):
             pixels = pixels[:, :3] if pixels.shape[1] > 3 else pixels[:, :1]
-        shown = [one[0] if len(one) == 1 else np.ascontiguousarray(one.transpose(1, 2, 0)) for one in pixels]
-        return [Image.fromarray(one).convert("RGB") for one in shown]
+        arrays = [image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)) for image in pixels]
+        return [Image.fromarray(array).convert("RGB") for array in arrays]
 
     def subset(self, index: Index) -> Images:
-        """The chosen images, in that order, sharing the pixels; `bad` stays that of the source."""
+        """The chosen images in that order. They share the pixels; `bad` stays that of the source."""
         chosen = positions(index, len(self))
         rows = chosen if self._rows is None else self._rows[chosen]
         digest = hashlib.blake2b(self.fingerprint.encode() + chosen.tobytes(), digest_size=16)
@@ -146,9 +146,9 @@ class Images:
         )
 
     def with_labels(self, labels: Sequence[Any] | np.ndarray | torch.Tensor | Mapping[str, Any] | None) -> Images:
-        """The same images with other labels: one per image in order, or a mapping from id; None for none.
+        """The same images with other labels: one per image, in order, or a mapping from ids; None removes labels.
 
-        -1, None, NaN, "" and ids that the mapping lacks are unknown.
+        -1, None, NaN and "" mean unknown, as do ids that the mapping lacks. Raises ValueError.
         """
         if labels is None:
             return self._replace(labels=None, label_names=[])
@@ -163,11 +163,11 @@ class Images:
         return self._replace(labels=codes, label_names=names)
 
     def with_channels(self, channels: int) -> Images:
-        """The same images as gray (1) or RGB (3); ValueError for any other change."""
+        """The same images as gray (1) or RGB (3). Raises ValueError for any other change."""
         return self if channels == self._channels else self._replace(channels=channels)
 
     def _replace(self, **changes: Any) -> Images:
-        """A copy that shares the pixels and differs in `changes` (arguments of the constructor)."""
+        """A copy that shares the pixels, with other arguments of the constructor."""
         arguments: dict[str, Any] = {
             "ids": self.ids,
             "rows": self._rows,
@@ -188,7 +188,7 @@ class Images:
 
 
 def positions(index: Index, count: int) -> np.ndarray:
-    """`index` as int64 positions in 0..count-1; IndexError where it points outside."""
+    """`index` as int64 positions in 0..count-1. Raises IndexError or TypeError."""
     if isinstance(index, slice):
         return np.arange(count)[index]
     if isinstance(index, torch.Tensor):
@@ -215,7 +215,7 @@ def positions(index: Index, count: int) -> np.ndarray:
 
 
 def convertible(present: int, wanted: int | None) -> int:
-    """`wanted` channels (None: those present) if `to_channels` can make them, else ValueError."""
+    """`wanted`, or `present` if that is None. Raises ValueError if `to_channels` cannot make so many channels."""
     if wanted is None or wanted == present or {present, wanted} == {1, 3}:
         return present if wanted is None else wanted
     raise ValueError(
@@ -225,7 +225,7 @@ def convertible(present: int, wanted: int | None) -> int:
 
 
 def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
-    """uint8 (b, c, h, w) with 1 turned into 3 by repeating, or 3 into 1 by luminosity as Pillow does."""
+    """uint8 (b, c, h, w) with other channels: 1 to 3 by repeating, 3 to 1 by luminance as in Pillow."""
     if block.shape[1] == channels:
         return block
     if channels == 3:
@@ -239,13 +239,13 @@ def to_channels(block: np.ndarray, channels: int) -> np.ndarray:
 
 
 def position_ids(count: int) -> list[str]:
-    """`000000`, `000001`, ...: ids that sort as they are counted."""
+    """Ids `000000`, `000001`, ... of the same length, so that sorting keeps their order."""
     width = max(6, len(str(count - 1)))
     return [f"{i:0{width}d}" for i in range(count)]
 
 
 def check_unique(ids: Sequence[str]) -> None:
-    """ValueError naming the first id that is there twice."""
+    """Raises ValueError with the first id that occurs twice."""
     if len(set(ids)) == len(ids):
         return
     seen: set[str] = set()
@@ -256,7 +256,7 @@ def check_unique(ids: Sequence[str]) -> None:
 
 
 def content_hash(pixels: np.ndarray, rows: np.ndarray | None = None) -> str:
-    """A hash of the shape and the pixels; beyond 256 MB, of 4,096 evenly spaced images."""
+    """A hash of the shape and the pixels; of more than 256 MB, of 4,096 evenly spaced images."""
     count = len(pixels) if rows is None else len(rows)
     digest = hashlib.blake2b(repr((count, pixels.shape[1:])).encode(), digest_size=16)
     item = max(1, int(np.prod(pixels.shape[1:])))

@@ -1,4 +1,4 @@
-"""One encoded picture, Pillow image or array -> a square uint8 array, or the reason why not."""
+"""Decodes one picture (file, bytes, Pillow image or array) into a square uint8 array."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from . import jpeg
 
 RESIZES = ("squash", "crop", "pad")
 MAX_PIXELS = 200_000_000
-MAX_SLOW_PIXELS = 16_000_000  # of a picture that Pillow decodes in Python: seconds and 500 MB, not minutes and 6 GB
-BAND_PIXELS = SMALL_PIXELS  # a band is flattened at a time
-GRAY_TOLERANCE = 2  # JPEG's colour rounding makes gray photos saved as colour differ by 1 or 2
+MAX_SLOW_PIXELS = 16_000_000  # for decoders written in Python: seconds and 500 MB instead of minutes and 6 GB
+BAND_PIXELS = SMALL_PIXELS  # of a band of a large picture, which is flattened band by band
+GRAY_TOLERANCE = 2  # channels of a gray photo saved as colour JPEG differ by 1 or 2
 
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 TURN = {
@@ -37,9 +37,10 @@ TURN = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """`pixels`: uint8 (c, size, size), c = 1 where the picture is stored as gray.
+    """A decoded picture.
 
-    `coloured`: its channels differ by more than GRAY_TOLERANCE.
+    `pixels`: uint8 (c, size, size), c = 1 if it is stored as gray. `coloured`: whether its channels differ by more than
+    GRAY_TOLERANCE.
     """
 
     pixels: np.ndarray
@@ -48,7 +49,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a picture before its pixels are read."""
+    """Size and channels of a picture, known before its pixels are read."""
 
     height: int
     width: int
@@ -62,9 +63,9 @@ _strict_saved: tuple[Any, bool] | None = None
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """While it lasts, Pillow's warnings are silent and truncated files are errors, not half-gray pictures.
+    """A block in which Pillow does not warn, and in which truncated files are errors instead of half-gray pictures.
 
-    Both switches are global to the process, so overlapping users share one setting and the last restores it.
+    Both settings hold for the whole process; where such blocks overlap, the last one to end restores them.
     """
     global _strict_users, _strict_saved
     with _strict_lock:
@@ -86,10 +87,10 @@ def strict_pillow() -> Iterator[None]:
 
 
 def decode(item: Any, size: int, resize: str) -> Decoded | str:
-    """The picture as a square of `size`, or a sentence saying why it cannot be read; never an exception.
+    """The picture as a square with sides of `size` pixels, or the reason why it cannot be read. Raises nothing.
 
-    `item`: a path, encoded bytes, a Pillow image, or a uint8 array (c, h, w).
-    First frame, EXIF rotation applied, transparency over white, 16-bit and float scaled to 8 bits.
+    `item`: a path, encoded bytes, a Pillow image, or a uint8 array (c, h, w). Animations give their first frame,
+    EXIF rotation is applied, transparent pixels are put on white, and 16-bit and float values scaled to 8 bits.
     """
     try:
         if isinstance(item, np.ndarray):
@@ -99,14 +100,14 @@ def decode(item: Any, size: int, resize: str) -> Decoded | str:
         with opened(item) as picture:
             if picture.format not in ("JPEG", "MPO"):
                 return _decode_picture(picture, size, resize)
-            jpeg.shrink(picture, size)  # only ours, for it changes the picture
+            jpeg.shrink(picture, size)  # not for a caller's picture, which it would change
             return _decode_picture(picture, size, resize, quickly=jpeg.quick_pixels)
-    except Exception as error:  # the decoders of forty formats raise anything on a damaged file
+    except Exception as error:  # decoders raise errors of any type for damaged files
         return explain(error, item)
 
 
 def read_header(item: Any) -> Header | None:
-    """Size as it will be seen and stored channels, without reading pixels; None for an unreadable item."""
+    """Size after rotation and stored channels of a picture, without reading its pixels; None if it is unreadable."""
     if isinstance(item, np.ndarray):
         return Header(item.shape[1], item.shape[2], item.shape[0])
     try:
@@ -114,13 +115,13 @@ def read_header(item: Any) -> Header | None:
             return _header(item)
         with opened(item) as picture:
             return _header(picture)
-    except Exception:  # the same item is read again by `decode`, which says why
+    except Exception:  # `decode` reads the item again and says why
         return None
 
 
 def _header(picture: Image.Image) -> Header:
     width, height = picture.size
-    # Of the others, some would read all pixels to find the tag and some have turned themselves already.
+    # Other formats may read all pixels to find the tag, or have applied it already.
     if picture.format in ("JPEG", "MPO") and _orientation(picture) >= 5:
         width, height = height, width
     return Header(height, width, 1 if _is_gray(picture.mode) else 3)
@@ -141,7 +142,7 @@ def _orientation(picture: Image.Image) -> int:
 def _decode_picture(
     picture: Image.Image, size: int, resize: str, *, quickly: Callable[[Image.Image], np.ndarray | None] | None = None
 ) -> Decoded | str:
-    """`quickly`: gives the pixels that `load` would give, (h, w) or (h, w, 3), or None where it cannot."""
+    """See `decode`. `quickly`: a faster decoder that gives the pixels, (h, w) or (h, w, 3), or None if it cannot."""
     refusal = _refusal(picture)
     if refusal:
         return refusal
@@ -150,7 +151,7 @@ def _decode_picture(
         flat = quickly(picture) if quickly is not None else None
         if flat is None:
             picture.load()
-            refusal = _refusal(picture)  # an icon says its true size only now
+            refusal = _refusal(picture)  # the true size of an icon is known only now
             if refusal:
                 return refusal
         turn = TURN.get(_orientation(picture))
@@ -161,10 +162,11 @@ def _decode_picture(
 
 
 def _refusal(picture: Image.Image) -> str | None:
+    """Why a picture is too large to decode, or None."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
         return f"too large: {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} in all"
-    # A picture of no file has no tiles; in Image.DECODERS are those decoders that are written in Python.
+    # A picture that is not from a file has no tiles. Image.DECODERS lists the decoders written in Python.
     slow = any(tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ()))
     if slow and width * height > MAX_SLOW_PIXELS:
         return (
@@ -180,7 +182,7 @@ _pixels_in_flight = 0
 
 @contextmanager
 def _room(pixels: int) -> Iterator[None]:
-    """Waits until the pictures being decoded by all threads have at most MAX_PIXELS together."""
+    """A block that decodes so many pixels; waits until all threads together decode at most MAX_PIXELS."""
     global _pixels_in_flight
     with _in_flight:
         _in_flight.wait_for(lambda: _pixels_in_flight == 0 or _pixels_in_flight + pixels <= MAX_PIXELS)
@@ -205,15 +207,17 @@ def _decode_array(array: np.ndarray, size: int, resize: str) -> Decoded:
 
 
 def _is_coloured(pixels: np.ndarray) -> bool:
-    return _spread(pixels[:, ::8]) > GRAY_TOLERANCE or _spread(pixels) > GRAY_TOLERANCE  # a few rows say most yeses
+    """Whether the channels of a pixel differ by more than GRAY_TOLERANCE; mostly every eighth row tells."""
+    return _spread(pixels[:, ::8]) > GRAY_TOLERANCE or _spread(pixels) > GRAY_TOLERANCE
 
 
 def _spread(pixels: np.ndarray) -> int:
+    """The largest difference between the channels of a pixel."""
     return int((pixels.max(axis=0) - pixels.min(axis=0)).max())
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
-    """The loaded picture as opaque "L" or "RGB"; a large one in bands, for every step makes a copy."""
+    """The loaded picture in mode "L" or "RGB", without transparency; large ones in bands, since each step copies."""
     if picture.mode in ("L", "RGB") and not picture.has_transparency_data:
         return picture
     levels = _levels(picture) if picture.mode in ("I", "F") else None
@@ -227,13 +231,14 @@ def _flatten(picture: Image.Image) -> Image.Image:
 
 
 def _bands(picture: Image.Image) -> list[tuple[int, int]]:
-    """(top, bottom) of pieces of the picture that have at most BAND_PIXELS, or one row."""
+    """(top, bottom) of bands of the picture with at most BAND_PIXELS, or of one row."""
     width, height = picture.size
     step = max(1, BAND_PIXELS // width)
     return [(top, min(top + step, height)) for top in range(0, height, step)]
 
 
 def _flatten_band(picture: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
+    """`_flatten` of one band; `levels` as `_levels` gives them for the whole picture."""
     gray = _is_gray(picture.mode)
     if gray and picture.mode not in ("1", "L", "LA", "La"):
         return _to_eight_bits(picture, levels)
@@ -264,9 +269,9 @@ def _levels(picture: Image.Image) -> tuple[float, float]:
 
 
 def _to_eight_bits(picture: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
-    """16-bit gray divided by 257; "I" and "F" kept if within 0..255, else stretched over `levels`, their range.
+    """A gray picture in 8 bits: 16-bit values are divided by 257, values of mode "I" and "F" kept if in 0..255.
 
-    "F" within 0..1 is taken as a fraction of white.
+    Otherwise `levels`, their range, is mapped to 0..255. Mode "F" within [0, 1] is multiplied by 255.
     """
     values = np.asarray(picture)
     if levels is None:

@@ -1,4 +1,4 @@
-"""A source through the decoder, by threads and a chunk at a time, into the cache or memory."""
+"""Decodes all items of a source, with several threads and chunk by chunk, into the cache or into memory."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from ilk.images.source import Source, Unreadable
 from ilk.system.lock import check_lockable
 
 Progress = Callable[[int, int, str], None]
-SAMPLE = 512
-PROGRESS_EVERY = 32
-MEMORY_BYTES = 1 << 30
-WAITING_BYTES = 256 << 20
+SAMPLE = 512  # items whose headers are read before
+PROGRESS_EVERY = 32  # items
+MEMORY_BYTES = 1 << 30  # of images that are decoded into memory where nothing is cached
+WAITING_BYTES = 256 << 20  # of encoded items that wait to be decoded
 
 
 class Coloured(Exception):
-    """A coloured image was met in a build planned as gray."""
+    """A coloured image in a build that was planned as gray, because its sample was gray."""
 
 
 def sample_headers(source: Source, workers: int) -> list[Header]:
-    """Size and channels of up to 512 evenly spaced items that can be read.
+    """Size and channels of the readable ones among 512 evenly spaced items.
 
-    Where items must be read in order it is the first 512, to spare a pass through the whole.
+    Where items must be read in order, of the first 512: others would take a pass through the whole source.
     """
     count = len(source)
     if source.sequential:
@@ -53,9 +53,9 @@ def sample_headers(source: Source, workers: int) -> list[Header]:
 def build(
     source: Source, store: MemoryStore | DiskStore, *, resize: str, workers: int, progress: Progress | None
 ) -> Stored:
-    """Decodes what the store misses and finishes it; ValueError when nothing could be read.
+    """Decodes what the store lacks and finishes it.
 
-    Raises Coloured when the plan says gray and a picture is not: the caller plans again.
+    Raises ValueError if no item can be read, and Coloured if the plan says gray and an image is coloured.
     """
     plan = store.plan
     todo = store.missing()
@@ -87,7 +87,7 @@ def build(
 
 
 def _place(decoded: Decoded, row: np.ndarray, channels: int) -> str | None:
-    """Writes the image into its row of the block; the reason if its channels do not fit."""
+    """Writes the image into its row of the block. Returns the reason if its channels do not fit, else None."""
     present = decoded.pixels.shape[0]
     if channels == 1 and decoded.coloured:
         raise Coloured
@@ -100,7 +100,7 @@ def _place(decoded: Decoded, row: np.ndarray, channels: int) -> str | None:
 def _in_order(
     pool: ThreadPoolExecutor, source: Source, chosen: Iterable[int], work: Callable[[Any], Any], workers: int
 ) -> Iterator[Any]:
-    """`work` of each chosen item in order, or the reason why it could not be had; few are held at a time."""
+    """`work(item)` of each chosen item, in order, or the reason why it cannot be read; few are in memory at once."""
 
     def read_and_work(i: int) -> Any:
         try:
@@ -110,7 +110,7 @@ def _in_order(
         return work(item)
 
     pending: deque[Future[Any] | str] = deque()
-    sizes: deque[int] = deque()  # of what waits in memory to be decoded
+    sizes: deque[int] = deque()  # bytes in memory of each pending item
     try:
         for i in chosen:
             while pending and (len(pending) >= 4 * workers or sum(sizes) > WAITING_BYTES):
@@ -136,17 +136,19 @@ def _in_order(
 
 
 def _result(future: Future[Any] | str) -> Any:
+    """The result of a future; a reason as it is."""
     return future if isinstance(future, str) else future.result()
 
 
 def _nothing_read(source: Source, bad: dict[int, str]) -> str:
+    """The sentence for a source of which no item can be read."""
     first = "; ".join(f"{source.ids[i]}: {bad[i]}" for i in sorted(bad)[:3])
     start = f"none of the {len(bad):,} images could" if len(bad) > 1 else "the only image could not"
     return f"{start} be read from '{source.title}' ({first}). Give at least one readable image."
 
 
 def _auto_size(headers: Sequence[Header], largest: int) -> int:
-    """The median short side, at most `largest`; `largest` where no size is known."""
+    """The median of the shorter sides, at most `largest`; `largest` if no size is known."""
     return min(largest, max(1, int(median(min(h.height, h.width) for h in headers)))) if headers else largest
 
 
@@ -161,7 +163,7 @@ def decode_source(
     threads: int,
     progress: Progress | None,
 ) -> tuple[Images, np.ndarray]:
-    """The images of a source that goes through the decoder: from the cache, or into cache or memory."""
+    """(the images of a source, their positions in it): read from the cache, or decoded into cache or memory."""
     headers = sample_headers(found, threads) if image_size is None else None
     size = int(image_size or _auto_size(headers or [], largest))
     fingerprint = fingerprint_of(found, size, resize)
@@ -188,7 +190,7 @@ def decode_source(
 
     keep = cache and found.stamp is not None and not found.in_memory
     folder = where / f"images-{fingerprint}"
-    stored = open_cache(folder, found.ids) if keep else None  # first, for a cache may be shared and read-only
+    stored = open_cache(folder, found.ids) if keep else None  # a cache may be shared and read-only
     unusable = _why_unusable(where) if keep and stored is None else None
     if keep and stored is None and unusable is None:
         stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled, waiting)
@@ -208,11 +210,11 @@ def decode_source(
 
 
 def _warn_of_change(found: Source) -> bool:
-    """True, with a warning, where the source is not what it was when it was listed."""
+    """Whether the source has changed since it was listed; if so, warns."""
     try:
         if found.restamp is None or found.restamp() == found.stamp:
             return False
-    except OSError:  # the folder itself is gone
+    except OSError:  # the folder has been removed
         pass
     warnings.warn(
         f"'{found.title}' changed while it was read: files came, went or were written to. The images are as they "
@@ -223,7 +225,7 @@ def _warn_of_change(found: Source) -> bool:
 
 
 def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:
-    """The most channels that the sample has; if that is 1, the build says when it was wrong."""
+    """The plan by a sample: its largest number of channels. If that is 1, `build` raises Coloured where needed."""
     original = None
     if headers:
         original = int(median(h.height for h in headers)), int(median(h.width for h in headers))
@@ -232,6 +234,7 @@ def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:
 
 
 def _why_unusable(where: Path) -> str | None:
+    """Why nothing can be cached in a folder, or None."""
     try:
         check_lockable(where)
     except OSError as error:
@@ -240,7 +243,7 @@ def _why_unusable(where: Path) -> str | None:
 
 
 def _in_scratch(where: Path, plan: Plan, fill: Any) -> Stored:
-    """A build too large for memory and not to be kept: its folder goes as soon as the system allows."""
+    """Images that are too large for memory and not to be kept: in a folder that is removed as soon as possible."""
     unusable = _why_unusable(where)
     if unusable is not None:
         raise OSError(
@@ -251,14 +254,14 @@ def _in_scratch(where: Path, plan: Plan, fill: Any) -> Stored:
     try:
         return fill(plan, folder / "images.part")
     finally:
-        # Where files in use can be deleted the space is freed when the map is closed, even by a kill.
+        # Where files in use can be removed, their space is freed when the map is closed, even by a kill.
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def fingerprint_of(found: Source, size: int, resize: str) -> str:
-    """The hash that names the cache; "" (the content is hashed instead) for a source without a stamp."""
+    """The hash that names the cache folder; "" for a source without a stamp, whose content is hashed later."""
     if found.stamp is None:
         return ""
     digest = hashlib.blake2b(found.stamp, digest_size=16)
@@ -274,7 +277,7 @@ def to_images(
     original_size: tuple[int, int] | None,
     fingerprint: str,
 ) -> tuple[Images, np.ndarray]:
-    """(`Images` of the good items of a source, their positions in it)."""
+    """(`Images` of the readable items of a source, `good`, their positions in it)."""
     rows = None if len(good) == len(pixels) else good
     images = Images(
         pixels,

@@ -1,4 +1,4 @@
-"""Which kind of source something is: a folder, an archive, an array, ..."""
+"""Recognises a source of images: a folder, an archive, an array and so on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACCEPTED = (
 
 
 def find_source(given: Any) -> Source:
-    """The items in `given`; TypeError or ValueError listing what is accepted for anything else."""
+    """`given` as a source. Raises TypeError or ValueError, which list what is accepted, for anything else."""
     if isinstance(given, (str, os.PathLike)):
         return _path_source(os.fsdecode(os.fspath(given)))
     if isinstance(given, Images):
@@ -57,6 +57,7 @@ def find_source(given: Any) -> Source:
 
 
 def _path_source(text: str) -> Source:
+    """A path as a source, by what it is and how its name ends."""
     if REMOTE.match(text):
         raise ValueError(
             f"{text!r} is a remote address; images are read from local disks. Download it, or give {ACCEPTED}."
@@ -71,7 +72,7 @@ def _path_source(text: str) -> Source:
         if not listing.pictures and listing.tables:
             return parquet_source([path / name for name in listing.tables], path)
         return folder_source(path, listing)
-    if not path.is_file():  # reading a pipe or a device may never end
+    if not path.is_file():  # reading from a pipe or a device may never end
         raise ValueError(f"'{path}' is neither a folder nor a plain file. Give {ACCEPTED}.")
     name = path.name.lower()
     if name.endswith(ZIP_ENDINGS):
@@ -88,7 +89,7 @@ def _path_source(text: str) -> Source:
 
 
 def _missing(path: Path) -> str:
-    """A sentence naming the first part of `path` that does not exist and what comes nearest to it."""
+    """The sentence for a missing path: its first missing part, and the nearest name beside that."""
     part = path.absolute()
     while not part.parent.exists():
         part = part.parent

@@ -1,4 +1,4 @@
-"""Labels from whatever a person has: a sequence, a table on disk, folder names."""
+"""Labels from a sequence, a table on disk, or the names of folders."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ilk.images.columns import ID_COLUMNS, LABEL_COLUMNS
 
 
 def encode_labels(values: Any, count: int) -> tuple[np.ndarray, list[str]]:
-    """int64 codes (count,), -1 = unknown, and the sorted names that they point into.
+    """(int64 codes, (count,), -1 where unknown; the sorted names that the codes are indices of).
 
-    None, NaN and "" are unknown; so is -1 where all labels are integers. Names sort as numbers if all are.
+    None, NaN and "" mean unknown, and so does -1 if all labels are integers. Names that are all integers are sorted
+    as numbers. Raises ValueError for another number of labels.
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
@@ -42,7 +43,7 @@ def encode_labels(values: Any, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _text(value: Any) -> str | None:
-    """A label as its name, None for unknown."""
+    """The name of a label, None if it is unknown."""
     if isinstance(value, np.generic) or hasattr(value, "detach"):
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -54,11 +55,12 @@ def _text(value: Any) -> str | None:
 
 
 def _is_integer(text: str) -> bool:
+    """Whether `text` is an integer in ASCII digits."""
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
 def folder_labels(names: Sequence[str]) -> list[str | None]:
-    """The first folder of each relative path, None for a file outside all folders."""
+    """The first folder of each relative path, None without one. Raises ValueError if no path has a folder."""
     labels = [name.split("/", 1)[0] if "/" in name else None for name in names]
     if not any(labels):
         raise ValueError(
@@ -69,10 +71,10 @@ def folder_labels(names: Sequence[str]) -> list[str | None]:
 
 
 def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> list[str | None]:
-    """The label of each image from a CSV or Parquet table, None where the table has none.
+    """The label of each image in a CSV or Parquet table, None where it has none.
 
-    A row is matched by the image's id, its path (also relative to the table), its file name, or that
-    name without its ending; the last two only where they mean a single image.
+    A row belongs to the image whose id, path (also relative to the table), file name or file name without extension
+    it holds; the last two count only where a single image has them. Raises ValueError.
     """
     return match_labels(read_labels(file), ids, paths, file)[0]
 
@@ -80,9 +82,9 @@ def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> li
 def match_labels(
     table: Mapping[str, Any], ids: Sequence[str], paths: Sequence[str], file: Path | None = None
 ) -> tuple[list[Any], list[str]]:
-    """The label of each image (None where the table has none) and the keys of the table that are no image's.
+    """(the label of each image, None where the table has none; the keys of the table that belong to no image).
 
-    Matches as `labels_from_file` says; `file` is where the table comes from. Raises ValueError if nothing does.
+    Matching is that of `labels_from_file`; `file` is where the table comes from. Raises ValueError if no row matches.
     """
     names = [
         PurePosixPath((path or id_).replace("\\", "/").rsplit("::", 1)[-1])
@@ -114,11 +116,12 @@ def match_labels(
 
 
 def _absolute(folder: Path, key: str) -> str:
+    """A path relative to `folder` as an absolute path."""
     return str((folder / key).absolute())
 
 
 def read_labels(file: Path) -> dict[str, str | None]:
-    """{id, path or file name: label} of a CSV or Parquet file."""
+    """{id, path or file name: label} in a CSV or Parquet file. Raises ValueError."""
     if file.suffix.lower() in (".parquet", ".pq"):
         columns, rows = _parquet_rows(file)
     else:
@@ -140,6 +143,7 @@ def read_labels(file: Path) -> dict[str, str | None]:
 
 
 def _csv_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """(the column names in lower case, the rows) of a CSV file. Raises ValueError."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -150,6 +154,7 @@ def _csv_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _parquet_rows(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """(the names of the needed columns in lower case, the rows) of a Parquet file. Raises ValueError."""
     import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
     try:

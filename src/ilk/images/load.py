@@ -19,7 +19,7 @@ from ilk.images.labels import encode_labels, folder_labels, labels_from_file
 from ilk.images.source import Source
 from ilk.system.text import did_you_mean
 
-MAX_SIDE = 4096
+MAX_SIDE = 4096  # pixels
 
 
 def load_images(
@@ -42,16 +42,16 @@ def load_images(
     (zip, tar), a .npz, .npy or Parquet file, or `Images`.
     `image_size`: side in pixels; None takes the median short side, at most `max_image_size`.
     `resize`: "squash" scales both sides, "crop" cuts the centre, "pad" adds the border's colour.
-    `channels`: 1 or 3 to convert to gray or RGB; None keeps one channel where every image is gray.
+    `channels`: 1 or 3 to convert to gray or RGB; None takes one channel if every image is gray.
     `labels`: "folders" (the first sub-folder), a CSV or Parquet file with columns id and label, one
-    label per item of the source, a mapping from id, "none", or None for those the source brings.
+    label per item of the source, a mapping from ids, "none", or None for those of the source itself.
     `ids`: a name for each item, in place of paths or positions. `workers`: threads that decode; None: one per core.
-    `cache_dir`: where files are decoded to, once; default $ILK_CACHE or the platform's cache folder.
-    With `cache` False, and for sources that cannot be recognised again, nothing stays on disk.
-    `progress`: called as progress(done, total, what) now and then, by this thread.
+    `cache_dir`: the folder for decoded images; default $ILK_CACHE or the platform's cache folder.
+    With `cache=False`, and for sources that cannot be recognised when they come again, nothing stays on disk.
+    `progress`: called as progress(done, total, what) now and then, in this thread.
 
-    Items that cannot be read are listed in `.bad`. Raises ValueError when none can, TypeError for a
-    source of an unknown kind, FileNotFoundError for a missing path, OSError for a full disk.
+    Items that cannot be read are listed in `.bad`. Raises ValueError if none can be read, TypeError for an unknown
+    kind of source, FileNotFoundError for a missing path, OSError for a full disk.
     """
     _check_options(image_size, max_image_size, resize, workers)
     threads = workers or min(32, os.cpu_count() or 1)
@@ -103,6 +103,7 @@ def _check_options(image_size: int | None, max_image_size: int, resize: str, wor
 
 
 def _checked_ids(ids: Sequence[str], count: int) -> list[str]:
+    """The ids as text. Raises ValueError unless there is one for each image and all differ."""
     texts = [str(item) for item in ids]
     if len(texts) != count:
         raise ValueError(
@@ -113,7 +114,7 @@ def _checked_ids(ids: Sequence[str], count: int) -> list[str]:
 
 
 def _direct(found: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
-    """The images of an array that needs no resizing, without a copy where it is uint8 already."""
+    """`Images` of an array that needs no resizing, without a copy if it is uint8; None for other sources."""
     array = found.array
     if array is None:
         return None
@@ -129,7 +130,7 @@ def _direct(found: Source, image_size: int | None, largest: int) -> tuple[Images
 
 
 def _all_gray(pixels: np.ndarray) -> bool:
-    """True where the three channels are equal in every image; stops at the first coloured ones."""
+    """Whether the three channels are equal in every image."""
     step = max(1, (4 << 20) // pixels[0].size)
     for start in range(0, len(pixels), step):
         part = pixels[start : start + step]
@@ -152,7 +153,7 @@ def _refuse_labels(found: Source, labels: Any) -> None:
 
 
 def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -> Images:
-    """`images` with the labels that were asked for, or, for None, those of the source."""
+    """`images` with `labels` as `load_images` takes them; None takes those of the source."""
     count = len(found)
     if labels is None:
         if found.labels is None or all(value is None for value in found.labels):
@@ -174,7 +175,7 @@ def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -
 
 
 def _source_labels(found: Source, count: int) -> tuple[np.ndarray, list[str]]:
-    """Codes of all items of the source, kept as they are where the source names its classes."""
+    """(codes of all items of the source, names), as they are if the source names its classes."""
     names = found.label_names
     values = [value.item() if hasattr(value, "item") else value for value in found.labels]
     if names is not None and all(value is None or isinstance(value, int) for value in values):
@@ -185,6 +186,7 @@ def _source_labels(found: Source, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def _labels_path(labels: str | os.PathLike[str]) -> Path:
+    """The path of a table of labels. Raises FileNotFoundError."""
     path = Path(labels).expanduser()
     if path.is_file():
         return path

@@ -14,15 +14,15 @@ from ilk.images.source import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, 
 from ilk.system.text import safe_text
 
 IMAGE_COLUMNS = ("image", "img", "images", "x", "photo", "picture", "bytes", "jpg", "png", "data", "content")
-BATCH_ROWS = 64
-BATCH_BYTES = 64 << 20
+BATCH_ROWS, BATCH_BYTES = 64, 64 << 20  # at most, of what is unpacked at once
 
 
 def parquet_source(files: Sequence[Path], root: Path) -> Source:
-    """The rows of one or more Parquet files that share their columns, in order.
+    """The images in one or more Parquet files with the same columns, in the order of their rows.
 
-    The image column is bytes or a struct {bytes, path}, found by name and else by type. Ids come from
-    the first id column without gaps and repeats, else the struct's path likewise, else the position.
+    The image column is bytes or a struct {bytes, path}; it is found by its name or else by its type. Ids are those of
+    the first id column without gaps and repeats, else the paths in the struct if they are, else positions.
+    Raises ValueError.
     """
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
     import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
@@ -49,7 +49,7 @@ def parquet_source(files: Sequence[Path], root: Path) -> Source:
     def read(i: int) -> bytes | str:
         try:
             data, path = table.row(i)
-        except Exception as error:  # a damaged page; what comes after it in its row group is lost too
+        except Exception as error:  # a damaged page; the rest of its row group is lost too
             raise Unreadable(f"cannot be read from the table: {error or 'damaged before'}") from error
         if isinstance(data, bytes) and data:
             if len(data) > MAX_MEMBER_BYTES:
@@ -82,7 +82,7 @@ def parquet_source(files: Sequence[Path], root: Path) -> Source:
 
 
 def _image_column(schema: Any, root: Path) -> tuple[str, bool]:
-    """(name of the column of encoded images, whether it is a struct {bytes, path})."""
+    """(name of the column of encoded images, whether it is a struct {bytes, path}). Raises ValueError."""
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
     def kind(data_type: Any) -> bool | None:
@@ -106,6 +106,7 @@ def _image_column(schema: Any, root: Path) -> tuple[str, bool]:
 
 
 def _check_columns(opened: Sequence[Any], files: Sequence[Path]) -> None:
+    """Raises ValueError if a file lacks a column of the first."""
     first = opened[0].schema_arrow.names
     for file, parquet in zip(files, opened, strict=True):
         missing = set(first) - set(parquet.schema_arrow.names)
@@ -117,7 +118,7 @@ def _check_columns(opened: Sequence[Any], files: Sequence[Path]) -> None:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What Hugging Face wrote about the columns, {} where it wrote nothing legible."""
+    """The description of the columns that the datasets library wrote, {} without a valid one."""
     try:
         info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = info["info"]["features"]
@@ -127,7 +128,7 @@ def _features(schema: Any) -> dict[str, Any]:
 
 
 def _columns(table: _Rows, opened: Sequence[Any]) -> tuple[list[str] | None, list[Any] | None, list[str] | None]:
-    """(ids, labels, names that integer labels stand for), each None where the files do not say."""
+    """(ids, labels, names of integer labels), each None if the files have none."""
     schema = opened[0].schema_arrow
     by_name = {name.lower(): name for name in reversed(schema.names) if name != table.column}
     candidates = [by_name[name] for name in OWN_ID_COLUMNS if name in by_name]
@@ -148,17 +149,18 @@ def _columns(table: _Rows, opened: Sequence[Any]) -> tuple[list[str] | None, lis
 
 
 def _read_column(opened: Sequence[Any], column: str) -> list[Any]:
+    """The values of a column in all files; of a struct, its paths."""
     values: list[Any] = []
     for parquet in opened:
-        found = parquet.read(columns=[column]).column(0).to_pylist()
-        values.extend(value.get("path") if isinstance(value, dict) else value for value in found)
+        part = parquet.read(columns=[column]).column(0).to_pylist()
+        values.extend(value.get("path") if isinstance(value, dict) else value for value in part)
     return values
 
 
 class _Rows:
-    """(bytes, path) of row i over several files, reading forward in small batches.
+    """The rows of several files as one, read forward in small batches.
 
-    A row before the last one read, or in a later row group, starts again at its row group.
+    Asking for an earlier row, or for one in another row group, starts again at the beginning of its row group.
     """
 
     def __init__(self, opened: Sequence[Any], column: str, is_struct: bool) -> None:
@@ -175,6 +177,7 @@ class _Rows:
         self._batches: Iterator[Any] = iter(())
 
     def row(self, i: int) -> tuple[bytes | None, str | None]:
+        """(bytes, path) of row i."""
         group = self._group_of(i)
         if group != self._group or i < self._start:
             self._group = group
@@ -191,19 +194,17 @@ class _Rows:
         return value, None
 
     def _batch_rows(self, group: Any) -> int:
-        """Rows to unpack at once: so few that even if each is as large as the whole column they fit in memory.
+        """The number of rows to unpack at once, so few that they fit in memory even if each is as large as the column.
 
-        One large value that is stored once and stands in every row is all that it takes.
+        A large value that is stored once but used in every row has that effect.
         """
         columns = [group.column(i) for i in range(group.num_columns)]
         size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
         return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
 
     def _group_of(self, i: int) -> int:
-        if self._group >= 0 and self.groups[self._group][0] <= i:
-            near = self._group
-        else:
-            near = 0
-        while near + 1 < len(self.groups) and self.groups[near + 1][0] <= i:
-            near += 1
-        return near
+        """The row group of row i, searched forward from the present one if possible."""
+        group = self._group if self._group >= 0 and self.groups[self._group][0] <= i else 0
+        while group + 1 < len(self.groups) and self.groups[group + 1][0] <= i:
+            group += 1
+        return group

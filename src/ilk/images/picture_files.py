@@ -1,4 +1,4 @@
-"""Images that are files: a folder, one file, a list of paths, pictures or arrays."""
+"""Images in files: a folder, one file, or a list of paths, pictures and arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 @dataclass
 class Listing:
-    """What a walk through a folder met; names are relative, with `/`, sorted."""
+    """The files below a folder; names are relative to it, with `/`, and sorted."""
 
     pictures: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Listing:
 
 
 def folder_source(folder: Path, listing: Listing) -> Source:
-    """The pictures below a folder, in the order of their relative paths, which are their ids."""
+    """The pictures below a folder, in the order of their relative paths, which are their ids. Raises ValueError."""
     title = f"{folder.resolve().name}/"
     if not listing.pictures:
         raise ValueError(f"'{folder}' holds no images. {_what_else(listing)}")
@@ -60,10 +60,12 @@ def folder_source(folder: Path, listing: Listing) -> Source:
 
 
 def _below(root: str, names: Sequence[str]) -> list[str]:
+    """The paths of files by their names relative to `root`."""
     return [os.path.join(root, *name.split("/")) for name in names]
 
 
 def _what_else(listing: Listing) -> str:
+    """What a folder without pictures holds, a sentence."""
     if listing.bad:
         return f"Its sub-folder {listing.bad[0].id!r} {listing.bad[0].reason}."
     if not listing.others:
@@ -75,26 +77,26 @@ def _what_else(listing: Listing) -> str:
 
 
 def walk(folder: Path) -> Listing:
-    """All files below `folder`, hidden ones left out, each real sub-folder visited once.
+    """All files below `folder` except hidden ones. Each sub-folder is visited once.
 
-    Links to folders are followed after all real folders, so that a loop or a second way to a
-    folder neither hangs nor renames anything.
+    Links to folders are followed after all real folders, so that loops end, and a folder that can be reached in two
+    ways keeps its real name.
     """
-    found = Listing()
+    listing = Listing()
     visited: set[tuple[int, int]] = set()
     links: list[str] = []
     real = [""]
     while real or links:
         prefix = real.pop() if real else links.pop(0)
-        real.extend(_visit(folder, prefix, found, visited, links))
-    for names in (found.pictures, found.tables):
+        real.extend(_visit(folder, prefix, listing, visited, links))
+    for names in (listing.pictures, listing.tables):
         names.sort()
-    found.bad.sort(key=lambda bad: bad.id)
-    return found
+    listing.bad.sort(key=lambda bad: bad.id)
+    return listing
 
 
-def _visit(folder: Path, prefix: str, found: Listing, visited: set[tuple[int, int]], links: list[str]) -> list[str]:
-    """The real sub-folders of one folder; its files go into `found`, its links to folders into `links`."""
+def _visit(folder: Path, prefix: str, listing: Listing, visited: set[tuple[int, int]], links: list[str]) -> list[str]:
+    """The real sub-folders of a folder. Adds its files to `listing` and its links to folders to `links`."""
     here = os.path.join(os.path.abspath(folder), *prefix.split("/"))
     deeper: list[str] = []
     try:
@@ -106,7 +108,7 @@ def _visit(folder: Path, prefix: str, found: Listing, visited: set[tuple[int, in
     except OSError as error:
         if not prefix:
             raise
-        found.bad.append(BadFile(safe_text(prefix), safe_text(here), explain(error)))
+        listing.bad.append(BadFile(safe_text(prefix), safe_text(here), explain(error)))
         return []
     for entry in entries:
         if is_hidden(entry.name):
@@ -117,25 +119,27 @@ def _visit(folder: Path, prefix: str, found: Listing, visited: set[tuple[int, in
             continue
         ending = os.path.splitext(entry.name)[1].lower()
         if ending in picture_extensions() and (os.path.isfile(entry.path) or not os.path.exists(entry.path)):
-            found.pictures.append(name)
+            listing.pictures.append(name)
             continue
-        found.others[safe_text(ending)] += 1
+        listing.others[safe_text(ending)] += 1
         if ending in TABLE_EXTENSIONS:
-            found.tables.append(name)
+            listing.tables.append(name)
     return deeper
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one that can be entered."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder that is closed to us
+    except OSError:  # a link to itself, or into a folder without permission
         return False
 
 
 def list_source(items: Sequence[Any], title: str | None = None) -> Source:
-    """Paths, encoded bytes, Pillow images or arrays, in the given order.
+    """The images in a list of paths, encoded bytes, Pillow images or arrays.
 
-    The id of a path is the path below the folder that all share; of anything else, its position.
+    If all are paths, their ids are the paths relative to their common folder, else positions. Raises ValueError for an
+    empty list, TypeError for other items.
     """
     if not items:
         raise ValueError("the list of images is empty. Give at least one path, picture or array.")
@@ -166,7 +170,7 @@ def list_source(items: Sequence[Any], title: str | None = None) -> Source:
 
 
 def _path_text(item: Any) -> str | None:
-    """The absolute path of a list item, None for one that is a picture itself."""
+    """The absolute path of a list item, None if it is a picture itself. Raises ValueError or TypeError."""
     if isinstance(item, (str, os.PathLike)):
         text = os.fsdecode(os.fspath(item))
         if REMOTE.match(text):
@@ -180,17 +184,19 @@ def _path_text(item: Any) -> str | None:
 
 
 def _check_file(path: str) -> str:
+    """`path`. Raises Unreadable if it is a folder."""
     if os.path.isdir(path):
         raise Unreadable("is a folder, not an image; give the folder itself as the source")
     return path
 
 
 def _read_item(item: Any, position: int) -> Any:
+    """A list item that is a picture itself, for the decoder. Raises Unreadable."""
     if isinstance(item, Image.Image):
         try:
-            # A picture may be in the list twice, and Pillow's late loading is not made for two threads.
+            # A picture may be in the list twice, and Pillow cannot load it in two threads at once.
             return item.copy()
-        except Exception as error:  # as for `decode`: a late-loaded picture raises what its decoder does
+        except Exception as error:  # a picture that is loaded only now raises any error of its decoder
             raise Unreadable(explain(error)) from error
     if isinstance(item, (bytes, bytearray)):
         return bytes(item)
@@ -198,6 +204,7 @@ def _read_item(item: Any, position: int) -> Any:
 
 
 def _below_common_folder(paths: Sequence[str]) -> list[str]:
+    """The paths relative to their common folder, with `/`."""
     try:
         common = os.path.commonpath([os.path.dirname(path) for path in paths])
     except ValueError:  # two drives on Windows

@@ -1,4 +1,4 @@
-"""A picture -> a square of pixels: squashed, cropped or padded; bilinear with antialiasing, which cannot overshoot."""
+"""Resizes a picture to a square: squashed, cropped or padded; bilinear with antialiasing, which never overshoots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-SMALL_PIXELS = 1 << 20  # of a picture that is worked on whole: larger copies leave the cache
+SMALL_PIXELS = 1 << 20  # a picture up to this size is processed as a whole; a larger one exceeds the CPU cache
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -39,30 +39,32 @@ def to_square(picture: Image.Image | np.ndarray, size: int, resize: str) -> np.n
 
 
 def resized(picture: Image.Image | np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """What is inside `box`, resized to `size` (width, height): (h, w) or (h, w, 3) uint8.
+    """The part of a picture inside `box`, resized to `size` (width, height): (h, w) or (h, w, 3) uint8.
 
-    Small pictures by torch, which is three times as fast as Pillow and gives the same to one level.
+    Small pictures are resized by torch, three times as fast as by Pillow and equal to one level.
     """
     left, top, right, bottom = box
     width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
     bilinear = Image.Resampling.BILINEAR
     if width * height > SMALL_PIXELS:
         large = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
-        return np.asarray(large.resize(size, bilinear, box=box, reducing_gap=3))  # without a copy of it
+        return np.asarray(large.resize(size, bilinear, box=box, reducing_gap=3))  # does not copy the picture
     if not torch_is_serial():
         small = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
         return np.asarray(small.crop(box).resize(size, bilinear))
     array = writable(picture)
-    pixels = torch.from_numpy(np.ascontiguousarray(array[top:bottom, left:right]))  # torch would copy it in parallel
+    pixels = torch.from_numpy(
+        np.ascontiguousarray(array[top:bottom, left:right])
+    )  # torch would use several threads for the copy
     planes = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
     planes = F.interpolate(planes[None], size=(size[1], size[0]), mode="bilinear", antialias=True)[0]
     return (planes[:3].permute(1, 2, 0) if pixels.ndim == 3 else planes[0]).numpy()
 
 
 def writable(picture: Image.Image | np.ndarray) -> np.ndarray:
-    """The pixels in plain order where one could write to them, as torch wants; (h, w, 4) of an "RGB" picture.
+    """The pixels as a contiguous, writable array, as torch needs it; (h, w, 4) for a picture of mode "RGB".
 
-    So Pillow stores it: the fourth byte means nothing, and leaving it out takes longer than the copy.
+    Pillow stores RGB with a fourth, unused byte, and dropping it takes longer than copying it.
     """
     if isinstance(picture, np.ndarray):
         return picture if picture.flags.c_contiguous and picture.flags.writeable else np.array(picture, order="C")
@@ -74,15 +76,14 @@ def writable(picture: Image.Image | np.ndarray) -> np.ndarray:
 
 @functools.cache
 def torch_is_serial() -> bool:
-    """Whether torch resizes bytes by its vector code, in the thread that asks.
+    """Whether torch resizes bytes with vector instructions, in the calling thread.
 
-    Elsewhere it has only general code, which is no faster than Pillow and starts a team of threads in each
-    of the threads that decode.
+    On other CPUs its general code is no faster than Pillow and starts several threads in each decoding thread.
     """
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def border_colour(array: np.ndarray) -> np.ndarray:
-    """The median colour of the outermost pixels: the background, more often than not. () or (3,)."""
+    """The median colour of the outermost pixels, mostly that of the background; () or (3,)."""
     border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
     return np.median(border, axis=0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`Source`: what every kind of input is turned into before a pixel is decoded."""
+"""`Source`: the common form of all kinds of input, before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 
 from ilk.images.collection import BadFile
 
-MAX_MEMBER_BYTES = 512 << 20
+MAX_MEMBER_BYTES = 512 << 20  # of an item in an archive or table
 
 
 class Unreadable(Exception):
-    """Raised by `Source.read` for an item that cannot be had; the message is the reason."""
+    """An item that `Source.read` cannot read; the message is the reason."""
 
 
 @dataclass
 class Source:
-    """n items in a fixed order, each of which `read(i)` hands to the decoder.
+    """n items in a fixed order; `read(i)` gives item i to the decoder.
 
-    `read`: a path, encoded bytes, a Pillow image or a uint8 array (c, h, w); raises Unreadable.
-    `stamp`: changes when any item does; None where only reading everything could tell.
-    `restamp`: the stamp as it is now, to be compared when all has been read.
+    `read`: returns a path, encoded bytes, a Pillow image or a uint8 array (c, h, w); raises Unreadable.
+    `stamp`: changes when any item changes; None if only reading everything would tell.
+    `restamp`: computes the stamp again, to compare it when all has been read.
     `sequential`: items must be read in order and by one thread (compressed tar, Parquet, Dataset).
-    `array`: (n, c, h, w) of any accepted dtype, where the items are one array already.
-    `labels`: what the source itself knows, one per item; with `label_names`, indices into these.
-    `folders`: relative paths to take labels from, where the source has folders.
+    `array`: (n, c, h, w) of any accepted dtype, if the items are one array already.
+    `labels`: the labels that the source itself has, one per item; with `label_names`, indices of these.
+    `folders`: relative paths to take labels from, if the source has folders.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Source:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """The names, with `#2`, `#3`, ... after those that were there before."""
+    """The names, with `#2`, `#3`, ... appended to repeated ones."""
     taken, given, result = set(names), set[str](), []
     for name in names:
         unique, count = name, 1
@@ -68,24 +68,25 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def is_hidden(path: str) -> bool:
-    """True for what computers add to folders: dot files, `__MACOSX`, `Thumbs.db`."""
+    """Whether a file is one that systems add to folders: a dot file, `__MACOSX`, `Thumbs.db`."""
     parts = [part for part in re.split(r"[/\\]", path) if part not in (".", "..")]
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in parts)
 
 
 def member_path(archive: str, member: str) -> str:
+    """How a member of an archive is written as a path."""
     return f"{archive}::{member}"
 
 
 def file_stamp(paths: Iterable[str], *identity: Any) -> bytes:
-    """A hash of names, sizes, times of change and permissions; a file that is missing counts as such."""
+    """A hash of `identity` and of the sizes, times of change and permissions of files, which may be missing."""
     digest = hashlib.blake2b(digest_size=32)
     for part in identity:
         digest.update(repr(part).encode() + b"\0")
     for path in paths:
         try:
             stat = os.stat(path)
-            # The permissions, so that a file that could not be opened is tried again after a chmod.
+            # With the permissions, a file that could not be opened is tried again after a chmod.
             digest.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_mode}\n".encode())
         except OSError as error:
             digest.update(f"missing {error.errno}\n".encode())

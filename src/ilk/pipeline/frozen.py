@@ -14,7 +14,7 @@ from torch import nn
 
 from ilk.analysis.neighbours import near_rows
 from ilk.images import Images, default_cache_dir
-from ilk.images.embeddings import fingerprint, read_given
+from ilk.images.embeddings import fingerprint, read_embeddings
 from ilk.methods.base import Method
 from ilk.networks.features import Chained, Features
 from ilk.networks.pretrained import Encoder
@@ -165,7 +165,7 @@ def given(rows: np.ndarray, request: Request, images: Images, watch: Watch) -> F
 
 def given_features(embeddings: Any, images: Images, width: int) -> Features:
     """Embeddings of new images for a run that was trained on such. Raises ValueError if they are of another width."""
-    rows = read_given(embeddings, images)
+    rows = read_embeddings(embeddings, images)
     if rows.shape[1] != width:
         raise ValueError(
             f"The embeddings have {rows.shape[1]} features and those of the training had {width}. They"

@@ -13,7 +13,7 @@ from torch import nn
 
 from ilk.analysis.hierarchy import Hierarchy, grow_tree, most_clusters
 from ilk.images import Images, load_images
-from ilk.images.embeddings import read_given, stand_ins
+from ilk.images.embeddings import read_embeddings, stand_ins
 from ilk.networks.features import Features
 from ilk.networks.pretrained import Encoder
 from ilk.pipeline.build import method_of
@@ -138,8 +138,8 @@ def images_and_given(embeddings: Any, source: Any, opened: Callable[[], Images])
     """The images of `source` and the embeddings given for them; without a source, gray squares stand in."""
     if source is not None:
         images = opened()
-        return images, read_given(embeddings, images)
-    rows = read_given(embeddings, None)
+        return images, read_embeddings(embeddings, images)
+    rows = read_embeddings(embeddings, None)
     return stand_ins(len(rows)), rows
 
 

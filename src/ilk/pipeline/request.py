@@ -49,7 +49,7 @@ class Request:
 
     Python may also give objects: `method` a subclass of `Method` (it becomes the method's name), `backbone` an
     `nn.Module` with an integer `feature_dim`, `views` a `ViewRecipe` or a pair of them, `embeddings` an array as
-    `read_given` takes it, `known_labels` whatever `find_known` takes.
+    `read_embeddings` takes it, `known_labels` whatever `find_known` takes.
     Raises ValueError, one sentence, for a value that is wrong or contradicts another.
     """
 

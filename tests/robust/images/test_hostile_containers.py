@@ -261,7 +261,7 @@ def test_a_tar_cut_at_a_header_says_how_many_members_it_still_had(tmp_path: Path
         (tmp_path / "a.tar").write_bytes(broken)
         images = load_images(tmp_path / "a.tar")
         assert images.ids == ["0.png"] and [(bad.id, bad.reason) for bad in images.bad] == [
-            ("a.tar", "damaged or cut short after 1 members; what followed is not read")
+            ("a.tar", "damaged or cut short after 1 members; the rest is not read")
         ]
     (tmp_path / "a.tar").write_bytes(data)
     assert load_images(tmp_path / "a.tar").bad == []
