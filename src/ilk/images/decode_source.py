@@ -153,7 +153,7 @@ def _auto_size(headers: Sequence[Header], largest: int) -> int:
 
 
 def decode_source(
-    found: Source,
+    source: Source,
     image_size: int | None,
     largest: int,
     resize: str,
@@ -164,17 +164,17 @@ def decode_source(
     progress: Progress | None,
 ) -> tuple[Images, np.ndarray]:
     """(the images of a source, their positions in it): read from the cache, or decoded into cache or memory."""
-    headers = sample_headers(found, threads) if image_size is None else None
+    headers = sample_headers(source, threads) if image_size is None else None
     size = int(image_size or _auto_size(headers or [], largest))
-    fingerprint = fingerprint_of(found, size, resize)
+    fingerprint = fingerprint_of(source, size, resize)
 
     def plan() -> Plan:
-        return _plan(found, size, sample_headers(found, threads) if headers is None else headers)
+        return _plan(source, size, sample_headers(source, threads) if headers is None else headers)
 
     def fill(plan: Plan, folder: Path | None) -> Stored:
         def attempt(plan: Plan) -> Stored:
             store = MemoryStore(plan) if folder is None else DiskStore(folder, plan)
-            return build(found, store, resize=resize, workers=threads, progress=progress)
+            return build(source, store, resize=resize, workers=threads, progress=progress)
 
         try:
             return attempt(plan if folder is None else planned(folder, plan))
@@ -182,18 +182,18 @@ def decode_source(
             return attempt(replace(plan, channels=3))
 
     def settled(stored: Stored) -> bool:
-        return not _warn_of_change(found) and not any(r.startswith(JUST_NOW) for r in stored.bad.values())
+        return not _warn_of_change(source) and not any(r.startswith(JUST_NOW) for r in stored.bad.values())
 
     def waiting() -> None:
         if progress is not None:
-            progress(0, len(found), "waiting for another process that decodes the same images")
+            progress(0, len(source), "waiting for another process that decodes the same images")
 
-    keep = cache and found.stamp is not None and not found.in_memory
+    keep = cache and source.stamp is not None and not source.in_memory
     folder = where / f"images-{fingerprint}"
-    stored = open_cache(folder, found.ids) if keep else None  # a cache may be shared and read-only
+    stored = open_cache(folder, source.ids) if keep else None  # a cache may be shared and read-only
     unusable = _why_unusable(where) if keep and stored is None else None
     if keep and stored is None and unusable is None:
-        stored = cached(folder, found.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled, waiting)
+        stored = cached(folder, source.ids, plan, lambda plan: fill(plan, part_folder(folder)), settled, waiting)
     elif stored is None:
         planning = plan()
         small = planning.nbytes <= MEMORY_BYTES
@@ -205,32 +205,32 @@ def decode_source(
             )
         stored = fill(planning, None) if small else _in_scratch(where, planning, fill)
         settled(stored)
-    good = np.array([i for i in range(len(found)) if i not in stored.bad], dtype=np.int64)
-    return to_images(found, stored.pixels, good, stored.bad, stored.original_size, fingerprint)
+    good = np.array([i for i in range(len(source)) if i not in stored.bad], dtype=np.int64)
+    return to_images(source, stored.pixels, good, stored.bad, stored.original_size, fingerprint)
 
 
-def _warn_of_change(found: Source) -> bool:
+def _warn_of_change(source: Source) -> bool:
     """Whether the source has changed since it was listed; if so, warns."""
     try:
-        if found.restamp is None or found.restamp() == found.stamp:
+        if source.restamp is None or source.restamp() == source.stamp:
             return False
     except OSError:  # the folder has been removed
         pass
     warnings.warn(
-        f"'{found.title}' changed while it was read: files came, went or were written to. The images are as they "
+        f"'{source.title}' changed while it was read: files came, went or were written to. The images are as they "
         "were when each was read; load them again when nothing writes there any more.",
         stacklevel=2,
     )
     return True
 
 
-def _plan(found: Source, size: int, headers: Sequence[Header]) -> Plan:
+def _plan(source: Source, size: int, headers: Sequence[Header]) -> Plan:
     """The plan by a sample: its largest number of channels. If that is 1, `build` raises Coloured where needed."""
     original = None
     if headers:
         original = int(median(h.height for h in headers)), int(median(h.width for h in headers))
     channels = {h.channels for h in headers} or {3}
-    return Plan(len(found), max(channels), size, original)
+    return Plan(len(source), max(channels), size, original)
 
 
 def _why_unusable(where: Path) -> str | None:
@@ -260,17 +260,17 @@ def _in_scratch(where: Path, plan: Plan, fill: Any) -> Stored:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def fingerprint_of(found: Source, size: int, resize: str) -> str:
+def fingerprint_of(source: Source, size: int, resize: str) -> str:
     """The hash that names the cache folder; "" for a source without a stamp, whose content is hashed later."""
-    if found.stamp is None:
+    if source.stamp is None:
         return ""
-    digest = hashlib.blake2b(found.stamp, digest_size=16)
-    digest.update(repr((FORMAT, found.kind, len(found), size, resize)).encode())
+    digest = hashlib.blake2b(source.stamp, digest_size=16)
+    digest.update(repr((FORMAT, source.kind, len(source), size, resize)).encode())
     return digest.hexdigest()
 
 
 def to_images(
-    found: Source,
+    source: Source,
     pixels: np.ndarray,
     good: np.ndarray,
     bad: Mapping[int, str],
@@ -282,16 +282,16 @@ def to_images(
     images = Images(
         pixels,
         rows=rows,
-        ids=[found.ids[i] for i in good],
-        paths=[found.paths[i] for i in good],
+        ids=[source.ids[i] for i in good],
+        paths=[source.paths[i] for i in good],
         bad=[
-            *found.bad,
-            *(BadFile(found.ids[i], found.paths[i], reason) for i, reason in sorted(bad.items())),
+            *source.bad,
+            *(BadFile(source.ids[i], source.paths[i], reason) for i, reason in sorted(bad.items())),
         ],
-        ignored=found.ignored,
-        title=found.title,
+        ignored=source.ignored,
+        title=source.title,
         fingerprint=fingerprint or content_hash(pixels, rows),
-        source_kind=found.kind,
+        source_kind=source.kind,
         original_size=original_size,
     )
     return images, good

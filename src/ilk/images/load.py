@@ -55,19 +55,19 @@ def load_images(
     """
     _check_options(image_size, max_image_size, resize, workers)
     threads = workers or min(32, os.cpu_count() or 1)
-    found = find_source(source)
+    items = find_source(source)
     try:
-        _refuse_labels(found, labels)
+        _refuse_labels(items, labels)
         if ids is not None:
-            ids = _checked_ids(ids, len(found))
+            ids = _checked_ids(ids, len(items))
         unchanged = isinstance(source, Images) and image_size in (None, source.shape[1])
         if unchanged:
             images, kept = source, np.arange(len(source))
         else:
-            direct = _direct(found, image_size, max_image_size)
+            direct = _direct(items, image_size, max_image_size)
             where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
             images, kept = direct or decode_source(
-                found,
+                items,
                 image_size,
                 max_image_size,
                 resize,
@@ -84,9 +84,9 @@ def load_images(
             images = images.with_channels(channels)
         if unchanged and labels is None:
             return images
-        return _with_labels(images, found, kept, labels)
+        return _with_labels(images, items, kept, labels)
     finally:
-        found.close()
+        items.close()
 
 
 def _check_options(image_size: int | None, max_image_size: int, resize: str, workers: int | None) -> None:
@@ -113,20 +113,20 @@ def _checked_ids(ids: Sequence[str], count: int) -> list[str]:
     return texts
 
 
-def _direct(found: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
+def _direct(source: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
     """`Images` of an array that needs no resizing, without a copy if it is uint8; None for other sources."""
-    array = found.array
+    array = source.array
     if array is None:
         return None
     count, channels, height, width = array.shape
     if height != width or height != (image_size or min(height, largest)):
         return None
-    if array.dtype != np.uint8 and not found.in_memory and array.size > MEMORY_BYTES:
+    if array.dtype != np.uint8 and not source.in_memory and array.size > MEMORY_BYTES:
         return None
     pixels = all_to_uint8(array)
     if channels == 3 and _all_gray(pixels):
         pixels = pixels[:, :1]
-    return to_images(found, pixels, np.arange(count), {}, (height, width), fingerprint_of(found, height, "none"))
+    return to_images(source, pixels, np.arange(count), {}, (height, width), fingerprint_of(source, height, "none"))
 
 
 def _all_gray(pixels: np.ndarray) -> bool:
@@ -139,31 +139,31 @@ def _all_gray(pixels: np.ndarray) -> bool:
     return True
 
 
-def _refuse_labels(found: Source, labels: Any) -> None:
+def _refuse_labels(source: Source, labels: Any) -> None:
     """Raises ValueError or FileNotFoundError, before anything is decoded, for labels that are not there."""
     if not isinstance(labels, (str, os.PathLike)) or labels == "none":
         return
     if labels != "folders":
         _labels_path(labels)
-    elif found.folders is None:
+    elif source.folders is None:
         raise ValueError(
-            f"labels='folders' needs a folder, an archive or a list of paths, not '{found.title}'. "
+            f"labels='folders' needs a folder, an archive or a list of paths, not '{source.title}'. "
             "Give the labels as a sequence, or as a table with columns id and label."
         )
 
 
-def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -> Images:
+def _with_labels(images: Images, source: Source, kept: np.ndarray, labels: Any) -> Images:
     """`images` with `labels` as `load_images` takes them; None takes those of the source."""
-    count = len(found)
+    count = len(source)
     if labels is None:
-        if found.labels is None or all(value is None for value in found.labels):
+        if source.labels is None or all(value is None for value in source.labels):
             return images
-        codes, names = _source_labels(found, count)
+        codes, names = _source_labels(source, count)
     elif isinstance(labels, str) and labels == "none":
         return images.with_labels(None)
     elif isinstance(labels, str) and labels == "folders":
-        assert found.folders is not None  # otherwise refused before anything was decoded
-        codes, names = encode_labels(folder_labels([found.folders[i] for i in kept]), len(kept))
+        assert source.folders is not None  # otherwise refused before anything was decoded
+        codes, names = encode_labels(folder_labels([source.folders[i] for i in kept]), len(kept))
         return images._replace(labels=codes, label_names=names)
     elif isinstance(labels, (str, os.PathLike)):
         return images.with_labels(labels_from_file(_labels_path(labels), images.ids, images.paths))
@@ -174,10 +174,10 @@ def _with_labels(images: Images, found: Source, kept: np.ndarray, labels: Any) -
     return images._replace(labels=codes[kept], label_names=names)
 
 
-def _source_labels(found: Source, count: int) -> tuple[np.ndarray, list[str]]:
+def _source_labels(source: Source, count: int) -> tuple[np.ndarray, list[str]]:
     """(codes of all items of the source, names), as they are if the source names its classes."""
-    names = found.label_names
-    values = [value.item() if hasattr(value, "item") else value for value in found.labels]
+    names = source.label_names
+    values = [value.item() if hasattr(value, "item") else value for value in source.labels]
     if names is not None and all(value is None or isinstance(value, int) for value in values):
         codes = np.array([-1 if value is None else value for value in values], dtype=np.int64)
         if codes.max(initial=-1) < len(names):
