@@ -9,7 +9,7 @@ import lzma
 import os
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ilk.images.source import MAX_MEMBER_BYTES
 
@@ -83,8 +83,8 @@ def _decompressed(raw: io.BufferedReader) -> IO[bytes]:
             from compression import zstd  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             raise ValueError("it is compressed by zstd, which needs Python 3.14; unpack it") from None
-        opened: Any = zstd.ZstdFile(raw)
-        return opened
+        unpacked: IO[bytes] = zstd.ZstdFile(raw)
+        return unpacked
     return raw
 
 

@@ -51,7 +51,8 @@ def as_array(data: Any) -> np.ndarray:
         data = data.detach().cpu()
         if str(data.dtype) == "torch.bfloat16":
             data = data.float()
-        return data.numpy()
+        array: np.ndarray = data.numpy()
+        return array
     return data if isinstance(data, np.ndarray) else np.asarray(data)
 
 
@@ -121,7 +122,8 @@ def to_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        white: np.ndarray = np.where(array, np.uint8(255), np.uint8(0))
+        return white
     if array.dtype.kind == "f":
         return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
     return array.astype(np.uint8)

@@ -242,7 +242,7 @@ def _why_unusable(where: Path) -> str | None:
     return None
 
 
-def _in_scratch(where: Path, plan: Plan, fill: Any) -> Stored:
+def _in_scratch(where: Path, plan: Plan, fill: Callable[[Plan, Path], Stored]) -> Stored:
     """Images that are too large for memory and not to be kept: in a folder that is removed as soon as possible."""
     unusable = _why_unusable(where)
     if unusable is not None:

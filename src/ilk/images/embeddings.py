@@ -95,7 +95,7 @@ def is_list(kind: Any) -> bool:
     import pyarrow as pa
 
     listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return listed and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    return bool(listed) and bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
 
 
 def checked(rows: np.ndarray, name: str) -> np.ndarray:

@@ -56,6 +56,7 @@ def load_images(
     _check_options(image_size, max_image_size, resize, workers)
     threads = workers or min(32, os.cpu_count() or 1)
     items = find_source(source)
+    images: Images
     try:
         _refuse_labels(items, labels)
         if ids is not None:

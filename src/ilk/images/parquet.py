@@ -199,7 +199,7 @@ class _Rows:
         A large value that is stored once but used in every row has that effect.
         """
         columns = [group.column(i) for i in range(group.num_columns)]
-        size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
+        size = sum(int(c.total_uncompressed_size) for c in columns if c.path_in_schema.split(".")[0] == self.column)
         return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, size)))
 
     def _group_of(self, i: int) -> int:

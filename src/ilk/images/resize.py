@@ -86,4 +86,5 @@ def torch_is_serial() -> bool:
 def border_colour(array: np.ndarray) -> np.ndarray:
     """The median colour of the outermost pixels, mostly that of the background; () or (3,)."""
     border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
-    return np.median(border, axis=0).astype(np.uint8)
+    colour: np.ndarray = np.median(border, axis=0).astype(np.uint8)
+    return colour

@@ -121,7 +121,8 @@ class ResNet(nn.Module):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """The last feature map, (b, feature_dim, h', w')."""
-        return self.stages(self.stem(x))
+        h: Tensor = self.stages(self.stem(x))
+        return h
 
     def forward(self, x: Tensor) -> Tensor:
         return self.feature_map(x).mean((2, 3))

@@ -38,17 +38,17 @@ class Features:
     @property
     def views(self) -> int:
         """V, the random views of each image."""
-        return self.rows.shape[1] - 1
+        return int(self.rows.shape[1]) - 1
 
     @property
     def neighbours(self) -> int:
         """m, the neighbours of each image."""
-        return 0 if self.near is None else self.near.shape[1]
+        return 0 if self.near is None else int(self.near.shape[1])
 
     @property
     def dim(self) -> int:
         """d, the number of features."""
-        return self.rows.shape[2]
+        return int(self.rows.shape[2])
 
     @property
     def nbytes(self) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from ilk.system.allocator import keep_freed_memory
@@ -131,7 +132,8 @@ class _Copied:
 
     def __getitem__(self, index: Any) -> Tensor:
         rows = index.cpu() if isinstance(index, Tensor) else index
-        return self.images[rows].pin_memory().to(self.device, non_blocking=True)
+        batch: Tensor = self.images[rows].pin_memory().to(self.device, non_blocking=True)
+        return batch
 
 
 class OutOfMemory(RuntimeError):

@@ -181,7 +181,8 @@ def loaded(folder: Path, config: Any, kind: str) -> nn.Module:
             setattr(model, name, None)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise ValueError("holds weights that are not finite numbers")
-    return model
+    network: nn.Module = model
+    return network
 
 
 def dense_pooler(model: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ilk.networks.pretrained.cache import (
     INDEX,
@@ -27,6 +27,7 @@ from ilk.networks.pretrained.cache import (
 from ilk.networks.pretrained.encoder import Progress, Say
 from ilk.system.text import in_short
 
+T = TypeVar("T")
 SMALL = ("config.json", *PREPARATIONS, "README.md")
 REACH = 3.0  # seconds in which the hub must answer to count as reachable
 ANSWER = 10.0  # seconds for one answer of the hub
@@ -57,12 +58,12 @@ def reachable(model_id: str, seconds: float = REACH) -> bool:
         return False
 
 
-def bounded(work: Callable[[], Any], seconds: float, alive: Callable[[], Any] | None = None) -> Any:
+def bounded(work: Callable[[], T], seconds: float, alive: Callable[[], object] | None = None) -> T:
     """The result of `work`, if it takes at most `seconds`; with `alive`, at most that long without a change of it.
 
     Raises TimeoutError, or what `work` raises. A thread that hangs cannot be stopped and is left behind.
     """
-    result: list[Any] = []
+    result: list[T] = []
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -73,7 +74,7 @@ def bounded(work: Callable[[], Any], seconds: float, alive: Callable[[], Any] | 
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    last, state = time.monotonic(), None
+    last, state = time.monotonic(), object()
     while thread.is_alive():
         thread.join(min(0.2, seconds))
         if alive is not None and (now := alive()) != state:
@@ -136,7 +137,7 @@ def download(model_id: str, commit: str, names: list[str], stop: threading.Event
     `stop`: ends the download when it is set. Its threads would otherwise keep an interrupted program from ending.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class Stoppable(tqdm):  # type: ignore[misc, unused-ignore]  # a progress bar is what huggingface_hub calls for each piece
         def update(self, n: float | None = 1) -> bool | None:
@@ -221,7 +222,7 @@ def size_of(folder: Path) -> int:
 @contextmanager
 def quiet_hub() -> Iterator[None]:
     """A block without progress bars of huggingface_hub; ilk has its own."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     before = are_progress_bars_disabled()
     disable_progress_bars()
