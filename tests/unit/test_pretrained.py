@@ -216,7 +216,7 @@ def test_every_form_of_a_size_is_read(size: Any, crop: Any, side: int, seen: tup
         ({"size": {"shortest_edge": "big"}}, "impossible size, 'big'"),
         ({"size": 20, "crop_size": 30}, "crops 30 x 30 pixels out of 20 x 20"),
         ({"resample": 77}, "unknown resample, 77"),
-        ({"size": None}, "does not say how large"),
+        ({"size": None}, "does not say the size of the images"),
     ],
 )
 def test_an_impossible_preparation_is_refused(change: dict[str, Any], said: str) -> None:
@@ -228,7 +228,7 @@ def test_gray_is_repeated_and_other_channels_are_refused(stored: Callable[[str],
     encoder = load_hf(stored("resnet"))
     gray = torch.rand(2, 1, 30, 30)
     torch.testing.assert_close(encoder(gray), encoder(gray.repeat(1, 3, 1, 1)))
-    with pytest.raises(ValueError, match="wants images with 3 channels and these have 4"):
+    with pytest.raises(ValueError, match="takes images with 3 channels and these have 4"):
         encoder(torch.rand(2, 4, 30, 30))
     assert with_channels(torch.ones(1, 3, 2, 2), 1).unique().item() == pytest.approx(1.0)
 
