@@ -29,8 +29,8 @@ def test_intervals_are_those_of_images_drawn_one_by_one() -> None:
     labels, clusters = noisy()
     found = score_with_intervals(labels, clusters, resamples=2000)
     random = np.random.default_rng(7)
-    drawn = [random.integers(0, len(labels), len(labels)) for _ in range(800)]
-    slow = [score(labels[rows], clusters[rows]) for rows in drawn[:200]]
+    drawn = [random.integers(0, len(labels), len(labels)) for _ in range(400)]
+    slow = [score(labels[rows], clusters[rows]) for rows in drawn[:120]]
     accuracies = [recalls(contingency(labels[rows], clusters[rows]))[2] for rows in drawn]
     for name in ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari", "purity", "fowlkes_mallows"):
         low, high = np.percentile([one[name] for one in slow], [2.5, 97.5])
