@@ -214,6 +214,7 @@ def test_labels_of_other_images_cannot_choose() -> None:
         oracle.value({}, lambda: np.array([0, 1]))
 
 
-def test_a_strangers_run_cannot_select_by_something_else(trained: Path) -> None:
+def test_a_strangers_run_cannot_select_by_something_else(trained: Callable[..., Run]) -> None:
+    plan = trained("last").config
     with pytest.raises(ValueError, match="select"):
-        Run(trained).config.replace(select="exec")
+        plan.replace(select="exec")

@@ -6,8 +6,6 @@ import ast
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,11 +101,3 @@ def test_public_functions_say_what_they_take_return_and_raise() -> None:
             if f"`{parameter}`" not in text
         ]  # fmt: skip
         assert not [parameter for parameter in undocumented if parameter not in ("run", "watch")], (name, undocumented)
-
-
-def test_a_verb_stays_a_function_when_all_rooms_are_imported() -> None:
-    """A room of the same name would replace the function as soon as it is imported."""
-    code = "; ".join(["import ilk", *(f"ilk.{name}" for name in VERBS), "import ilk.cli.runs, ilk.cli.evaluate",
-                      f"print(all(callable(getattr(ilk, name)) for name in {VERBS}))"])  # fmt: skip
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert answer.stdout.strip() == "True"
