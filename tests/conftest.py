@@ -130,13 +130,13 @@ def tiny(method: str) -> dict[str, int]:
 @pytest.fixture(scope="session")
 def planned(fabric: Any) -> Callable[..., Any]:
     """`planned(images, k=2, **request)`: a fresh plan for a tiny training on the CPU in float32."""
-    from ilk.pipeline.plan import make_plan
+    from ilk.pipeline.begin import new_training
     from ilk.pipeline.request import Request
 
     def make(images: Any, k: int = 2, **asked: Any) -> Any:
         settings = {**tiny(asked.get("method", "cc")), **asked.pop("settings", {})}
         asked = {"epochs": 4, "backbone": "small", "views": "object", "device": "cpu", **asked}
-        return make_plan(Request(n_clusters=k, settings=settings, **asked), images, fabric)
+        return new_training(Request(n_clusters=k, settings=settings, **asked), images, fabric)
 
     return make
 
@@ -144,8 +144,8 @@ def planned(fabric: Any) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """The folder of a finished run on `photos`; do not change it, `run` is a copy that may be."""
+    from ilk.pipeline.fitting import fit
     from ilk.pipeline.request import Request
-    from ilk.pipeline.workflow import fit
     from ilk.runs.folder import Run
 
     folder = tmp_path_factory.mktemp("runs") / "a run"

@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -17,36 +18,25 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import nn
 
-from ilk.analysis.metrics import effective_clusters
 from ilk.images import Images
 from ilk.methods import Method, use_method
-from ilk.networks.pretrained import Encoder
-from ilk.pipeline.build import save_model
-from ilk.pipeline.frozen import (
-    REPRESENTATION,
-    freeze_again,
-    load_parts,
-    named_again,
-    on_images,
-    own_encoder,
-    trained_parts,
-)
+from ilk.pipeline.build import build, save_model
+from ilk.pipeline.fitting import Fitted, fit_in_memory, train_in_memory
 from ilk.pipeline.initial_weights import front_name
 from ilk.pipeline.known_labels import FILE as KNOWN_FILE
 from ilk.pipeline.known_labels import Known, known_by_id
-from ilk.pipeline.plan import Plan, replan
-from ilk.pipeline.prepare import open_images, prepare
-from ilk.pipeline.request import Request, device_and_precision
-from ilk.pipeline.workflow import circumstances, fit, write_hierarchy, write_results
+from ilk.pipeline.opening import open_images
+from ilk.pipeline.request import Request
+from ilk.pipeline.results import circumstances, write_hierarchy, write_results
+from ilk.pipeline.resume import planned_features
+from ilk.pipeline.trained import OWN, REPRESENTATION, backbone_name, load_parts, on_images, trained_parts
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table, write_known_labels
 from ilk.system.devices import choose_device, choose_precision, make_fabric, recorded_precision
-from ilk.system.progress import Watch, collapse_warning, epoch_line
+from ilk.system.progress import Watch, epoch_line
 from ilk.system.wording import in_python_words, python_words
 from ilk.training.assign import Assignments, assign
-from ilk.training.confidence import calibrated, read_calibration, write_calibration
-from ilk.training.loop import train
-from ilk.training.snapshots import Moments
+from ilk.training.confidence import read_calibration, write_calibration
 from ilk.views import ViewRecipe
 
 RENAMED = {"seed": "random_state", "out": "folder"}  # options that have another name here
@@ -170,33 +160,20 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         `extra`: further images, which help the training and are not clustered. `known_labels`: a CSV or
         Parquet file (id, label), a dict from id, or one label an image with None, -1 or "" for unknown.
         """
-        request = self._request(known_labels)
-        request.refuse_needless(extra=extra is not None)
-        device, precision = device_and_precision(request)
-        fabric = make_fabric(device, precision)
-        watch = self._watch()
-        images, plan = prepare(
-            request, X, fabric, learn=lambda first: self._learn(first, X, extra), extra=extra, labels=None,
-            cache_dir=self.cache_dir, watch=watch,
+        fitted = fit_in_memory(
+            self._request(known_labels), X, home=self._make_home, extra=extra, cache_dir=self.cache_dir,
+            watch=self._watch(),
         )  # fmt: skip
-        for note in plan.notes:
-            watch.say(note)
-        for text in plan.warnings:
-            watch.warn(text)
         self.history_: list[dict[str, Any]] = []
-        self.config_ = plan.config.replace(**circumstances(images, device, precision))
-        self.n_clusters_, self.hierarchy_ = self.config_.n_clusters, plan.hierarchy
-        self._encoder = plan.encoder
-        self._train(plan, images, fabric)
+        self._encoder, self.hierarchy_ = fitted.training.encoder, fitted.training.hierarchy
+        self._take(fitted)
         return self
 
-    def _learn(self, first: Request, X: Any, extra: Any) -> Encoder:
-        """Trains the representation from which the number of clusters is found, in a folder of its own."""
+    def _make_home(self) -> Run:
+        """A temporary folder for the run of a representation that has to be learned first."""
         self._kept = TemporaryDirectory(prefix="ilk-")
-        home, watch = Run(self._kept.name), self._watch()
-        fit(first, X, Run(home / REPRESENTATION), extra=extra, cache_dir=self.cache_dir, report=False, watch=watch)
-        self._home = home.folder
-        return own_encoder(home, watch)
+        self._home = Path(self._kept.name)
+        return Run(self._home)
 
     @worded
     def partial_fit(self, X: Any, y: Any = None, *, epochs: int = 1) -> Clusterer:
@@ -216,24 +193,26 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"partial_fit needs at least as many images as clusters ({self.n_clusters_}); got {len(images)}."
             )
-        changed = {
-            "epochs": epochs, "batch_size": batch, "schedule": "constant", "warmup": 0,
-            "learning_rate": settings.learning_rate / 10, "seed": settings.seed + len(self.history_),
-        }  # fmt: skip
+        train = settings.replace(
+            epochs=epochs, batch_size=batch, schedule="constant", warmup=0, learning_rate=settings.learning_rate / 10,
+            seed=settings.seed + len(self.history_),
+        )  # fmt: skip
         known = self._still_known(images)
         if images.fingerprint != self.config_.source.fingerprint:
             self.method_.resize(len(images))
-        fabric, features = make_fabric(device, precision), None
+        fabric, watch, features = make_fabric(device, precision), self._watch(), None
         if self._encoder is not None:
-            features = freeze_again(
-                self.config_, self._encoder, images, fabric, self.cache_dir, self._watch()
-            ).features  # fmt: skip
-        plan = replan(
-            self.config_.replace(train=settings.replace(**changed).as_dict()), self.method_, None, known, features
-        )
-        self._train(plan, images, fabric)
-        shape = self.config_.images.replace(n=len(images))
-        self.config_ = self.config_.replace(images=shape, **circumstances(images, device, precision))
+            features = planned_features(self.config_, self._encoder, images, fabric, self.cache_dir, watch)
+        plan = self.config_.replace(train=train)
+        training = build(
+            plan, images, features=features, encoder=self._encoder, known=known, method=self.method_
+        )  # fmt: skip
+        fitted = train_in_memory(training, fabric, watch)
+        # config.json keeps the settings of the first training, and describes the images of the last
+        shape = plan.images.replace(n=len(images))
+        facts = circumstances(images, device, precision)
+        plan = plan.replace(train=settings, images=shape, **facts)
+        self._take(replace(fitted, training=replace(training, plan=plan)))
         return self
 
     def _still_known(self, images: Images) -> Known | None:
@@ -242,26 +221,20 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
             return self._known
         return Known(np.full(len(images), -1), self._known.names)
 
-    def _train(self, plan: Plan, images: Images, fabric: Any) -> None:
-        watch, done = self._watch(), len(self.history_)
-        self._known = plan.known
-        moments = None if done else Moments()
-        for record in train(
-            plan.method, plan.data(images), plan.views, plan.train, fabric, extra=plan.extra, known=plan.known_rows,
-            moments=moments,
-        ):  # fmt: skip
-            self.history_.append({**record, "epoch": record["epoch"] + done})
-            watch.epoch(record)
-        found = assign(plan.method, plan.data(images), fabric, probabilities=True)
-        found, self._calibration = calibrated(found, plan.features, plan.train.seed, watch)
-        if text := collapse_warning(effective_clusters(found.cluster), self.n_clusters_):
-            watch.warn(text)
-        self.method_ = plan.method.cpu()
-        self._found, self._images, self._moments = found, images, moments
-        self.labels_, self.confidence_, self.embedding_ = found.cluster, found.confidence, found.embedding
-        self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.config.notes
-        self.n_iter_ = len(self.history_)
-        self.cluster_names_ = self.config_.cluster_names
+    def _take(self, fitted: Fitted) -> None:
+        """Sets the attributes that describe a training; its records are added to those of earlier ones."""
+        training, assignments, done = fitted.training, fitted.assignments, len(self.history_)
+        plan, images = training.plan, training.images
+        self.config_, self.n_clusters_, self._known = plan, plan.n_clusters, training.known
+        self.history_ += [{**record, "epoch": record["epoch"] + done} for record in fitted.history]
+        self.method_ = training.method.cpu()
+        self._assignments, self._images, self._moments = assignments, images, fitted.moments
+        self._calibration = fitted.calibration
+        self.labels_, self.confidence_, self.embedding_ = (
+            assignments.cluster, assignments.confidence, assignments.embedding
+        )  # fmt: skip
+        self.ids_, self.bad_files_, self.notes_ = images.ids, images.bad, plan.notes
+        self.n_iter_, self.cluster_names_ = len(self.history_), plan.cluster_names
 
     @worded
     def predict(self, X: Any) -> np.ndarray:
@@ -285,7 +258,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
         self._fitted()
         run = Run(folder)
-        own = self.config_.encoder is not None and self.config_.encoder.spec == f"run:{REPRESENTATION}"
+        own = self.config_.encoder is not None and self.config_.encoder.spec == OWN
         if own and not (getattr(self, "_home", Path()) / REPRESENTATION / "config.json").is_file():
             raise ValueError(
                 "The folder of the representation that this Clusterer has learnt is gone, as after pickling. Save it"
@@ -303,10 +276,10 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if self._known is not None:
             write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
         write_calibration(run, self._calibration)
-        if hasattr(self, "_found"):
+        if hasattr(self, "_assignments"):
             if self._moments is not None:
                 self._moments.write(run / "moments.npz")
-            write_results(run, self._images, self._found, self.n_clusters_, self._known, watch=self._watch())
+            write_results(run, self._images, self._assignments, self.n_clusters_, self._known, watch=self._watch())
 
     @classmethod
     @worded
@@ -323,33 +296,32 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         if method is not None:
             use_method(method)
         run = Run(folder).open()
-        config = run.config
-        custom = config.custom_backbone is not None
-        recipe = {name: value for name, value in config.train.as_dict().items() if name not in ("epochs", "seed")}
-        recipe["front_end"] = front_name(config.front_end)
-        found = cls(
-            config.n_clusters, method=method or config.method, preset=config.preset, epochs=config.train.epochs,
-            image_size=config.images.size, backbone=backbone if custom else named_again(run),
-            views=None if config.views.name == "custom" else config.views.name,
-            settings={**recipe, **config.method_config}, random_state=config.seed, device=device,
-            init=None if config.init is None else config.init.path, freeze_backbone=config.freeze_backbone,
-            offline=offline, **trained_parts(config),
+        plan = run.config
+        recipe = {name: value for name, value in plan.train.as_dict().items() if name not in ("epochs", "seed")}
+        recipe["front_end"] = front_name(plan.front_end)
+        loaded = cls(
+            plan.n_clusters, method=method or plan.method, preset=plan.preset, epochs=plan.train.epochs,
+            image_size=plan.images.size, backbone=backbone if plan.custom_backbone is not None else backbone_name(run),
+            views=None if plan.views.name == "custom" else plan.views.name,
+            settings={**recipe, **plan.method_config}, random_state=plan.seed, device=device,
+            init=None if plan.init is None else plan.init.path, freeze_backbone=plan.freeze_backbone,
+            offline=offline, **trained_parts(plan),
         )  # fmt: skip
-        found.method_, found._encoder = load_parts(run, found._watch(), copy.deepcopy(backbone), offline=offline)
-        found.config_, found.history_ = config, run.log()
-        found.n_clusters_, found.hierarchy_, found._home = config.n_clusters, None, run.folder
-        found._calibration = read_calibration(run)
-        found.n_iter_, found.notes_, found.cluster_names_ = len(found.history_), config.notes, config.cluster_names
-        found._known = None
+        loaded.method_, loaded._encoder = load_parts(run, loaded._watch(), copy.deepcopy(backbone), offline=offline)
+        loaded.config_, loaded.history_ = plan, run.log()
+        loaded.n_clusters_, loaded.hierarchy_, loaded._home = plan.n_clusters, None, run.folder
+        loaded._calibration = read_calibration(run)
+        loaded.n_iter_, loaded.notes_, loaded.cluster_names_ = len(loaded.history_), plan.notes, plan.cluster_names
+        loaded._known = None
         if run.finished:
             table = read_table(run / "assignments.parquet")
-            found.labels_ = table["cluster"].to_numpy().astype(np.int64)
-            found.confidence_ = table["confidence"].to_numpy()
-            found.ids_ = table["id"].to_pylist()
-            if config.known_labels is not None:
-                found._known = known_by_id(run, found.ids_, config.known_labels.names)
-            found.embedding_ = np.array(read_embeddings(run / "embeddings.npy", table.num_rows))
-        return found
+            loaded.labels_ = table["cluster"].to_numpy().astype(np.int64)
+            loaded.confidence_ = table["confidence"].to_numpy()
+            loaded.ids_ = table["id"].to_pylist()
+            if plan.known_labels is not None:
+                loaded._known = known_by_id(run, loaded.ids_, plan.known_labels.names)
+            loaded.embedding_ = np.array(read_embeddings(run / "embeddings.npy", table.num_rows))
+        return loaded
 
     def _request(self, known_labels: Any) -> Request:
         seed = self.random_state
@@ -395,7 +367,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         for name in (
-            "_found",
+            "_assignments",
             "_images",
             "_moments",
             "_kept",

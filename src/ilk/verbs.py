@@ -16,7 +16,7 @@ import numpy as np
 
 from ilk.evaluation import EvaluationOptions, evaluate_run
 from ilk.methods import Method, use_method
-from ilk.pipeline import frozen, workflow
+from ilk.pipeline import fitting, predicting, trained
 from ilk.pipeline.request import Request
 from ilk.reports import write_report
 from ilk.runs.folder import Run, free_name
@@ -70,7 +70,7 @@ def fit(
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with.")
     run = Run(out if out is not None else free_name(Path("runs"), stem_of(source)))
-    return workflow.fit(
+    return fitting.fit(
         request, source, run, extra=extra, labels=labels, resume=resume, cache_dir=cache_dir, command=["ilk.fit"],
         report=report, on_epoch=on_epoch, watch=watch,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def predict(
     """
     opened = opened_with(run, method)
     target = out if out is not None else free_name(opened / "predictions", stem_of(source), but="parts/parts.json")
-    workflow.predict(
+    predicting.predict(
         opened, source, Path(target), device=device, labels=labels, cache_dir=cache_dir, embeddings=embeddings,
         report=report, watch=watch,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def evaluate(
     chosen = (only,) if isinstance(only, str) else tuple(only)
     asked = EvaluationOptions(only=chosen, labels=labels, **options)
     with opened.working() if write else nullcontext():
-        return evaluate_run(opened, asked, model=frozen.load_model, write=write, watch=watch)
+        return evaluate_run(opened, asked, model=trained.load_model, write=write, watch=watch)
 
 
 @in_python_words()
@@ -162,7 +162,7 @@ def load_model(run: Run | PathLike, *, method: str | type[Method] | None = None,
     at the image size of the run. `method`: as for `predict`. Raises FileNotFoundError or ValueError where there is no
     run or its model is damaged.
     """
-    return frozen.load_model(opened_with(run, method), watch)
+    return trained.load_model(opened_with(run, method), watch)
 
 
 def opened_with(run: Run | PathLike, method: str | type[Method] | None) -> Run:

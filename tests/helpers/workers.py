@@ -20,7 +20,7 @@ from places import HELPERS
 PRELOADED = (
     "torch", "torch.distributed", "lightning_fabric", "scipy.cluster.hierarchy", "scipy.optimize", "sklearn.cluster",
     "sklearn.metrics", "pyarrow.parquet", "PIL.PngImagePlugin", "PIL.WebPImagePlugin", "safetensors.torch",
-    "ilk.pipeline.workflow", "ilk.pipeline.export", "workers",
+    "ilk.pipeline.fitting", "ilk.pipeline.predicting", "ilk.pipeline.export", "workers",
 )  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.utime", "os.link")
@@ -136,7 +136,8 @@ def request(method: str, **asked: Any) -> Any:
 def do(phase: str, method: str, source: Path, home: Path, resume: bool) -> None:
     """One piece of work on the images of `source`, all that it writes being below `home`."""
     from ilk.pipeline.export import export_folders
-    from ilk.pipeline.workflow import fit, predict
+    from ilk.pipeline.fitting import fit
+    from ilk.pipeline.predicting import predict
     from ilk.reports import write_report
     from ilk.runs.folder import Run
 
@@ -262,15 +263,15 @@ def short_training(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Any]]]
     from sklearn.datasets import load_digits
 
     from ilk.images import load_images
-    from ilk.pipeline.plan import make_plan
+    from ilk.pipeline.begin import new_training
     from ilk.system.devices import make_fabric
     from ilk.training.loop import train
 
     digits = load_digits()
     images = load_images((digits.images[:70] * 15).astype("uint8"))
     fabric = make_fabric("cpu", "float32")
-    plan = make_plan(request(name, epochs=4, seed=seed), images, fabric)
-    return plan.method, list(train(plan.method, images, plan.views, plan.train, fabric))
+    training = new_training(request(name, epochs=4, seed=seed), images, fabric)
+    return training.method, list(train(training.method, images, training.views, training.train, fabric))
 
 
 def fit_in_two(rank: int, world: int, folder: Path, source: Path, home: Path, stop: int, dies: int) -> None:
@@ -278,7 +279,8 @@ def fit_in_two(rank: int, world: int, folder: Path, source: Path, home: Path, st
 
     Ends with 7 where it was stopped so, with 3 and its sentence in `folder` where another one was lost.
     """
-    from ilk.pipeline.workflow import fit, predict
+    from ilk.pipeline.fitting import fit
+    from ilk.pipeline.predicting import predict
     from ilk.runs.folder import Run
     from ilk.system.processes import PeerLost
 
@@ -346,7 +348,7 @@ def on_a_full_disk(source: Path, home: Path, name: str, most: int) -> None:
     import resource
 
     import ilk.system.files
-    from ilk.pipeline.workflow import fit
+    from ilk.pipeline.fitting import fit
     from ilk.runs.folder import Run
     from ilk.system.files import DiskFull
 

@@ -285,7 +285,7 @@ def test_images_are_assigned_in_the_precision_that_was_asked_for(
     def plan(request: Any, *_: Any) -> Any:
         raise Seen(request.precision)
 
-    monkeypatch.setattr(prediction_speed, "make_plan", plan)
+    monkeypatch.setattr(prediction_speed, "new_training", plan)
     with pytest.raises(Seen, match="bf16"):
         next(prediction_speed.groups(replace(conditions, precision="bf16")))
 

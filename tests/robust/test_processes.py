@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import workers
 from ilk.pipeline.build import load_method
-from ilk.pipeline.workflow import predict
+from ilk.pipeline.predicting import predict
 from ilk.runs.folder import Run
 
 METHODS = ("cc", "crlc", "scl", "dcdc", "c2bin")

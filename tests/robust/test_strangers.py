@@ -408,14 +408,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 
 
 def test_the_settings_of_the_optimizer_are_those_of_the_run_and_not_of_its_checkpoint(run: Run) -> None:
-    from ilk.pipeline.build import method_of
+    from ilk.pipeline.build import build_method
     from ilk.training.checkpoints import load_checkpoint
     from ilk.training.optimizer import make_optimizer
 
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     state["optimizer"]["param_groups"][0] |= {"weight_decay": 1e9, "betas": (0.0, 0.0)}
     torch.save(state, run / "checkpoint.pt")
-    method = method_of(run.config)
+    method = build_method(run.config)
     optimizer = make_optimizer(method, run.config.train)
     assert load_checkpoint(run / "checkpoint.pt", method, optimizer, torch.device("cpu"))[0] == 4
     assert optimizer.param_groups[0]["weight_decay"] == 0 and optimizer.param_groups[0]["betas"] == (0.9, 0.999)
@@ -519,13 +519,13 @@ def test_a_run_with_a_link_to_another_folder_is_refused_so_that_nothing_there_is
 
 def test_the_only_path_in_the_settings_that_is_read_must_hold_the_weights_of_then(run: Run, photos: Path) -> None:
     """`init.path` is read when a training that has no checkpoint yet goes on; whatever is there, it is compared."""
-    from ilk.pipeline.build import method_of
+    from ilk.pipeline.build import build_method
     from ilk.pipeline.initial_weights import find_initial, start_from
 
     with pytest.raises(ValueError, match="pickles are refused"):
         find_initial("/etc/passwd")
     with pytest.raises(ValueError, match="has changed since this run began"):
-        start_from(method_of(run.config), find_initial(run.folder), expected="0" * 32)
+        start_from(build_method(run.config), find_initial(run.folder), expected="0" * 32)
 
 
 @pytest.mark.parametrize("value", ["../../outside", "/tmp/outside", "..", "a/../../b"])
@@ -600,11 +600,11 @@ def opened(run: Run) -> None:
 
 
 def resumed(run: Run) -> None:
-    from ilk.pipeline.build import method_of
+    from ilk.pipeline.build import build_method
     from ilk.training.checkpoints import load_checkpoint
     from ilk.training.optimizer import make_optimizer
 
-    method = method_of(run.config)
+    method = build_method(run.config)
     load_checkpoint(run / "checkpoint.pt", method, make_optimizer(method, run.config.train), torch.device("cpu"))
 
 

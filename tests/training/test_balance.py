@@ -20,9 +20,9 @@ from ilk.losses import negative_marginal_entropy
 from ilk.methods import METHODS, get_preset, scl_tasks
 from ilk.methods.scl_tasks import SCLConfig, Task
 from ilk.methods.subheads import FLOOR, PACE, SubHeads
-from ilk.pipeline.build import load_method, method_of
+from ilk.pipeline.build import build_method, load_method
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.runs.folder import Run
 from ilk.system.progress import Watch
 from ilk.training.loop import train
@@ -151,8 +151,8 @@ def test_with_off_the_entropy_term_is_nothing_in_every_method(
     terms = {}
     for balance in ("uniform", "off"):
         settings = {"warm_start": 0.0, **ENTROPY.get(method, {})}
-        plan = planned(uneven, method=method, balance=balance, epochs=1, settings=settings)
-        (record,) = train(plan.method, uneven, plan.views, plan.train, fabric)
+        training = planned(uneven, method=method, balance=balance, epochs=1, settings=settings)
+        (record,) = train(training.method, uneven, training.views, training.train, fabric)
         (terms[balance],) = (value for name, value in record["terms"].items() if name == "entropy")
     assert terms["off"] == 0 and terms["uniform"] != 0
 
@@ -215,9 +215,9 @@ def test_runs_from_before_the_setting_load_as_uniform(run: Run) -> None:
 
 
 def test_a_run_whose_balance_is_no_word_of_ours_is_refused(run: Run) -> None:
-    plan = run.config.replace(method_config={**run.config.method_config, "balance": "even"})
+    training = run.config.replace(method_config={**run.config.method_config, "balance": "even"})
     with pytest.raises(ValueError, match="balance must be"):
-        method_of(plan)
+        build_method(training)
 
 
 @pytest.mark.parametrize(

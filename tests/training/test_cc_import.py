@@ -157,7 +157,7 @@ def test_the_imported_run_answers_as_the_published_network(name: str, shape: dic
 
 
 def test_predict_sees_images_as_the_authors_do(checkpoint: Path, tmp_path: Path) -> None:
-    from ilk.pipeline.workflow import predict
+    from ilk.pipeline.predicting import predict
     from ilk.runs.tables import read_table
 
     (tmp_path / "photos").mkdir()

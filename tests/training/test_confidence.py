@@ -11,8 +11,9 @@ import pytest
 
 from ilk import Clusterer
 from ilk.analysis.calibration import Calibration
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.progress import Watch

@@ -151,12 +151,12 @@ def test_a_run_of_heads_gives_the_encoder_that_they_were_trained_on(run: Any, ti
 def test_a_run_that_trained_a_pretrained_encoder_gives_the_weights_that_it_ended_with(
     run: Any, tiny_dino: Path
 ) -> None:
-    from ilk.pipeline.build import method_of
+    from ilk.pipeline.build import build_method
 
     spec = f"hf:{tiny_dino}"
     plan = run.config.replace(backbone=spec)
     encoder = find_encoder(spec)
-    method = method_of(plan, encoder)
+    method = build_method(plan, encoder)
     with torch.no_grad():
         for parameter in method.backbone.parameters():
             parameter += 0.01

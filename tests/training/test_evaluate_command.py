@@ -45,7 +45,7 @@ def predicted(
     trained: Path, photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """A run and a prediction of 20 other photographs by it; do not change them."""
-    from ilk.pipeline.workflow import predict
+    from ilk.pipeline.predicting import predict
 
     folder = tmp_path_factory.mktemp("held out")
     source = photo_folder(folder / "new", n=20, start=500)
@@ -161,7 +161,7 @@ def test_without_labels_what_needs_none_is_done(call: Command, run: Run) -> None
 
 
 def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run, photos: Path) -> None:
-    from ilk.pipeline.frozen import load_model
+    from ilk.pipeline.trained import load_model
 
     options = EvaluationOptions(only=("knn",), features="backbone", resamples=10, device="cpu")
     inputs = open_inputs(run, options, load_model, Watch())
@@ -178,7 +178,7 @@ def test_backbone_features_are_what_the_network_gives_before_its_heads(run: Run,
 
 
 def test_views_of_images_are_assigned_by_the_model_that_is_there(run: Run) -> None:
-    from ilk.pipeline.frozen import load_model
+    from ilk.pipeline.trained import load_model
 
     options = EvaluationOptions(only=("label-free",), resamples=10, device="cpu", views_of=20)
     views = evaluate_run(run, options, model=load_model)["protocols"]["label-free"]["views"]

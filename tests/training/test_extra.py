@@ -14,9 +14,9 @@ import torch
 
 import ilk.training.loop
 from ilk import Clusterer, load_images
-from ilk.pipeline.plan import make_plan
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.runs.folder import Run
 from ilk.sampling import batches, seeded
 from ilk.system.progress import Watch
@@ -43,23 +43,27 @@ def with_extra(images: Any, extra: Any, fabric: Any) -> Callable[..., Any]:
     def make(method: str = "cc", epochs: int = 4, **settings: Any) -> Any:
         asked = {"backbone": "small", "views": "object", "device": "cpu", "method": method, "epochs": epochs}
         heads = {} if method == "scl" else {"cluster_heads": 2}
-        return make_plan(Request(n_clusters=2, settings={**BATCH, **heads, **settings}, **asked), images, fabric, extra)
+        return new_training(
+            Request(n_clusters=2, settings={**BATCH, **heads, **settings}, **asked), images, fabric, extra
+        )
 
     return make
 
 
-def spied(plan: Any, images: Any, fabric: Any, **options: Any) -> tuple[list[tuple[bool, Any, Any]], list[Any]]:
+def spied(training: Any, images: Any, fabric: Any, **options: Any) -> tuple[list[tuple[bool, Any, Any]], list[Any]]:
     """(whether extra, names of the terms, indices or else the number of images) of each step, and the records."""
     steps = []
-    forward = plan.method.forward
+    forward = training.method.forward
 
     def listening(a: Any, b: Any, index: Any) -> Any:
         terms = forward(a, b, index)
         steps.append((index is None, set(terms), len(a) if index is None else index.tolist()))
         return terms
 
-    plan.method.forward = listening
-    return steps, list(train(plan.method, images, plan.views, plan.train, fabric, extra=plan.extra, **options))
+    training.method.forward = listening
+    return steps, list(
+        train(training.method, images, training.views, training.train, fabric, extra=training.extra, **options)
+    )
 
 
 def test_the_extra_pass_comes_first_and_has_the_instance_term_alone(
@@ -84,8 +88,8 @@ def test_extra_images_have_no_index(with_extra: Callable[..., Any], images: Any,
 def test_dcdc_takes_extra_images_in_the_turns_of_its_over_clustering_head(
     with_extra: Callable[..., Any], images: Any, fabric: Any
 ) -> None:
-    plan = with_extra("dcdc", epochs=4, warm_start=0, over_clusters=6, repeats=2)
-    steps, records = spied(plan, images, fabric)
+    training = with_extra("dcdc", epochs=4, warm_start=0, over_clusters=6, repeats=2)
+    steps, records = spied(training, images, fabric)
     assert [extra for extra, _, _ in steps] == [True, True, *[False] * 6] * 2
     assert all(name.startswith("over_") for extra, names, _ in steps if extra for name in names)
     assert [any(name.startswith("extra_over") for name in one["terms"]) for one in records] == [True, False] * 2
@@ -93,12 +97,12 @@ def test_dcdc_takes_extra_images_in_the_turns_of_its_over_clustering_head(
 
 def test_steps_of_passes_that_are_left_out_are_jumped(with_extra: Callable[..., Any], images: Any, fabric: Any) -> None:
     calls: list[tuple[int, int]] = []
-    plan = with_extra("dcdc", epochs=4, warm_start=0, over_clusters=6)
-    _, records = spied(plan, images, fabric, on_step=lambda done, total: calls.append((done, total)))
+    training = with_extra("dcdc", epochs=4, warm_start=0, over_clusters=6)
+    _, records = spied(training, images, fabric, on_step=lambda done, total: calls.append((done, total)))
     assert [done for done, _ in calls] == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15, 18, 19, 20]
     assert {total for _, total in calls} == {20}
     halfway = (
-        plan.train.learning_rate * (0.5 + 0.5 * math.cos(math.pi * 9 / 20)) * min(1, 10 / 50)
+        training.train.learning_rate * (0.5 + 0.5 * math.cos(math.pi * 9 / 20)) * min(1, 10 / 50)
     )  # step 9, two epochs of 5 steps
     assert records[1]["learning_rate"] == pytest.approx(halfway)
 
@@ -110,7 +114,7 @@ def test_fewer_extra_images_than_a_batch_make_a_smaller_batch(
     request = Request(
         n_clusters=2, epochs=1, backbone="small", views="object", device="cpu", settings={**BATCH, "cluster_heads": 1}
     )
-    steps, _ = spied(make_plan(request, images, fabric, few), images, fabric)
+    steps, _ = spied(new_training(request, images, fabric, few), images, fabric)
     assert [size for extra, _, size in steps if extra] == [5]
 
 
@@ -133,21 +137,21 @@ def test_the_main_pass_sees_the_batches_that_it_would_see_without_extra_images(
 def test_the_time_of_a_step_is_measured_with_extra_images(
     with_extra: Callable[..., Any], images: Any, extra: Any, fabric: Any
 ) -> None:
-    plan = with_extra(warm_start=0)
-    before = {name: value.clone() for name, value in plan.method.state_dict().items()}
-    assert seconds_per_step(plan.method, images, plan.views, plan.train, fabric, extra) > 0
-    assert all(torch.equal(value, before[name]) for name, value in plan.method.state_dict().items())
+    training = with_extra(warm_start=0)
+    before = {name: value.clone() for name, value in training.method.state_dict().items()}
+    assert seconds_per_step(training.method, images, training.views, training.train, fabric, extra) > 0
+    assert all(torch.equal(value, before[name]) for name, value in training.method.state_dict().items())
 
 
 def test_minutes_hold_fewer_epochs_with_extra_images(
     images: Any, extra: Any, fabric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(ilk.pipeline.begin, "seconds_per_step", lambda *_: 0.5)
     request = Request(
         n_clusters=2, minutes=2, backbone="small", views="object", device="cpu", settings={**BATCH, "cluster_heads": 1}
     )
-    assert make_plan(request, images, fabric).train.epochs == 72  # 108 s / (3 steps of 0.5 s)
-    assert make_plan(request, images, fabric, extra).train.epochs == 43  # 108 s / (5 steps of 0.5 s)
+    assert new_training(request, images, fabric).train.epochs == 72  # 108 s / (3 steps of 0.5 s)
+    assert new_training(request, images, fabric, extra).train.epochs == 43  # 108 s / (5 steps of 0.5 s)
 
 
 @pytest.mark.parametrize("method", ["crlc", "scl", "c2bin"])
@@ -168,9 +172,9 @@ def test_extra_images_of_another_size_or_a_single_one_are_refused(
 ) -> None:
     request = Request(n_clusters=2, epochs=1, backbone="small", views="object", device="cpu")
     with pytest.raises(ValueError, match="extra images are 3x10x10 .*the others 3x8x8"):
-        make_plan(request, images, fabric, load_images(pictures(4, side=10)[0]))
+        new_training(request, images, fabric, load_images(pictures(4, side=10)[0]))
     with pytest.raises(ValueError, match="At least 2 extra images"):
-        make_plan(request, images, fabric, load_images(pictures(2, side=8)[0]).subset([0]))
+        new_training(request, images, fabric, load_images(pictures(2, side=8)[0]).subset([0]))
 
 
 # from end to end

@@ -14,8 +14,9 @@ import torch
 
 from command import Command
 from ilk import Clusterer
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.reports.payload import collect
 from ilk.runs.folder import Run
 from ilk.system.progress import Watch
@@ -66,7 +67,7 @@ def test_a_report_that_fails_is_a_warning_and_the_run_is_finished(
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(f"ilk.pipeline.workflow.{broken}", fail)
+    monkeypatch.setattr(f"ilk.pipeline.results.{broken}", fail)
     watch = Listener()
     run = fit(request(), photos, Run(tmp_path / "run"), watch=watch)
     assert run.finished and (run / "scores.json").is_file()
@@ -106,9 +107,9 @@ def test_moments_and_pairs_survive_a_resume_bit_by_bit(
 
     def run(folder: Path, stop: int | None = None) -> list[Any]:
         folder.mkdir(exist_ok=True)
-        plan = planned(images, epochs=6)
+        training = planned(images, epochs=6)
         records = train(
-            plan.method, images, plan.views, plan.train, fabric, checkpoint=folder / "checkpoint.pt",
+            training.method, images, training.views, training.train, fabric, checkpoint=folder / "checkpoint.pt",
             moments=Moments(folder / "moments.npz"),
         )  # fmt: skip
         found = []
@@ -140,9 +141,9 @@ def test_a_training_that_is_looked_at_has_the_weights_of_one_that_is_not(
     images = load_images(pictures(60)[0])
 
     def weights(moments: Moments | None) -> tuple[dict[str, torch.Tensor], list[Any]]:
-        plan = planned(images, epochs=4)
-        records = list(train(plan.method, images, plan.views, plan.train, fabric, moments=moments))
-        return plan.method.state_dict(), [record["terms"] for record in records]
+        training = planned(images, epochs=4)
+        records = list(train(training.method, images, training.views, training.train, fabric, moments=moments))
+        return training.method.state_dict(), [record["terms"] for record in records]
 
     looked, terms = weights(Moments())
     monkeypatch.setattr("ilk.training.loop.pair_similarity", lambda *_, **__: {})

@@ -24,10 +24,12 @@ from ilk.analysis.metrics import accuracy
 from ilk.images import load_images
 from ilk.methods import METHODS, get_preset
 from ilk.pipeline.build import load_method
+from ilk.pipeline.choose_encoder import encoder_for, images_decide, named_encoder
 from ilk.pipeline.encoders import find_encoder
-from ilk.pipeline.frozen import choose_encoder, load_model
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
+from ilk.pipeline.trained import load_model
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.progress import Watch
@@ -409,6 +411,12 @@ def test_training_all_goes_on_after_a_stop(
     broken = trial(request, "broken", source=X, resume=True)
     one, two = load_file(whole / "model.safetensors"), load_file(broken / "model.safetensors")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def choose_encoder(request: Request, images: Any, watch: Any) -> Any:
+    """The encoder that the request decides on, or, where that is left to the images, the one that they get."""
+    named = named_encoder(request, watch)
+    return encoder_for(images, request, watch) if named is None and images_decide(request) else named
 
 
 def open_request(**changes: Any) -> Request:

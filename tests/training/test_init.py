@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import ilk.training.loop
 from ilk import Clusterer, load_images
+from ilk.pipeline.begin import new_training
 from ilk.pipeline.build import load_method
-from ilk.pipeline.plan import make_plan
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
 from ilk.system.files import write_json
 from ilk.system.progress import Watch
@@ -31,7 +32,7 @@ def asked(**changes: Any) -> Request:
 
 
 def plan_of(images: Any, fabric: Any, **changes: Any) -> Any:
-    return make_plan(asked(**changes), images, fabric)
+    return new_training(asked(**changes), images, fabric)
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,14 @@ class Stop(Watch):
 def test_before_training_features_and_embeddings_are_those_of_the_run(
     images: Any, fabric: Any, run: Run, x: torch.Tensor
 ) -> None:
-    plan, begun = plan_of(images, fabric, init=run.folder, n_clusters=3), load_method(run)
-    plan.method.eval()
-    assert torch.equal(plan.method.backbone(x), begun.backbone(x))
-    assert torch.equal(plan.method.embed(x), begun.embed(x))  # the representation head came along
-    assert plan.method.assign(x).shape == (5, 3)
-    assert plan.config.init.parts == ["backbone", "instance_head"]
-    assert plan.config.init.path == str(run.folder.resolve()) and len(plan.config.init.hash) == 32
-    assert any(note.startswith("backbone and instance_head as in") for note in plan.notes)
+    training, begun = plan_of(images, fabric, init=run.folder, n_clusters=3), load_method(run)
+    training.method.eval()
+    assert torch.equal(training.method.backbone(x), begun.backbone(x))
+    assert torch.equal(training.method.embed(x), begun.embed(x))  # the representation head came along
+    assert training.method.assign(x).shape == (5, 3)
+    assert training.plan.init.parts == ["backbone", "instance_head"]
+    assert training.plan.init.path == str(run.folder.resolve()) and len(training.plan.init.hash) == 32
+    assert any(note.startswith("backbone and instance_head as in") for note in training.plan.notes)
 
 
 def test_cluster_heads_begin_anew(images: Any, fabric: Any, run: Run) -> None:
@@ -81,8 +82,8 @@ def test_cluster_heads_begin_anew(images: Any, fabric: Any, run: Run) -> None:
 
 def test_heads_of_another_shape_or_method_begin_anew(images: Any, fabric: Any, run: Run) -> None:
     other = plan_of(images, fabric, init=run.folder, settings={"embedding_dim": 16})
-    assert other.config.init.parts == ["backbone"]
-    assert plan_of(images, fabric, init=run.folder, method="crlc").config.init.parts == ["backbone"]
+    assert other.plan.init.parts == ["backbone"]
+    assert plan_of(images, fabric, init=run.folder, method="crlc").plan.init.parts == ["backbone"]
 
 
 @pytest.mark.parametrize(("method", "twin"), [("scl", "twin"), ("c2bin", "follower")])
@@ -90,8 +91,8 @@ def test_a_moving_average_begins_as_a_copy_of_the_weights(
     images: Any, fabric: Any, run: Run, method: str, twin: str
 ) -> None:
     settings = {"cluster_heads": None if method == "scl" else 2}
-    plan = plan_of(images, fabric, init=run.folder, method=method, settings=settings)
-    backbone = getattr(plan.method, twin).network[0].state_dict()
+    training = plan_of(images, fabric, init=run.folder, method=method, settings=settings)
+    backbone = getattr(training.method, twin).network[0].state_dict()
     stored = load_file(run / "model.safetensors")
     assert all(torch.equal(value, stored[f"backbone.{name}"]) for name, value in backbone.items())
 
@@ -102,9 +103,9 @@ def test_size_and_front_end_are_those_of_the_run(tmp_path: Path, images: Any, fa
     assert asked(init=run.folder, preset="paper").wanted_size() == 10
     assert asked(init=run.folder, image_size=14).wanted_size() == 14
     small = load_images(images[:].permute(0, 2, 3, 1).numpy(), image_size=10)
-    plan = plan_of(small, fabric, init=run.folder)
-    assert plan.config.front_end == run.config.front_end != None  # noqa: E711
-    assert torch.equal(plan.method.eval().backbone(x), load_method(run).backbone(x))
+    training = plan_of(small, fabric, init=run.folder)
+    assert training.plan.front_end == run.config.front_end != None  # noqa: E711
+    assert torch.equal(training.method.eval().backbone(x), load_method(run).backbone(x))
     with pytest.raises(ValueError, match="has the front end normalize-sobel, and sobel was asked for"):
         plan_of(small, fabric, init=run.folder, settings={"front_end": "sobel"})
 
@@ -115,8 +116,8 @@ def test_a_file_of_backbone_weights_is_taken_with_or_without_the_prefix(
 ) -> None:
     begun = load_method(run).backbone
     save_file({prefix + name: value for name, value in begun.state_dict().items()}, tmp_path / "w.safetensors")
-    plan = plan_of(images, fabric, init=tmp_path / "w.safetensors", backbone="small")
-    assert torch.equal(plan.method.eval().backbone(x), begun(x))
+    training = plan_of(images, fabric, init=tmp_path / "w.safetensors", backbone="small")
+    assert torch.equal(training.method.eval().backbone(x), begun(x))
 
 
 def test_another_backbone_than_the_runs_is_refused(images: Any, fabric: Any, run: Run) -> None:

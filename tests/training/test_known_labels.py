@@ -17,10 +17,11 @@ import torch
 import ilk.training.loop
 from ilk import Clusterer, load_images
 from ilk.evaluation import score_run
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.known_labels import find_known
-from ilk.pipeline.plan import make_plan
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
 from ilk.runs.tables import assignments_table, read_table, write_table
 from ilk.sampling import batches
@@ -122,7 +123,7 @@ def test_labels_that_cannot_be_used_are_refused(images: Any, given: Any, error: 
 def test_a_method_without_use_for_known_labels_says_which_have(images: Any, fabric: Any, method: str) -> None:
     request = Request(n_clusters=2, method=method, known_labels={"000001": "a"})
     with pytest.raises(ValueError, match=rf"{method} has no use for known labels .* Methods that have: crlc"):
-        make_plan(request, images, fabric)
+        new_training(request, images, fabric)
 
 
 # batches

@@ -20,8 +20,8 @@ from ilk.cli import main
 from ilk.images import load_images
 from ilk.methods import METHODS
 from ilk.pipeline.build import load_method
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.reports import collect, write_report
 from ilk.runs.config import Plan, needed
 from ilk.runs.folder import Run

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-import ilk.pipeline.plan
+import ilk.pipeline.begin
 from ilk import Clusterer, ViewRecipe, load_images
 from ilk.methods import METHODS, get_preset
 from ilk.networks.backbones import FrontEnd
-from ilk.pipeline.build import method_of
-from ilk.pipeline.plan import auto_epochs, batch_size, make_plan, replan, updates_of
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.build import build
+from ilk.pipeline.decide import auto_epochs, batch_size, updates_of
 from ilk.pipeline.request import Request, device_and_precision
 from ilk.runs.config import plan_from
 from ilk.system.wording import flag
@@ -33,30 +34,30 @@ def images(pictures: Callable[..., Any]) -> Any:
 
 def test_fewer_images_than_clusters_are_refused(images: Any, fabric: Any) -> None:
     with pytest.raises(ValueError, match=r"61 clusters need at least 61 images.*has 60"):
-        make_plan(Request(n_clusters=61, **SMALL), images, fabric)
+        new_training(Request(n_clusters=61, **SMALL), images, fabric)
 
 
 def test_as_many_clusters_as_images_are_allowed(images: Any, fabric: Any) -> None:
-    plan = make_plan(Request(n_clusters=60, epochs=1, **SMALL), images, fabric)
-    assert plan.method.n_clusters == plan.train.batch_size == 60
-    assert any("less than two images a cluster" in note for note in plan.notes)
+    training = new_training(Request(n_clusters=60, epochs=1, **SMALL), images, fabric)
+    assert training.method.n_clusters == training.train.batch_size == 60
+    assert any("less than two images a cluster" in note for note in training.plan.notes)
 
 
 def test_more_clusters_than_the_batch_are_refused_with_the_batch_that_would_do(images: Any, fabric: Any) -> None:
     request = Request(n_clusters=20, settings={"batch_size": 16, "images_per_cluster": 0}, **SMALL)
     with pytest.raises(ValueError, match=r"20 clusters do not fit a batch of 16 images.*batch_size=40"):
-        make_plan(request, images, fabric)
+        new_training(request, images, fabric)
 
 
 def test_a_batch_larger_than_the_set_is_reduced_with_a_note(images: Any, fabric: Any) -> None:
-    plan = make_plan(Request(n_clusters=2, epochs=1, settings={"batch_size": 256}, **SMALL), images, fabric)
-    assert plan.train.batch_size == plan.config.train.batch_size == 60
-    assert "batch of 60 instead of 256: there are only 60 images" in plan.notes
+    training = new_training(Request(n_clusters=2, epochs=1, settings={"batch_size": 256}, **SMALL), images, fabric)
+    assert training.train.batch_size == training.plan.train.batch_size == 60
+    assert "batch of 60 instead of 256: there are only 60 images" in training.plan.notes
 
 
 def test_two_images_make_a_plan(pictures: Callable[..., Any], fabric: Any) -> None:
-    plan = make_plan(Request(n_clusters=2, epochs=1, **SMALL), load_images(pictures(2)[0]), fabric)
-    assert plan.train.batch_size == 2
+    training = new_training(Request(n_clusters=2, epochs=1, **SMALL), load_images(pictures(2)[0]), fabric)
+    assert training.train.batch_size == 2
 
 
 @pytest.mark.parametrize("k", [1, 0, -3, 2.5, True, "1", None])
@@ -101,32 +102,32 @@ def test_unknown_names_and_values_are_refused_with_what_is_known(
     def plan() -> None:
         request = Request(n_clusters=2, **{**SMALL, **asked})
         device_and_precision(request)
-        make_plan(request, images, fabric)
+        new_training(request, images, fabric)
 
     with pytest.raises(ValueError, match=sentence):
         plan()
 
 
 def test_settings_may_be_text_and_reach_the_method_and_the_loop(images: Any, planned: Callable[..., Any]) -> None:
-    plan = planned(images, settings={"learning_rate": "0.25", "cluster_heads": "3", "schedule": "constant"})
-    assert plan.train.learning_rate == 0.25
-    assert len(plan.method.cluster_heads.heads) == 3
-    assert plan.config.train.schedule == "constant"
+    training = planned(images, settings={"learning_rate": "0.25", "cluster_heads": "3", "schedule": "constant"})
+    assert training.train.learning_rate == 0.25
+    assert len(training.method.cluster_heads.heads) == 3
+    assert training.plan.train.schedule == "constant"
 
 
 def test_minutes_become_the_epochs_that_fit_nine_tenths_of_them(
     images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 0.5)
-    plan = planned(images, epochs=None, minutes=2, settings={"batch_size": 16})
-    assert plan.train.epochs == plan.config.train.epochs == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
-    assert any(note.startswith("72 epochs fit 2 minutes") for note in plan.notes)
+    monkeypatch.setattr(ilk.pipeline.begin, "seconds_per_step", lambda *_: 0.5)
+    training = planned(images, epochs=None, minutes=2, settings={"batch_size": 16})
+    assert training.train.epochs == training.plan.train.epochs == 72  # 0.9 * 120 s / (3 steps of 0.5 s)
+    assert any(note.startswith("72 epochs fit 2 minutes") for note in training.plan.notes)
 
 
 def test_minutes_too_few_for_one_epoch_still_give_one(
     images: Any, planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ilk.pipeline.plan, "seconds_per_step", lambda *_: 1000.0)
+    monkeypatch.setattr(ilk.pipeline.begin, "seconds_per_step", lambda *_: 1000.0)
     assert planned(images, epochs=None, minutes=0.1).train.epochs == 1
 
 
@@ -151,26 +152,26 @@ def test_epochs_left_open_follow_the_settings(images: Any, planned: Callable[...
 
 @pytest.mark.parametrize(("method", "preset"), [(m, p) for m in METHODS for p in METHODS[m].presets])
 def test_a_plan_survives_config_json(images: Any, planned: Callable[..., Any], method: str, preset: str) -> None:
-    plan = planned(images, k=4, method=method, preset=preset, seed=5, views=None)
-    stored = plan_from(json.loads(json.dumps(plan.config.as_dict())))
-    again = replan(stored, method_of(stored))
-    assert again.train == plan.train
-    assert again.config == plan.config
+    training = planned(images, k=4, method=method, preset=preset, seed=5, views=None)
+    stored = plan_from(json.loads(json.dumps(training.plan.as_dict())))
+    again = build(stored, images)
+    assert again.train == training.train
+    assert again.plan == training.plan
     assert (again.views.recipe_a, again.views.recipe_b, again.views.size) == (
-        plan.views.recipe_a,
-        plan.views.recipe_b,
-        plan.views.size,
+        training.views.recipe_a,
+        training.views.recipe_b,
+        training.views.size,
     )
-    assert again.method.config == plan.method.config
-    ours, theirs = plan.method.state_dict(), again.method.state_dict()
+    assert again.method.config == training.method.config
+    ours, theirs = training.method.state_dict(), again.method.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # so a run killed at once starts as it did
 
 
 def test_two_recipes_of_your_own_survive_config_json(images: Any, planned: Callable[..., Any]) -> None:
     pair = (ViewRecipe(flip=0.25, crop_scale=(0.3, 0.9)), ViewRecipe(degrees=12.0))
-    stored = plan_from(json.loads(json.dumps(planned(images, views=pair).config.as_dict())))
-    again = replan(stored, method_of(stored))
+    stored = plan_from(json.loads(json.dumps(planned(images, views=pair).plan.as_dict())))
+    again = build(stored, images)
     assert (again.views.recipe_a, again.views.recipe_b) == pair
     assert stored.views.name == "custom"
 
@@ -196,15 +197,14 @@ def test_making_a_plan_leaves_the_global_random_state_alone(
 
 
 def test_what_is_chosen_automatically_is_explained(images: Any, fabric: Any) -> None:
-    plan = make_plan(Request(n_clusters=2, epochs=1, device="cpu"), images, fabric)
-    assert plan.config.backbone == "small"
-    assert any(note.startswith("backbone 'small': no GPU") for note in plan.notes)
-    assert any(note.startswith(f"views '{plan.config.views.name}': ") for note in plan.notes)
-    assert plan.config.notes == plan.notes
+    training = new_training(Request(n_clusters=2, epochs=1, device="cpu"), images, fabric)
+    assert training.plan.backbone == "small"
+    assert any(note.startswith("backbone 'small': no GPU") for note in training.plan.notes)
+    assert any(note.startswith(f"views '{training.plan.views.name}': ") for note in training.plan.notes)
 
 
 def test_what_was_asked_for_is_not_explained(images: Any, planned: Callable[..., Any]) -> None:
-    assert planned(images).notes == []
+    assert planned(images).plan.notes == []
 
 
 class Sum(nn.Module):
@@ -219,9 +219,9 @@ class Sum(nn.Module):
 
 def test_a_backbone_of_your_own_is_named_after_its_class(images: Any, planned: Callable[..., Any]) -> None:
     mine = Sum()
-    plan = planned(images, backbone=mine)
-    assert plan.method.backbone is mine
-    assert plan.config.backbone == "custom:Sum"
+    training = planned(images, backbone=mine)
+    assert training.method.backbone is mine
+    assert training.plan.backbone == "custom:Sum"
 
 
 @pytest.mark.parametrize("wrong", [None, 4.0, "4"])
@@ -266,7 +266,7 @@ def test_a_batch_that_is_left_open_in_words_grows_with_the_clusters() -> None:
 
 def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fabric: Any) -> None:
     request = Request(n_clusters=4, epochs=1, settings={"batch_size": 16}, **SMALL)
-    assert make_plan(request, images, fabric).train.batch_size == 16
+    assert new_training(request, images, fabric).train.batch_size == 16
 
 
 # what comes before the backbone
@@ -276,30 +276,30 @@ def test_a_batch_size_that_is_asked_for_is_the_one_that_is_used(images: Any, fab
 def test_paper_presets_normalise_by_the_mean_and_deviation_of_the_collection(
     images: Any, planned: Callable[..., Any], method: str, sobel: bool
 ) -> None:
-    plan = planned(images, method=method, preset="paper")
+    training = planned(images, method=method, preset="paper")
     pixels = images[:].permute(1, 0, 2, 3).flatten(1).numpy() / 255
-    front = plan.config.front_end
+    front = training.plan.front_end
     assert front.mean == pytest.approx(pixels.mean(1)) and front.std == pytest.approx(pixels.std(1), rel=1e-3)
-    assert front.sobel == sobel and isinstance(plan.method.backbone, FrontEnd)
-    assert plan.method.backbone.mean.flatten().tolist() == pytest.approx(front.mean)
-    x = plan.method.backbone(images[:].float() / 255)
-    assert x.shape == (60, plan.method.feature_dim)
+    assert front.sobel == sobel and isinstance(training.method.backbone, FrontEnd)
+    assert training.method.backbone.mean.flatten().tolist() == pytest.approx(front.mean)
+    x = training.method.backbone(images[:].float() / 255)
+    assert x.shape == (60, training.method.feature_dim)
 
 
 def test_a_front_end_may_be_chosen_and_left_out(images: Any, planned: Callable[..., Any]) -> None:
-    assert planned(images).config.front_end is None
-    assert planned(images, settings={"front_end": "sobel"}).config.front_end.as_dict() == {
+    assert planned(images).plan.front_end is None
+    assert planned(images, settings={"front_end": "sobel"}).plan.front_end.as_dict() == {
         "mean": None, "std": None, "sobel": True
     }  # fmt: skip
-    assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).config.front_end is None
+    assert planned(images, method="crlc", preset="paper", settings={"front_end": "none"}).plan.front_end is None
     with pytest.raises(ValueError, match="front_end must be none, normalize, sobel or normalize-sobel; got 'edges'"):
         planned(images, settings={"front_end": "edges"})
 
 
 def test_pictures_of_one_colour_have_a_deviation_to_divide_by(planned: Callable[..., Any]) -> None:
     gray = load_images(np.full((8, 8, 8, 3), 100, dtype=np.uint8))
-    plan = planned(gray, settings={"front_end": "normalize"})
-    assert plan.config.front_end.std == [1e-3]  # gray pictures have one channel
+    training = planned(gray, settings={"front_end": "normalize"})
+    assert training.plan.front_end.std == [1e-3]  # gray pictures have one channel
 
 
 def test_a_run_with_a_front_end_reloads_and_predicts_the_same(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ilk.pipeline.build import load_method, method_of, save_model
+from ilk.pipeline.build import build_method, load_method, save_model
 from ilk.runs.folder import FORMAT, Run, free_name
 from ilk.system.files import write_json
 from ilk.system.versions import PACKAGES, versions
@@ -149,7 +149,7 @@ def test_settings_of_a_later_version_are_named(run: Run) -> None:
 def test_a_method_of_a_later_version_is_named(run: Run) -> None:
     change_config(run, method="cc9")
     with pytest.raises(ValueError, match="Unknown method 'cc9'. Did you mean 'cc'?"):
-        method_of(run.config)
+        build_method(run.config)
 
 
 def test_a_run_with_a_backbone_of_your_own_asks_for_it(run: Run) -> None:
@@ -165,7 +165,7 @@ def test_writing_a_model_that_fails_keeps_the_old_one(run: Run, monkeypatch: pyt
         Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ilk.runs.folder.save_file", full)
+    monkeypatch.setattr("ilk.pipeline.build.save_file", full)
     with pytest.raises(OSError, match="No space"):
         save_model(run, method)
     assert (run / "model.safetensors").read_bytes() == before

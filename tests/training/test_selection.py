@@ -17,8 +17,8 @@ from torch import nn
 from ilk import load_images
 from ilk.analysis.metrics import accuracy
 from ilk.images import Images
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.research.oracle import by_accuracy, rule_of
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table

@@ -40,8 +40,8 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 
-def work(plan: Any, images: Any, fabric: Any, **options: Any) -> Iterator[dict[str, Any]]:
-    return train(plan.method, images, plan.views, plan.train, fabric, **options)
+def work(training: Any, images: Any, fabric: Any, **options: Any) -> Iterator[dict[str, Any]]:
+    return train(training.method, images, training.views, training.train, fabric, **options)
 
 
 def lasting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -57,10 +57,10 @@ def same_state(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 @pytest.fixture(scope="module")
 def unbroken(images: Any, planned: Callable[..., Any], fabric: Any) -> tuple[Any, list[Any], Any]:
     """The method, records and assignments of five epochs; the cluster heads start in the third."""
-    plan = planned(images, epochs=5, settings=BATCH)
-    records = list(work(plan, images, fabric))
+    training = planned(images, epochs=5, settings=BATCH)
+    records = list(work(training, images, fabric))
     assert [bool(one["message"]) for one in records] == [False, False, True, False, False]
-    return plan.method, records, assign(plan.method, images, fabric)
+    return training.method, records, assign(training.method, images, fabric)
 
 
 class Interrupt:
@@ -86,13 +86,13 @@ def test_resume_after_an_interrupt_gives_the_weights_log_and_assignments_of_an_u
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any, unbroken: Any, epoch: int, how: str
 ) -> None:
     file, before = tmp_path / "checkpoint.pt", []
-    plan = planned(images, epochs=5, settings=BATCH)
+    training = planned(images, epochs=5, settings=BATCH)
     if how == "dropped generator":
-        records = work(plan, images, fabric, checkpoint=file)
+        records = work(training, images, fabric, checkpoint=file)
         before = [next(records) for _ in range(epoch)]
         records.close()
     else:
-        records = work(plan, images, fabric, checkpoint=file, on_step=Interrupt(3 * (epoch - 1) + 2))
+        records = work(training, images, fabric, checkpoint=file, on_step=Interrupt(3 * (epoch - 1) + 2))
         with pytest.raises(KeyboardInterrupt):
             drain(records, before)
         assert len(before) == epoch - 1
@@ -122,18 +122,18 @@ def test_resume_counts_the_seconds_spent_before(
 def test_a_finished_training_has_nothing_left_to_do_and_loads_its_weights(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan, again = (planned(images, epochs=2, settings=BATCH) for _ in range(2))
-    list(work(plan, images, fabric, checkpoint=tmp_path / "c.pt"))
+    training, again = (planned(images, epochs=2, settings=BATCH) for _ in range(2))
+    list(work(training, images, fabric, checkpoint=tmp_path / "c.pt"))
     assert list(work(again, images, fabric, checkpoint=tmp_path / "c.pt")) == []
-    assert same_state(plan.method, again.method)
+    assert same_state(training.method, again.method)
 
 
 def test_checkpoints_are_written_only_now_and_then_and_after_the_last_epoch(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", 1e9)
-    plan = planned(images, epochs=3, settings=BATCH)
-    there = [(tmp_path / "c.pt").exists() for _ in work(plan, images, fabric, checkpoint=tmp_path / "c.pt")]
+    training = planned(images, epochs=3, settings=BATCH)
+    there = [(tmp_path / "c.pt").exists() for _ in work(training, images, fabric, checkpoint=tmp_path / "c.pt")]
     assert there == [False, False, True]
 
 
@@ -163,8 +163,8 @@ def test_one_seed_gives_one_result_and_another_seed_another(
     runs = []
     for seed, noise in ((7, 1), (7, 2), (8, 1)):
         torch.manual_seed(noise)
-        plan = planned(images, epochs=2, seed=seed, settings=BATCH)
-        runs.append((plan.method, lasting(list(work(plan, images, fabric)))))
+        training = planned(images, epochs=2, seed=seed, settings=BATCH)
+        runs.append((training.method, lasting(list(work(training, images, fabric)))))
     assert runs[0][1] == runs[1][1]
     assert same_state(runs[0][0], runs[1][0])
     assert runs[0][1] != runs[2][1]
@@ -172,9 +172,9 @@ def test_one_seed_gives_one_result_and_another_seed_another(
 
 
 def test_training_leaves_the_global_random_state_alone(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
-    plan = planned(images, epochs=2, settings=BATCH)
+    training = planned(images, epochs=2, settings=BATCH)
     state, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    list(work(plan, images, fabric))
+    list(work(training, images, fabric))
     assert torch.equal(torch.get_rng_state(), state)
     assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
 
@@ -197,18 +197,18 @@ def test_a_record_says_everything_the_docstring_promises(unbroken: Any) -> None:
     assert seconds == sorted(seconds)
 
 
-def seen_in(plan: Any, images: Any, fabric: Any) -> list[list[int]]:
+def seen_in(training: Any, images: Any, fabric: Any) -> list[list[int]]:
     """The rows that each step of a training looked at."""
     steps: list[list[int]] = []
-    forward = plan.method.forward
+    forward = training.method.forward
 
     def spy(view_a: Any, view_b: Any, index: Any) -> Any:
         assert len(view_a) == len(view_b) == len(index)
         steps.append(index.tolist())
         return forward(view_a, view_b, index)
 
-    plan.method.forward = spy
-    list(work(plan, images, fabric))
+    training.method.forward = spy
+    list(work(training, images, fabric))
     return steps
 
 
@@ -230,8 +230,8 @@ def test_the_short_last_batch_is_left_out(images: Any, planned: Callable[..., An
 
 def test_on_step_counts_all_steps_of_the_training(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
     calls: list[tuple[int, int]] = []
-    plan = planned(images, epochs=2, settings={**BATCH, "warm_start": 0.9})
-    list(work(plan, images, fabric, on_step=lambda done, total: calls.append((done, total))))
+    training = planned(images, epochs=2, settings={**BATCH, "warm_start": 0.9})
+    list(work(training, images, fabric, on_step=lambda done, total: calls.append((done, total))))
     assert calls == [(i, 6) for i in range(1, 7)]
 
 
@@ -264,11 +264,11 @@ def test_the_recorded_learning_rate_is_that_of_the_last_step(
 
 def test_sgd_and_adamw_train_the_backbone_as_well(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
     for optimizer in ("sgd", "adamw"):
-        plan = planned(images, epochs=1, settings={**BATCH, "optimizer": optimizer, "warm_start": 0})
-        before = {name: value.clone() for name, value in plan.method.state_dict().items()}
-        (record,) = work(plan, images, fabric)
+        training = planned(images, epochs=1, settings={**BATCH, "optimizer": optimizer, "warm_start": 0})
+        before = {name: value.clone() for name, value in training.method.state_dict().items()}
+        (record,) = work(training, images, fabric)
         assert math.isfinite(record["loss"])
-        changed = [name for name, value in plan.method.state_dict().items() if not torch.equal(value, before[name])]
+        changed = [name for name, value in training.method.state_dict().items() if not torch.equal(value, before[name])]
         assert any(name.startswith("backbone") for name in changed), optimizer
 
 
@@ -276,16 +276,16 @@ def test_sgd_and_adamw_train_the_backbone_as_well(images: Any, planned: Callable
 def test_a_term_that_is_no_number_stops_with_its_name_and_epoch_and_the_last_good_checkpoint(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan, calls = planned(images, epochs=4, settings={**BATCH, "warm_start": 0}), []
-    forward = plan.method.forward
+    training, calls = planned(images, epochs=4, settings={**BATCH, "warm_start": 0}), []
+    forward = training.method.forward
 
     def broken(*inputs: Any) -> dict[str, Any]:
         calls.append(1)
         terms: dict[str, Any] = forward(*inputs)
         return terms | {"entropy": terms["entropy"] * math.nan} if len(calls) > 7 else terms  # in the third epoch
 
-    plan.method.forward = broken
-    records = work(plan, images, fabric, checkpoint=tmp_path / "c.pt")
+    training.method.forward = broken
+    records = work(training, images, fabric, checkpoint=tmp_path / "c.pt")
     assert [next(records)["epoch"], next(records)["epoch"]] == [1, 2]
     kept = (tmp_path / "c.pt").read_bytes()
     with pytest.raises(TrainingDiverged, match="entropy term became nan in epoch 3"):
@@ -297,19 +297,19 @@ def test_a_term_that_is_no_number_stops_with_its_name_and_epoch_and_the_last_goo
 
 
 def test_a_huge_learning_rate_ends_in_training_diverged(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
-    plan = planned(images, epochs=3, settings={**BATCH, "warm_start": 0, "learning_rate": 1e30, "warmup": 0})
+    training = planned(images, epochs=3, settings={**BATCH, "warm_start": 0, "learning_rate": 1e30, "warmup": 0})
     with pytest.raises(TrainingDiverged, match=r"epoch \d.*lower learning rate"):
-        list(work(plan, images, fabric))
+        list(work(training, images, fabric))
 
 
 def test_training_runs_in_bf16_and_keeps_the_weights_in_float32(
     pictures: Callable[..., Any], planned: Callable[..., Any]
 ) -> None:
     images = load_images(pictures(16, side=8)[0])
-    plan = planned(images, epochs=1, settings={"batch_size": 16, "warm_start": 0})
-    (record,) = work(plan, images, make_fabric("cpu", "bf16"))
+    training = planned(images, epochs=1, settings={"batch_size": 16, "warm_start": 0})
+    (record,) = work(training, images, make_fabric("cpu", "bf16"))
     assert math.isfinite(record["loss"])
-    assert all(value.dtype == torch.float32 for value in plan.method.parameters())
+    assert all(value.dtype == torch.float32 for value in training.method.parameters())
 
 
 def test_training_from_the_memory_mapped_cache_equals_training_from_memory(
@@ -320,7 +320,9 @@ def test_training_from_the_memory_mapped_cache_equals_training_from_memory(
     held = load_images(mapped[:].permute(0, 2, 3, 1).numpy())
     assert held.in_memory()
     plans = [planned(images, epochs=2, settings=BATCH) for images in (mapped, held)]
-    logs = [lasting(list(work(plan, images, fabric))) for plan, images in zip(plans, (mapped, held), strict=True)]
+    logs = [
+        lasting(list(work(training, images, fabric))) for training, images in zip(plans, (mapped, held), strict=True)
+    ]
     assert logs[0] == logs[1]
     assert same_state(plans[0].method, plans[1].method)
 
@@ -329,18 +331,18 @@ def test_gray_images_are_trained_with_one_channel(
     pictures: Callable[..., Any], planned: Callable[..., Any], fabric: Any
 ) -> None:
     images = load_images(pictures(40, side=8, gray=True)[0])
-    plan = planned(images, epochs=1, settings={**BATCH, "warm_start": 0})
-    assert next(plan.method.backbone.parameters()).shape[1] == 1
-    assert math.isfinite(next(work(plan, images, fabric))["loss"])
+    training = planned(images, epochs=1, settings={**BATCH, "warm_start": 0})
+    assert next(training.method.backbone.parameters()).shape[1] == 1
+    assert math.isfinite(next(work(training, images, fabric))["loss"])
 
 
 def test_measuring_the_time_of_a_step_leaves_the_method_as_it_was(
     images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan = planned(images, settings={**BATCH, "warm_start": 0})
-    before = {name: value.clone() for name, value in plan.method.state_dict().items()}
-    assert seconds_per_step(plan.method, images, plan.views, plan.train, fabric) > 0
-    assert all(torch.equal(value, before[name]) for name, value in plan.method.state_dict().items())
+    training = planned(images, settings={**BATCH, "warm_start": 0})
+    before = {name: value.clone() for name, value in training.method.state_dict().items()}
+    assert seconds_per_step(training.method, images, training.views, training.train, fabric) > 0
+    assert all(torch.equal(value, before[name]) for name, value in training.method.state_dict().items())
 
 
 def test_a_damaged_checkpoint_is_named_in_a_sentence(
@@ -354,9 +356,9 @@ def test_a_damaged_checkpoint_is_named_in_a_sentence(
 def test_a_divergence_before_the_first_checkpoint_does_not_claim_that_one_was_kept(
     tmp_path: Path, images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan = planned(images, epochs=3, settings={**BATCH, "warm_start": 0, "learning_rate": 1e30, "warmup": 0})
+    training = planned(images, epochs=3, settings={**BATCH, "warm_start": 0, "learning_rate": 1e30, "warmup": 0})
     with pytest.raises(TrainingDiverged) as caught:
-        list(work(plan, images, fabric, checkpoint=tmp_path / "checkpoint.pt"))
+        list(work(training, images, fabric, checkpoint=tmp_path / "checkpoint.pt"))
     assert not (tmp_path / "checkpoint.pt").exists()
     assert "is kept" not in str(caught.value)
 
@@ -392,33 +394,33 @@ def test_a_frozen_backbone_goes_through_a_training_unchanged(
     images: Any, planned: Callable[..., Any], fabric: Any, method: str
 ) -> None:
     """Weights and running statistics; the heads learn."""
-    plan = planned(images, method=method, epochs=2, settings={**BATCH, "warm_start": 0.5})
-    plan.method.freeze_backbone()
-    before = {name: value.clone() for name, value in plan.method.state_dict().items()}
-    list(work(plan, images, fabric))
-    changed = {name for name, value in plan.method.state_dict().items() if not torch.equal(value, before[name])}
+    training = planned(images, method=method, epochs=2, settings={**BATCH, "warm_start": 0.5})
+    training.method.freeze_backbone()
+    before = {name: value.clone() for name, value in training.method.state_dict().items()}
+    list(work(training, images, fabric))
+    changed = {name for name, value in training.method.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and not any(name.startswith("backbone.") for name in changed)
 
 
 def test_each_image_gets_as_many_second_views_as_the_method_asks_for(
     images: Any, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan = planned(images, method="dcdc", epochs=1, settings={**BATCH, "repeats": 3, "warm_start": 0})
+    training = planned(images, method="dcdc", epochs=1, settings={**BATCH, "repeats": 3, "warm_start": 0})
     seen: list[tuple[int, int, int]] = []
-    forward = plan.method.forward
+    forward = training.method.forward
 
     def spy(view_a: Any, view_b: Any, index: Any) -> Any:
         seen.append((len(view_a), len(view_b), len(index)))
         return forward(view_a, view_b, index)
 
-    plan.method.forward = spy
-    list(work(plan, images, fabric))
+    training.method.forward = spy
+    list(work(training, images, fabric))
     assert seen == [(16, 48, 16)] * 3
 
 
 def test_heads_that_take_turns_do_so_epoch_by_epoch(images: Any, planned: Callable[..., Any], fabric: Any) -> None:
-    plan = planned(images, method="dcdc", preset="paper", epochs=4, settings=BATCH)
-    terms = [set(record["terms"]) for record in work(plan, images, fabric)]
+    training = planned(images, method="dcdc", preset="paper", epochs=4, settings=BATCH)
+    terms = [set(record["terms"]) for record in work(training, images, fabric)]
     assert terms == [{"over_sample", "over_class"}, {"sample", "class"}] * 2
 
 
@@ -428,8 +430,8 @@ def test_the_time_of_a_step_is_measured_with_more_images_than_are_looked_at(
 ) -> None:
     """Some methods need the features of all images for their labels, and get them."""
     many = load_images(np.tile(pictures(60, side=8)[0], (18, 1, 1, 1)))
-    plan = planned(many, method=method, settings={**BATCH, "warm_start": 0.5})
-    assert len(many) == 1080 and seconds_per_step(plan.method, many, plan.views, plan.train, fabric) > 0
+    training = planned(many, method=method, settings={**BATCH, "warm_start": 0.5})
+    assert len(many) == 1080 and seconds_per_step(training.method, many, training.views, training.train, fabric) > 0
 
 
 # images that are not to be clustered
@@ -440,16 +442,16 @@ def test_extra_images_pass_first_in_the_epochs_that_take_them_and_are_no_part_of
     images: Any, pictures: Callable[..., Any], planned: Callable[..., Any], fabric: Any, method: str, takes: list[bool]
 ) -> None:
     extra = load_images(pictures(40, side=8, start=500)[0])
-    plan = planned(images, method=method, epochs=4, settings={**BATCH, "warm_start": 0})
+    training = planned(images, method=method, epochs=4, settings={**BATCH, "warm_start": 0})
     passes: list[tuple[bool, list[int]]] = []
-    forward = plan.method.forward
+    forward = training.method.forward
 
     def spy(view_a: Any, view_b: Any, index: Any) -> Any:
-        passes.append((plan.method.extra, index.tolist()))
+        passes.append((training.method.extra, index.tolist()))
         return forward(view_a, view_b, index)
 
-    plan.method.forward = spy
-    for record, taken in zip(work(plan, images, fabric, extra=extra), takes, strict=True):
+    training.method.forward = spy
+    for record, taken in zip(work(training, images, fabric, extra=extra), takes, strict=True):
         assert [flag for flag, _ in passes] == [True] * (2 if taken else 0) + [False] * 3
         ahead, main = (list(chain(*(index for flag, index in passes if flag == kind))) for kind in (True, False))
         assert len(set(ahead)) == len(ahead) and all(60 <= row < 100 for row in ahead)  # none is an image's row
@@ -458,7 +460,7 @@ def test_extra_images_pass_first_in_the_epochs_that_take_them_and_are_no_part_of
         assert (len(own) < len(record["terms"])) == taken
         assert record["loss"] == pytest.approx(sum(own.values()))
         passes.clear()
-    assert not plan.method.extra
+    assert not training.method.extra
 
 
 @pytest.mark.usefixtures("every_epoch")

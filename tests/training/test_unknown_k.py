@@ -7,7 +7,6 @@ import itertools
 import json
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 
 from ilk import Clusterer
 from ilk.networks.features import Features
+from ilk.pipeline.begin import feasible_range, find_number
 from ilk.pipeline.build import load_method
-from ilk.pipeline.prepare import feasible_range, find_number
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.progress import Watch
@@ -199,8 +199,7 @@ def test_a_range_partly_out_of_reach_is_cut_and_said() -> None:
             said.append(text)
 
     rows = np.random.default_rng(0).normal(size=(40, 1, 8)).astype(np.float16)
-    watch, frozen = Listener(), SimpleNamespace(features=Features(rows))
-    hierarchy = find_number(Request(n_clusters="2-60"), frozen, watch)  # type: ignore[arg-type]  # all that it looks at
+    hierarchy = find_number(Request(n_clusters="2-60"), Features(rows), Listener())
     assert 2 <= hierarchy.chosen <= 4 and list(hierarchy.range) <= [2, 4]
     assert said[0] == "choosing from 2 to 4 clusters: 40 images allow no more, ten images each"
 

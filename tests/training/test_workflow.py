@@ -15,8 +15,9 @@ from PIL import Image
 
 import ilk.training.epoch
 import ilk.training.loop
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.runs.folder import Run
 from ilk.system.progress import Watch, collapse_warning, epoch_line
 from ilk.training.loop import TrainingDiverged

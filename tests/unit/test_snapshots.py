@@ -48,25 +48,25 @@ def discs(pictures: Callable[..., Any]) -> Images:
 def test_looking_at_a_method_leaves_every_bit_of_it_and_of_the_generators(
     method: str, discs: Images, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan = planned(discs, method=method, epochs=2)
-    list(train(plan.method, discs, plan.views, plan.train, fabric))
-    state = {name: tensor.clone() for name, tensor in plan.method.state_dict().items()}
-    observed, random = plan.method.observed, torch.get_rng_state()
+    training = planned(discs, method=method, epochs=2)
+    list(train(training.method, discs, training.views, training.train, fabric))
+    state = {name: tensor.clone() for name, tensor in training.method.state_dict().items()}
+    observed, random = training.method.observed, torch.get_rng_state()
     for training in (True, False):
-        plan.method.train(training)
-        modes = [module.training for module in plan.method.modules()]
+        training.method.train(training)
+        modes = [module.training for module in training.method.modules()]
         found = [
-            pair_similarity(plan.method, discs, 60, plan.views, fabric, seed=0, clusters=True) for _ in range(2)
+            pair_similarity(training.method, discs, 60, training.views, fabric, seed=0, clusters=True) for _ in range(2)
         ]  # fmt: skip
         moments = Moments()
         moments.begin(60, 2, 0)
-        moments.keep(2, plan.method, discs, fabric, clusters=True)
-        assert [module.training for module in plan.method.modules()] == modes
+        moments.keep(2, training.method, discs, fabric, clusters=True)
+        assert [module.training for module in training.method.modules()] == modes
         assert found[0] == found[1] and all(-1 <= value <= 1 for value in found[0].values() if value is not None)
-    assert torch.equal(torch.get_rng_state(), random) and plan.method.observed is observed
-    for name, tensor in plan.method.state_dict().items():
+    assert torch.equal(torch.get_rng_state(), random) and training.method.observed is observed
+    for name, tensor in training.method.state_dict().items():
         assert torch.equal(tensor, state[name]), name
-    assert not any(parameter.is_inference() for parameter in plan.method.parameters())
+    assert not any(parameter.is_inference() for parameter in training.method.parameters())
 
 
 def test_the_pairs_are_those_of_two_views_in_evaluation_mode(
@@ -76,17 +76,17 @@ def test_the_pairs_are_those_of_two_views_in_evaluation_mode(
     from ilk.training.snapshots import PAIRS
     from ilk.views import channels_last
 
-    plan = planned(discs)
-    plan.method.to(memory_format=torch.channels_last)
-    found = pair_similarity(plan.method, discs, 60, plan.views, fabric, seed=3, clusters=True)
+    training = planned(discs)
+    training.method.to(memory_format=torch.channels_last)
+    found = pair_similarity(training.method, discs, 60, training.views, fabric, seed=3, clusters=True)
     rows = spaced(60, 16)
-    views = plan.views(discs[rows], seeded(3, 0, PAIRS, torch.device("cpu")))
-    plan.method.eval()
+    views = training.views(discs[rows], seeded(3, 0, PAIRS, torch.device("cpu")))
+    training.method.eval()
     with torch.no_grad():
-        (y_a, z_a), (y_b, z_b) = (plan.method.assign_and_embed(channels_last(view)) for view in views)
+        (y_a, z_a), (y_b, z_b) = (training.method.assign_and_embed(channels_last(view)) for view in views)
     assert (found["instance_positive"], found["instance_negative"]) == pytest.approx(looped(z_a, z_b), abs=1e-4)
     assert (found["cluster_positive"], found["cluster_negative"]) == pytest.approx(looped(y_a.T, y_b.T), abs=1e-4)
-    unknown = pair_similarity(plan.method, discs, 60, plan.views, fabric, seed=3, clusters=False)
+    unknown = pair_similarity(training.method, discs, 60, training.views, fabric, seed=3, clusters=False)
     assert unknown["cluster_positive"] is unknown["cluster_negative"] is None
 
 
@@ -104,11 +104,11 @@ def test_moments_are_before_training_and_after_each_third() -> None:
 def test_moments_that_were_written_are_taken_up_until_the_checkpoint(
     tmp_path: Path, discs: Images, planned: Callable[..., Any], fabric: Any
 ) -> None:
-    plan, file = planned(discs), tmp_path / "moments.npz"
+    training, file = planned(discs), tmp_path / "moments.npz"
     first = Moments(file)
     first.begin(60, 4, 0)
     for epoch in range(5):
-        first.keep(epoch, plan.method, discs, fabric, clusters=epoch > 2)
+        first.keep(epoch, training.method, discs, fabric, clusters=epoch > 2)
     with np.load(file) as saved:
         assert saved["epochs"].tolist() == [0, 1, 3, 4] and saved["embedding"].shape[:2] == (4, 60)
         assert (saved["cluster"][:2] == -1).all() and (saved["cluster"][2:] >= 0).all()

@@ -89,7 +89,7 @@ def evaluate(
     from ilk.evaluation import EvaluationOptions, evaluate_run, evaluation_lines
     from ilk.evaluation.run_protocols import FILE
     from ilk.methods import use_method
-    from ilk.pipeline.frozen import load_model
+    from ilk.pipeline.trained import load_model
     from ilk.runs.folder import Run
 
     chosen = tuple(name.strip() for text in only or [] for name in text.split(",") if name.strip())

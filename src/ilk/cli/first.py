@@ -37,7 +37,7 @@ def demo(
 ) -> None:
     """Sort 1,797 real handwritten digits, and see how well that went."""
     from ilk.cli.display import Display, cluster_table, demo_lines, score_lines
-    from ilk.pipeline.workflow import demo as run_demo
+    from ilk.pipeline.demo import demo as run_demo
     from ilk.runs.folder import Run, free_name
 
     request = Request(n_clusters=10, minutes=None if epochs else minutes, epochs=epochs, seed=seed)

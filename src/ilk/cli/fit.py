@@ -69,7 +69,7 @@ def fit(
     if resume and out is None:
         raise ValueError("--resume needs --out RUN, to say which run to go on with.")
     request = Request(**{**options, "settings": settings_of(options["settings"])})
-    from ilk.pipeline.workflow import fit as run_fit
+    from ilk.pipeline.fitting import fit as run_fit
     from ilk.runs.folder import Run, free_name
 
     run = Run(out or free_name(Path("runs"), Path(source or str(embeddings)).resolve().stem or "images"))

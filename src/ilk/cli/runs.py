@@ -44,7 +44,7 @@ def predict(
     """Sort new images into the clusters of a finished run."""
     from ilk.cli.display import Display, cluster_table, score_lines
     from ilk.methods import use_method
-    from ilk.pipeline.workflow import predict as run_predict
+    from ilk.pipeline.predicting import predict as run_predict
     from ilk.runs.folder import Run, free_name
 
     if method is not None:
@@ -190,8 +190,8 @@ def export(
         print(f"{export_csv(Run(run), csv):,} rows in {csv}")
     if onnx:
         from ilk.methods import use_method
-        from ilk.pipeline.frozen import load_model
         from ilk.pipeline.onnx import export_onnx
+        from ilk.pipeline.trained import load_model
 
         if method is not None:
             use_method(method)

@@ -65,7 +65,7 @@ def load_images(
         if unchanged:
             images, kept = source, np.arange(len(source))
         else:
-            direct = _direct(items, image_size, max_image_size)
+            direct = without_resizing(items, image_size, max_image_size)
             where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
             images, kept = direct or decode_source(
                 items,
@@ -114,7 +114,7 @@ def _checked_ids(ids: Sequence[str], count: int) -> list[str]:
     return texts
 
 
-def _direct(source: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
+def without_resizing(source: Source, image_size: int | None, largest: int) -> tuple[Images, np.ndarray] | None:
     """`Images` of an array that needs no resizing, without a copy if it is uint8; None for other sources."""
     array = source.array
     if array is None:

@@ -1,69 +1,116 @@
-"""From the settings of a run to the method that they describe, with or without its trained weights."""
+"""From a plan to the method, views and data that it describes: for new, resumed, loaded and predicting runs alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ilk.analysis.hierarchy import Hierarchy
+from ilk.images import Images
 from ilk.methods import method_of_run
 from ilk.methods.base import Method
 from ilk.methods.records import declared, read_settings
 from ilk.networks.backbones import build_backbone
-from ilk.networks.features import FeatureBackbone
+from ilk.networks.features import FeatureBackbone, Features, FeatureViews
+from ilk.networks.pretrained import Encoder
 from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_misfit, seeded_weights
-from ilk.runs.config import Plan
+from ilk.pipeline.known_labels import Known
+from ilk.runs.config import Plan, TrainConfig
 from ilk.runs.folder import Run
+from ilk.sampling import spaced
 from ilk.system.allocator import memory
 from ilk.system.files import replacing
+from ilk.views import Views, from_description
+
+FITTED_ON = 20_000  # images whose features give the directions that heads see, at most
 
 
-def save_model(run: Run, method: Method) -> None:
-    """Writes the trained weights as `model.safetensors`."""
-    tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
-    with replacing(run / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+@dataclass(frozen=True)
+class Training:
+    """What a plan describes, ready to be trained."""
+
+    plan: Plan
+    method: Method
+    views: Views | FeatureViews
+    images: Images
+    features: Features | None = None  # what heads are trained on, in the place of the images
+    encoder: Encoder | None = None  # whose features they are
+    extra: Images | None = None  # images that help and are not clustered
+    known: Known | None = None
+    hierarchy: Hierarchy | None = None  # the tree that the number of clusters was chosen from
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def data(self) -> Images | Features:
+        """What the method takes: the features where only heads are trained, else the images."""
+        return self.images if self.features is None else self.features
+
+    @property
+    def train(self) -> TrainConfig:
+        """The settings of the training loop."""
+        return self.plan.train
+
+    @property
+    def known_rows(self) -> list[int]:
+        """Positions of the images with a known label."""
+        return [] if self.known is None else self.known.rows
 
 
-def load_method(run: Run, backbone: nn.Module | None = None) -> Method:
-    """The trained method. `backbone`: the untrained module, when the run was given one in Python.
+def build(
+    plan: Plan, images: Images, *, backbone: nn.Module | None = None, features: Features | None = None,
+    encoder: Encoder | None = None, extra: Images | None = None, known: Known | None = None,
+    hierarchy: Hierarchy | None = None, method: Method | None = None,
+) -> Training:  # fmt: skip
+    """The training that `plan` describes, with the weights that its seed gives.
 
-    Raises FileNotFoundError when training has not finished, ValueError when the file does not fit.
+    `backbone`: the module, where the plan's is one of the user's own or a pretrained encoder that is trained on.
+    `features`: those of `encoder`, where the plan trains heads alone. `method`: one that is trained already, to be
+    trained on. Raises ValueError for settings that this version does not know or that do not fit this machine.
     """
-    if not (run / "model.safetensors").is_file():
-        raise FileNotFoundError(
-            f"'{run.folder}' has no model yet: its training has not finished. Go on with: ilk fit ... --out"
-            f" {run.folder} --resume"
+    if plan.train.unknown:
+        raise ValueError(
+            f"This run has training settings that this version of ilk does not know: {plan.train.unknown}."
         )
-    file = run / "model.safetensors"
-    try:
-        method = method_of(run.config, backbone, stored=header_of(file))
-        put_state(method, load_file(file))
-    except Misfit as error:
-        raise ValueError(f"'{file}' is damaged or does not fit its config.json: {error}") from None
-    return method.eval()
+    if method is None:
+        method = build_method(plan, backbone, features=features)
+    if known is not None and known.rows:
+        method.know(torch.from_numpy(known.codes))
+    views = build_views(plan, features)
+    return Training(plan, method, views, images, features, encoder, extra, known, hierarchy)
 
 
-def method_of(plan: Plan, backbone: nn.Module | None = None, *, stored: Header | None = None) -> Method:
-    """The untrained method that `plan` describes, with the weights that its seed gave it when it was planned.
+def build_views(plan: Plan, features: Features | None) -> Views | FeatureViews:
+    """The views of the images, or of their features, that `plan` describes."""
+    if features is not None and plan.features is not None:
+        return FeatureViews(1 + features.views, features.neighbours, plan.features.neighbour_share)
+    return Views(from_description(plan.views.a), from_description(plan.views.b), size=plan.images.size)
 
-    Where heads were trained on the features of an encoder, what comes back takes such features.
 
-    Before memory is taken for it, its size is looked at: what cannot be is refused with ValueError, and
-    what does not fit the `stored` tensors with Misfit.
+def build_method(
+    plan: Plan, backbone: nn.Module | None = None, *, features: Features | None = None, stored: Header | None = None
+) -> Method:
+    """The untrained method that `plan` describes, with the weights that its seed gives.
+
+    Where heads are trained on an encoder, the method takes its features, and `features` (None where stored weights
+    follow) give the directions that the heads see. Before memory is taken the size is checked: ValueError for
+    what cannot be, Misfit for what does not fit the `stored` tensors.
     """
     kind = method_of_run(plan.method, plan.method_from)
     images, k = plan.images, plan.n_clusters
-    width = dim = 0
+    shape: tuple[int, int] | None = None
     if plan.encoder is not None and plan.features is not None:
-        width, dim = plan.encoder.feature_dim, plan.features.dim or 0
-        if not 1 <= dim <= width:
-            raise ValueError(f"features.dim of this run must be a whole number from 1 to {width}; it is {dim!r}.")
+        shape = plan.encoder.feature_dim, plan.features.dim or 0
+        if not 1 <= shape[1] <= shape[0]:
+            raise ValueError(
+                f"features.dim of this run must be a whole number from 1 to {shape[0]}; it is {plan.features.dim}."
+            )
         with torch.device("meta"):  # takes no memory yet
-            backbone = FeatureBackbone(width, dim)
+            backbone = FeatureBackbone(*shape)
     if backbone is None and plan.custom_backbone is not None:
         raise ValueError(
             f"This run was trained with a backbone of your own ({plan.custom_backbone}). Pass it in Python:"
@@ -79,12 +126,20 @@ def method_of(plan: Plan, backbone: nn.Module | None = None, *, stored: Header |
         refuse_huge(outline := outline_of(kind, backbone, k, images.n, settings))
         if stored is not None:
             refuse_misfit(outline, stored)
-        if dim:
-            backbone = FeatureBackbone(width, dim)
+        if shape is not None:
+            backbone = feature_backbone(*shape, features)
         method = kind(backbone, k, images.n, settings)
     if plan.freeze_backbone:
         method.freeze_backbone()
     return method
+
+
+def feature_backbone(width: int, dim: int, features: Features | None) -> FeatureBackbone:
+    """The first layer of heads on features: onto the `dim` main directions of `features`, if there are any."""
+    backbone = FeatureBackbone(width, dim)
+    if features is not None:
+        backbone.fit(features.rows[spaced(len(features), FITTED_ON).numpy(), 0])
+    return backbone
 
 
 def settings_of(kind: type[Method], values: Mapping[str, Any]) -> Any:
@@ -110,5 +165,32 @@ def refuse_huge(outline: Method) -> None:
     if needed > memory() / 2:
         raise ValueError(
             f"With these settings ({outline.n_clusters:,} clusters, {outline.n_images:,} images) the method takes"
-            f" {needed / 1e9:,.0f} GB; this machine has {memory() / 1e9:,.0f} GB. Is the run's config.json damaged?"
+            f" {needed / 1e9:,.0f} GB; this machine has {memory() / 1e9:,.0f} GB. Use"
+            " fewer clusters; the config.json of a run from elsewhere may be damaged."
         )
+
+
+def save_model(run: Run, method: Method) -> None:
+    """Writes the trained weights as `model.safetensors`."""
+    tensors = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
+    with replacing(run / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def load_method(run: Run, backbone: nn.Module | None = None) -> Method:
+    """The trained method of a run, in evaluation mode. `backbone`: the untrained module, where it was given in Python.
+
+    Raises FileNotFoundError when training has not finished, ValueError when the file does not fit.
+    """
+    file = run / "model.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"'{run.folder}' has no model yet: its training has not finished. Go on with: ilk fit ... --out"
+            f" {run.folder} --resume"
+        )
+    try:
+        method = build_method(run.config, backbone, stored=header_of(file))
+        put_state(method, load_file(file))
+    except Misfit as error:
+        raise ValueError(f"'{file}' is damaged or does not fit its config.json: {error}") from None
+    return method.eval()

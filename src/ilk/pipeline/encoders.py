@@ -1,4 +1,4 @@
-"""From what a person names to an encoder: a pretrained model, an earlier run, a file of weights, a module."""
+"""From a name to an encoder: a pretrained model, an earlier run, a file of weights, or a module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INSTALL = "pip install 'ilk[hf]'"
 
 
 def is_encoder(spec: object) -> bool:
-    """Whether `spec` means a network that is trained already: an `Encoder`, a short name, or `hf:`, `run:`, `weights:`.
+    """Whether `spec` means a trained network: an `Encoder`, a short name, or `hf:`, `run:` or `weights:`.
 
     The names of ilk's own backbones (small, resnet18-cifar, ...) are those of untrained ones.
     """
@@ -55,25 +55,25 @@ def find_encoder(
     or a file of weights is to see, where neither says. Raises ValueError, TypeError or FileNotFoundError.
     """
     if isinstance(spec, Encoder):
-        found = spec
+        encoder = spec
     elif isinstance(spec, nn.Module):
-        found = from_module(spec, in_channels, image_size)
+        encoder = from_module(spec, in_channels, image_size)
     elif not isinstance(spec, str):
         raise TypeError(f"An encoder is a name or an nn.Module; got {type(spec).__name__}.")
     elif spec.startswith("run:"):
-        found = from_run(spec[4:], offline=offline, say=say, progress=progress)
+        encoder = from_run(spec[4:], offline=offline, say=say, progress=progress)
     elif spec.startswith("weights:"):
-        found = from_weights(spec[8:], image_size)
+        encoder = from_weights(spec[8:], image_size)
     elif spec.startswith("hf:") or spec in SHORT_NAMES:
-        found = load_hf(spec.removeprefix("hf:"), offline=offline, say=say, progress=progress)
+        encoder = load_hf(spec.removeprefix("hf:"), offline=offline, say=say, progress=progress)
     else:
         raise ValueError(unknown(spec))
-    if in_channels not in (1, found.channels) and not (in_channels == 3 and found.channels == 1):
+    if in_channels not in (1, encoder.channels) and not (in_channels == 3 and encoder.channels == 1):
         raise ValueError(
-            f"The images have {in_channels} channels and the encoder '{found.about.spec}' takes {found.channels}. Train"
-            " a backbone on the images instead (--backbone small)."
+            f"The images have {in_channels} channels and the encoder '{encoder.about.spec}' takes {encoder.channels}."
+            " Train a backbone on the images instead (--backbone small)."
         )
-    return found
+    return encoder
 
 
 def unknown(spec: str) -> str:
@@ -99,12 +99,12 @@ def auto_encoder(
         if cached(known.id) is None:
             continue
         try:
-            found = load_hf(name, offline=True)
+            encoder = load_hf(name, offline=True)
         except (ValueError, OSError) as error:
             tell(f"encoder '{name}' is in the local cache and cannot be used: {in_short(error)}")
             continue
-        tell(f"encoder '{name}', found in the local cache: {found.about}; {known.about}")
-        return found
+        tell(f"encoder '{name}', found in the local cache: {encoder.about}; {known.about}")
+        return encoder
     first, known = next(iter(SHORT_NAMES.items()))
     if why := offline_because(offline):
         tell(f"no pretrained encoder: none is in the local cache and {why}. Go online once to download '{first}'")
@@ -124,7 +124,7 @@ def auto_encoder(
 
 
 def wrapped(network: nn.Module, *, spec: str, title: str, source: str, channels: int, image_size: int) -> Encoder:
-    """A network of one's own as an encoder, which sees images resized to `image_size` and else as they are."""
+    """A user's network as an encoder; images are resized to `image_size` and not changed otherwise."""
     preparation = plain_preparation(image_size)
     parameters, size = weight_sizes(network)
     about = EncoderAbout(
@@ -147,8 +147,8 @@ def from_module(module: nn.Module, channels: int, image_size: int | None) -> Enc
 
 def whole_numbers(module: nn.Module, *names: str) -> list[int | None]:
     """The attributes of those names, None for one that is missing or no whole number."""
-    found = [getattr(module, name, None) for name in names]
-    return [value if isinstance(value, int) and not isinstance(value, bool) else None for value in found]
+    values = [getattr(module, name, None) for name in names]
+    return [value if isinstance(value, int) and not isinstance(value, bool) else None for value in values]
 
 
 def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress | None) -> Encoder:
@@ -156,24 +156,25 @@ def from_run(folder: str, *, offline: bool, say: Say | None, progress: Progress 
     run = Run(Path(folder).expanduser()).open()
     plan, spec = run.config, f"run:{run.folder.resolve()}"
     if saved := plan.encoder:
-        found = find_encoder(saved.spec, offline=offline, say=say, progress=progress)
-        if found.about.fingerprint != saved.fingerprint:
+        encoder = find_encoder(saved.spec, offline=offline, say=say, progress=progress)
+        if encoder.about.fingerprint != saved.fingerprint:
             raise ValueError(f"'{run}' was trained on an encoder, {saved.spec}, whose weights are others now.")
-        return found
+        return encoder
     if plan.method_from is not None and plan.method not in METHODS:
         raise ValueError(
             f"'{run}' was trained with a method that is not a part of ilk, '{plan.method}', whose code is not run."
             f" Start from its backbone with --init {run}, or name the method in Python, with ilk.methods.use_method."
         )
     if is_encoder(plan.backbone):  # a pretrained one that was trained on
-        found = find_encoder(plan.backbone, offline=offline, say=say, progress=progress)
-        load_method(run, found)
+        encoder = find_encoder(plan.backbone, offline=offline, say=say, progress=progress)
+        load_method(run, encoder)
+        title = f"{encoder.about.title}, trained on in '{run.folder.name}'"
         about = replace(
-            found.about, spec=spec, title=f"{found.about.title}, trained on in '{run.folder.name}'", source=str(run),
-            fingerprint=fingerprint(found.network, found.preparation), revision=None,
+            encoder.about, spec=spec, title=title, source=str(run),
+            fingerprint=fingerprint(encoder.network, encoder.preparation), revision=None,
         )  # fmt: skip
-        found.about = about
-        return found.eval()
+        encoder.about = about
+        return encoder.eval()
     network = load_method(run).backbone
     return wrapped(
         network, spec=spec, title=f"backbone {plan.backbone} of '{run.folder.name}'", source=str(run),

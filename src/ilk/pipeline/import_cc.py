@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ilk.methods import get_preset
-from ilk.pipeline.build import method_of, save_model
-from ilk.runs.config import Plan, TrainConfig, checked, plan_from
+from ilk.pipeline.build import build_method, save_model
+from ilk.pipeline.decide import train_config, view_settings
+from ilk.runs.config import Plan, plan_from
 from ilk.runs.folder import Run
 from ilk.system.text import in_short
 from ilk.system.versions import versions
-from ilk.views import describe, get_views
+from ilk.views import get_views
 
 DEPTHS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 PARTS = ("resnet", "instance_projector", "cluster_projector")
@@ -48,7 +49,7 @@ def import_cc(
     net, epoch = read(Path(file).expanduser())
     backbone, shapes = recognised(net, str(file))
     plan = described(Path(file), backbone, shapes, image_size, epoch)
-    method = method_of(plan)
+    method = build_method(plan)
     wanted, found = method.state_dict(), renamed(net, str(file))
     for name in wanted.keys() - found.keys():
         if name.endswith(("num_batches_tracked", "heads.loss", "heads.started", "heads.chosen")):
@@ -130,18 +131,13 @@ def described(
     """The plan of the run: the published settings, and where the weights come from."""
     preset = get_preset("cc", "paper")
     recipe = preset.recipe
-    view_a, view_b = get_views(recipe.views)
-    train: TrainConfig = checked(TrainConfig, dict(
-        epochs=epoch or recipe.epochs or 1000, batch_size=recipe.batch_size or 256, optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
-        schedule=recipe.schedule, warmup=recipe.warmup, seed=0, decay_vectors=recipe.decay_vectors,
-    ))  # fmt: skip
+    train = train_config(recipe, epochs=epoch or recipe.epochs or 1000, batch=recipe.batch_size or 256, seed=0)
     return plan_from({
         "method": "cc", "preset": "paper", "n_clusters": shapes["clusters"], "seed": 0,
         "method_config": asdict(replace(preset.config, embedding_dim=shapes["embedding"])),
         "backbone": backbone, "front_end": None,
-        "views": {"name": recipe.views, "a": describe(view_a), "b": describe(view_b)},
-        "train": train.as_dict(),
+        "views": view_settings(recipe.views, *get_views(recipe.views)),
+        "train": train,
         "images": {"n": 1, "channels": shapes["channels"], "size": image_size},  # how many there were is not noted
         "init": None, "freeze_backbone": False, "extra": None, "known_labels": None, "encoder": None, "features": None,
         "notes": [

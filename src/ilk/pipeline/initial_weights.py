@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.weights import Header, Misfit, header_of, header_of_state
-from ilk.runs.config import FrontEndSettings, Plan
+from ilk.runs.config import FrontEndSettings, InitialWeights, Plan
 from ilk.runs.folder import Run
 from ilk.system.files import file_hash
 
@@ -63,7 +63,7 @@ def find_initial(path: str | os.PathLike[str]) -> Initial:
 
 
 def refuse_other(initial: Initial, backbone: str | None, front_end: str | None, images: Images) -> None:
-    """Raises ValueError if what is asked for by name, or the images, contradict the run that is started from."""
+    """Raises ValueError if the backbone, front end or images contradict the run that the training starts from."""
     if initial.plan is None:
         return
     run, name, front = initial.path, initial.plan.backbone, front_name(initial.plan.front_end)
@@ -91,11 +91,11 @@ def front_name(front: FrontEndSettings | None) -> str:
     return "-".join(parts) or "none"
 
 
-def start_from(method: Method, initial: Initial, *, expected: str | None = None) -> dict[str, Any]:
-    """Puts the initial weights into `method`; returns what config.json says of it: path, hash, parts.
+def start_from(method: Method, initial: Initial, *, expected: str | None = None) -> InitialWeights:
+    """Puts the initial weights into `method`; returns what config.json says of them.
 
-    From a run of the same method, representation heads of the same shape are taken too. `expected`: the
-    hash that the weights must have. Raises ValueError if they are damaged, others, or do not fit.
+    From a run of the same method, representation heads of the same shape are copied too. `expected`: the
+    hash that the file must have. Raises ValueError if the weights are damaged, have changed or do not fit.
     """
     try:
         stored = header_of(initial.file)
@@ -111,11 +111,11 @@ def start_from(method: Method, initial: Initial, *, expected: str | None = None)
     if initial.plan is not None and initial.plan.method == method.name:
         parts += [name for name in method.representation if take_head(method, name, stored, initial)]
     method.reset_twin()  # a moving average begins as a copy
-    return {"path": str(initial.path.resolve()), "hash": digest, "parts": parts}
+    return InitialWeights(path=str(initial.path.resolve()), hash=digest, parts=parts)
 
 
 def backbone_weights(tensors: dict[str, Tensor], backbone: nn.Module, initial: Initial) -> dict[str, Tensor]:
-    """The tensors that are the backbone's, by its own names. Raises ValueError if they are others, or not finite."""
+    """The tensors of the backbone by its own names. Raises ValueError if they do not fit or are not finite."""
     stored = header_of_state(tensors)
     names = names_of_backbone(stored, backbone, initial)
     refuse_misfit(stored, names, backbone, initial)
@@ -123,12 +123,15 @@ def backbone_weights(tensors: dict[str, Tensor], backbone: nn.Module, initial: I
 
 
 def names_of_backbone(stored: Header, backbone: nn.Module, initial: Initial) -> dict[str, str]:
-    """By the backbone's own names, those in the file, with or without the prefix `backbone.`; ValueError if others."""
+    """The name in the file of each tensor of the backbone; names in the file may begin with `backbone.`.
+
+    Raises ValueError where the file holds other tensors.
+    """
     wanted = backbone.state_dict().keys()
     whole = {name: name for name in stored}
     prefixed = within(whole, "backbone.")
-    found = whole if stored.keys() == wanted else prefixed
-    if not found or found.keys() != wanted:
+    names = whole if stored.keys() == wanted else prefixed
+    if not names or names.keys() != wanted:
         others = prefixed.keys() or stored.keys()
         missing, other = sorted(wanted - others), sorted(others - wanted)
         said = [f"lacks {missing[0]}"] * bool(missing) + [f"has {other[0][:100]}" for _ in other[:1]]
@@ -136,25 +139,25 @@ def names_of_backbone(stored: Header, backbone: nn.Module, initial: Initial) -> 
             f"'{initial.path}' holds the weights of another network than this backbone: it {' and '.join(said)}."
             " Choose the network that they belong to with --backbone (and --set front_end=...)."
         )
-    return found
+    return names
 
 
 def refuse_misfit(stored: Header, names: dict[str, str], backbone: nn.Module, initial: Initial) -> None:
     """Raises ValueError if a stored tensor has another shape or kind than the backbone's."""
     for name, (kind, shape) in header_of_state(backbone.state_dict()).items():
-        found = stored[names[name]]
-        if found[1] != shape:
-            theirs, ours = ("x".join(map(str, one)) or "a number" for one in (found[1], shape))
+        stored_kind, stored_shape = stored[names[name]]
+        if stored_shape != shape:
+            theirs, ours = ("x".join(map(str, sides)) or "a number" for sides in (stored_shape, shape))
             raise ValueError(
                 f"'{initial.path}' does not fit this backbone: {name} is {theirs} there and {ours} here. The number of"
                 " channels of the images and the backbone must be those of the weights."
             )
-        if found[0] != kind:
-            raise ValueError(f"'{initial.path}' does not fit this backbone: {name} holds {found[0]}, not {kind}.")
+        if stored_kind != kind:
+            raise ValueError(f"'{initial.path}' does not fit this backbone: {name} holds {stored_kind}, not {kind}.")
 
 
 def take_head(method: Method, name: str, stored: Header, initial: Initial) -> bool:
-    """Takes the head over if it is in both with equal shapes."""
+    """Copies a head's stored weights if both have it in the same shape; returns whether it did."""
     head, names = getattr(method, name, None), within({key: key for key in stored}, f"{name}.")
     if not isinstance(head, nn.Module):
         return False
@@ -165,7 +168,7 @@ def take_head(method: Method, name: str, stored: Header, initial: Initial) -> bo
 
 
 def finite_tensors(initial: Initial, names: dict[str, str]) -> dict[str, Tensor]:
-    """The tensors of the file by their own names."""
+    """Those tensors of the file, by the backbone's names. Raises ValueError for numbers that are not finite."""
     with safe_open(initial.file, framework="pt") as file:
         return all_finite({name: file.get_tensor(stored) for name, stored in names.items()}, initial)
 
@@ -178,5 +181,5 @@ def all_finite(tensors: dict[str, Tensor], initial: Initial) -> dict[str, Tensor
 
 
 def within(named: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """What has the prefix, by the rest of its name."""
+    """The entries whose name begins with `prefix`, by the rest of the name."""
     return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""A few known labels that steer a training: the one mode in which labels do, and only where they were given."""
+"""A few known labels that steer a training. Labels never do so otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE = "known_labels.csv"
 
 @dataclass(frozen=True)
 class Known:
-    """`codes`: (n,) int64, the cluster that an image was said to be in, or -1; `names`: of clusters 0, 1, ..."""
+    """`codes`: (n,) int64, the known cluster of each image, or -1. `names`: the classes of clusters 0, 1, ..."""
 
     codes: np.ndarray
     names: list[str]
@@ -47,9 +47,9 @@ def labels_file(given: str | os.PathLike[str]) -> Path:
 
 
 def find_known(given: Any, images: Images, n_clusters: int) -> tuple[Known, str | None]:
-    """The known labels and a warning of ids that no image has, or None.
+    """The known labels, and a warning about ids that no image has, or None.
 
-    `given`: a CSV or Parquet file with columns id and label, a mapping from id, or one label an image
+    `given`: a CSV or Parquet file with columns id and label, a mapping from id to label, or one label per image
     (None, "" or, among whole numbers, -1: unknown). The sorted classes are clusters 0, 1, ...
     """
     strangers: list[str] = []
@@ -81,7 +81,7 @@ def find_known(given: Any, images: Images, n_clusters: int) -> tuple[Known, str 
 def known_of(run: Run, images: Images) -> Known | None:
     """The known labels of a run for `images`, its own or others; None if it had none.
 
-    Other images get the label of one of the run's that has the same path.
+    Other images get the label of the run's image with the same path.
     """
     plan = run.config
     if plan.known_labels is None:
@@ -104,5 +104,5 @@ def known_by_id(run: Run, ids: Sequence[str], names: list[str]) -> Known:
     code = {name: i for i, name in enumerate(names)}
     if strange := set(label_of.values()) - code.keys():
         raise ValueError(f"'{run / FILE}' was changed: this run knows no class '{min(strange)}'.")
-    found = (label_of.get(safe_text(key)) for key in ids)
-    return Known(np.array([-1 if label is None else code[label] for label in found], dtype=np.int64), names)
+    labels = (label_of.get(safe_text(key)) for key in ids)
+    return Known(np.array([-1 if label is None else code[label] for label in labels], dtype=np.int64), names)

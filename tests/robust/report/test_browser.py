@@ -310,8 +310,8 @@ def trained_on_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable
     """The folder of a run on the first n photographs of each kind of flower."""
     if not FLOWERS.is_dir():
         pytest.skip(f"the real photographs are not at {FLOWERS}")
+    from ilk.pipeline.fitting import fit
     from ilk.pipeline.request import Request
-    from ilk.pipeline.workflow import fit
     from ilk.runs.folder import Run
 
     def train(each: int, clusters: int, labels: str | None) -> Path:

@@ -24,8 +24,8 @@ from ilk.methods.records import Preset, Recipe, describe
 from ilk.networks.backbones import build_backbone
 from ilk.networks.banks import Twin
 from ilk.pipeline.build import load_method
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import fit
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.training.assign import Assignments, assign
@@ -318,7 +318,7 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Unbroken:
-    plan: Callable[[], Any]  # a fresh plan of the same training
+    training: Callable[[], Any]  # a fresh plan of the same training
     pictures: Any
     method: Method
     records: list[dict[str, Any]]
@@ -356,9 +356,14 @@ def test_a_training_that_goes_on_from_its_checkpoint_equals_the_unbroken_one_to_
     unbroken: Unbroken, fabric: Any, tmp_path: Path, epochs: int
 ) -> None:
     def work() -> tuple[Method, Iterator[dict[str, Any]]]:
-        plan = unbroken.plan()
-        return plan.method, train(
-            plan.method, unbroken.pictures, plan.views, plan.train, fabric, checkpoint=tmp_path / "checkpoint.pt"
+        training = unbroken.plan()
+        return training.method, train(
+            training.method,
+            unbroken.pictures,
+            training.views,
+            training.train,
+            fabric,
+            checkpoint=tmp_path / "checkpoint.pt",
         )
 
     _, records = work()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import lzma
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ import torch
 
 from ilk.images import Images, load_images
 from ilk.methods import METHODS
-from ilk.pipeline.build import save_model
-from ilk.pipeline.plan import Plan, make_plan
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.build import Training, save_model
+from ilk.pipeline.fitting import finish_run, train_run, write_start
 from ilk.pipeline.request import Request
-from ilk.pipeline.workflow import circumstances, finish, start, train_into
+from ilk.pipeline.results import circumstances
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table
 from ilk.system.devices import make_fabric
@@ -49,16 +51,16 @@ def digits() -> Images:
     return load_images((found.images[:60] * (255 / 16)).round().astype("uint8"), labels=found.target[:60])
 
 
-def thin(plan: Plan) -> None:
+def thin(training: Training) -> None:
     """Holds all but the largest weights of each layer at zero, before and during the training."""
-    for weight in plan.method.parameters():
+    for weight in training.method.parameters():
         if weight.dim() < 2 or not weight.requires_grad:
             continue
         least = weight.detach().abs().flatten().quantile(1 - KEPT)
         mask = (weight.detach().abs() >= least).float()
         weight.data *= mask
         weight.register_hook(lambda gradient, mask=mask: gradient * mask)
-    plan.method.reset_twin()
+    training.method.reset_twin()
 
 
 def make(name: str) -> None:
@@ -70,16 +72,17 @@ def make(name: str) -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         run, watch = Run(Path(place) / name), Watch()
-        plan = make_plan(request, images, fabric)
-        thin(plan)
-        start(plan, images, run, circumstances(images, "cpu", "float32"), watch)
-        train_into(run, plan, images, fabric, watch)
+        training = new_training(request, images, fabric)
+        thin(training)
+        facts = circumstances(images, "cpu", "float32")
+        write_start(replace(training, plan=training.plan.replace(**facts)), run, watch)
+        train_run(training, run, fabric, watch)
         with torch.no_grad():
-            for tensor in plan.method.state_dict().values():
+            for tensor in training.method.state_dict().values():
                 if tensor.is_floating_point():
                     tensor.copy_(tensor.bfloat16())
-        save_model(run, plan.method)
-        finish(run, plan, images, fabric, watch, warned=True, report=False)
+        save_model(run, training.method)
+        finish_run(training, run, fabric, watch, warned=True, report=False)
         target = HERE / name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterator
 
 from ilk.images import load_images
-from ilk.pipeline.plan import make_plan
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.fitting import fit
+from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import MAX_SIZE, Request
-from ilk.pipeline.workflow import fit, predict
 from ilk.research.bench.drawn_photos import photo_like
 from ilk.research.bench.timing import Case, Conditions
 from ilk.runs.folder import Run
@@ -28,7 +29,7 @@ def groups(conditions: Conditions) -> Iterator[list[Case]]:
     request = Request(
         n_clusters=4, epochs=1, views="cc", device=conditions.device, precision=conditions.precision, settings=settings
     )
-    method = make_plan(request, images, fabric).method
+    method = new_training(request, images, fabric).method
     cores = 1 if conditions.on_gpu else conditions.cores
 
     def decoded() -> object:

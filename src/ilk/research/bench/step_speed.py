@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ilk.images import load_images
 from ilk.methods import METHODS, get_preset
-from ilk.pipeline.plan import Plan, make_plan
+from ilk.pipeline.begin import new_training
+from ilk.pipeline.build import Training
 from ilk.pipeline.request import Request
 from ilk.research.bench import other_libraries
 from ilk.research.bench.drawn_photos import photo_like
@@ -83,7 +84,7 @@ def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, 
     pixels = photo_like(shape.batch * steps, shape.size, conditions.seed)
     if shape.channels == 1:
         pixels = pixels.mean(3).astype("uint8")
-    plan, loop = begin(shape, load_images(pixels, image_size=shape.size), fabric)
+    training, loop = begin(shape, load_images(pixels, image_size=shape.size), fabric)
     name = f"ilk {shape.name}, {where}"
     peak = {"device_bytes": peak_of(loop, steps, conditions)} if conditions.on_gpu else {}
 
@@ -98,7 +99,7 @@ def cases(conditions: Conditions, shape: Shape, compared: bool, fabric: Fabric, 
     try:
         workers = cores if cores > 1 else 0
         plain = other_libraries.PlainTraining(
-            plan.method, pixels, recipe, batch=shape.batch, workers=workers, device=conditions.device
+            training.method, pixels, recipe, batch=shape.batch, workers=workers, device=conditions.device
         )
     except other_libraries.Missing as why:
         return [*done, Case(name=plain_name, work=None, note=str(why), peer=True)]
@@ -119,8 +120,8 @@ def peak_of(loop: Loop, steps: int, conditions: Conditions) -> int:
     return int(torch.cuda.max_memory_allocated(conditions.device))
 
 
-def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
-    """A plan in which every loss term is used from the first step, and the loop that trains it."""
+def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Training, Loop]:
+    """A training in which every loss term is used from the first step, and the loop that does it."""
     settings: dict[str, Any] = {"batch_size": shape.batch}
     if hasattr(get_preset(shape.method, "default").config, "warm_start"):
         settings["warm_start"] = 0.0
@@ -128,10 +129,10 @@ def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
         n_clusters=CLUSTERS, method=shape.method, backbone=shape.backbone, views=shape.views, epochs=EPOCHS,
         settings=settings, device=str(fabric.device),
     )  # fmt: skip
-    plan = make_plan(request, images, fabric)
-    method = plan.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # nn.Module.to takes it
-    model, optimizer = fabric.setup(method, make_optimizer(method, plan.train))
-    loop = Loop(model, method, optimizer, plan.views, plan.train, fabric, images)
+    training = new_training(request, images, fabric)
+    method = training.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # nn.Module.to takes it
+    model, optimizer = fabric.setup(method, make_optimizer(method, training.train))
+    loop = Loop(model, method, optimizer, training.views, training.train, fabric, images)
 
     def encode(m: int) -> torch.Tensor:
         rows = torch.arange(min(m, loop.n))
@@ -140,7 +141,7 @@ def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Plan, Loop]:
 
     method.start_epoch(LAST, EPOCHS, encode, 0)
     method.train()
-    return plan, loop
+    return training, loop
 
 
 def one_pass(loop: Loop, steps: int) -> object:

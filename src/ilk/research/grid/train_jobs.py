@@ -17,8 +17,8 @@ from ilk.analysis.metrics import effective_clusters, score
 from ilk.evaluation.long_tail import ratio_reached
 from ilk.images import load_images
 from ilk.methods import get_method
+from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import MAX_SIZE
-from ilk.pipeline.workflow import fit
 from ilk.research.baselines import baseline_clusters, get_baseline, kmeans, refuse_large
 from ilk.research.grid.grid_progress import GridProgress
 from ilk.research.grid.job import PIXELS, Job

@@ -1,0 +1,144 @@
+"""What a run folder holds besides its plan: circumstances, results, scores and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from ilk.analysis.duplicates import find_duplicates, flag_images, odd_line
+from ilk.analysis.hierarchy import Hierarchy, table
+from ilk.evaluation import score_run
+from ilk.images import Images
+from ilk.images.embeddings import STAND_INS
+from ilk.pipeline.contact_sheet import write_sheet
+from ilk.pipeline.known_labels import FILE as KNOWN_FILE
+from ilk.pipeline.known_labels import Known
+from ilk.reports import write_report
+from ilk.reports.sprites import write_thumbnails
+from ilk.runs.folder import LAST, Run
+from ilk.runs.tables import (
+    Cluster,
+    assignments_table,
+    summarise,
+    write_bad_files,
+    write_clusters,
+    write_csv,
+    write_duplicates,
+    write_embeddings,
+    write_flags,
+    write_known_labels,
+    write_parquet,
+    write_table,
+)
+from ilk.system.progress import Watch
+from ilk.system.text import in_short, safe_text
+from ilk.system.versions import versions
+from ilk.training.assign import Assignments
+from ilk.training.selection import SELECTED
+
+
+def circumstances(images: Images, device: str, precision: str, command: Sequence[str] = ()) -> dict[str, Any]:
+    """What config.json says of the source and the machine."""
+    return {
+        "source": {
+            "name": images.name,
+            "kind": images.source_kind,
+            "fingerprint": images.fingerprint,
+            "original_size": list(images.original_size) if images.original_size else None,
+            "bad_files": len(images.bad),
+        },
+        "labels": {"names": images.label_names} if images.labels is not None else None,
+        "device": device,
+        "precision": precision,
+        "versions": versions(),
+        "command": list(command),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write_hierarchy(run: Run, hierarchy: Hierarchy, ids: Sequence[str]) -> None:
+    """`k_curve.csv`, the evidence for each number of clusters, and `hierarchy.parquet`, every level of the tree."""
+    curve = hierarchy.rows()
+    write_csv(run / "k_curve.csv", list(curve[0]), (row.values() for row in curve))
+    write_parquet(run / "hierarchy.parquet", table(hierarchy, [safe_text(name) for name in ids]))
+
+
+def write_results(
+    run: Run,
+    images: Images,
+    assignments: Assignments,
+    n_clusters: int,
+    known: Known | None = None,
+    *,
+    report: bool = True,
+    watch: Watch | None = None,
+) -> list[Cluster]:
+    """Writes every result file of a run; `assignments.parquet` marks it finished, scores and report come after it."""
+    watch = watch or Watch()
+    rows = assignments_table(
+        images.ids, images.paths, assignments.cluster, assignments.confidence, assignments.second, assignments.margin,
+        label_texts(images), None if known is None else known.codes >= 0, assignments.uncertain,
+    )  # fmt: skip
+    clusters = summarise(
+        assignments.cluster, assignments.confidence, assignments.margin, assignments.embedding, n_clusters
+    )
+    write_clusters(run / "clusters.csv", clusters, images.ids, None if known is None else known.names)
+    if known is not None:
+        write_known_labels(run / KNOWN_FILE, images.ids, known.labels())
+    write_embeddings(run / "embeddings.npy", assignments.embedding)
+    write_sheet(run / "clusters.png", images, clusters)
+    write_bad_files(run / "bad_files.csv", images.bad)
+    attempt(watch, "tables of duplicates and odd images", write_odd, run, images, assignments, watch)
+    attempt(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
+    for name in LAST:
+        (run / name).unlink(missing_ok=True)  # of a training under way: what is there afterwards was made afterwards
+    write_table(rows, run.folder, "assignments")
+    score_run(run)
+    if report:
+        attempt(watch, "report", write_report, run.folder)
+    return clusters
+
+
+def label_texts(images: Images) -> list[str | None] | None:
+    """The label of each image, None where it has none; None where no image has one."""
+    if images.labels is None:
+        return None
+    return [images.label_names[code] if code >= 0 else None for code in images.labels]
+
+
+def write_odd(run: Run, images: Images, assignments: Assignments, watch: Watch) -> None:
+    """Writes duplicates.csv and flags.csv, and says what is in them if anything is."""
+    for name in ("duplicates.csv", "flags.csv"):
+        (run / name).unlink(missing_ok=True)  # those of other images must not outlive a failure
+    if images.source_kind == STAND_INS:
+        return
+    groups = find_duplicates(
+        images, assignments.embedding,
+        progress=lambda done, total: watch.progress(done, total, "looking for duplicates"),
+    )  # fmt: skip
+    write_duplicates(run / "duplicates.csv", groups, images.ids)
+    flags = flag_images(images)
+    write_flags(run / "flags.csv", flags, images.ids)
+    if text := odd_line(groups, flags):
+        watch.say(text)
+
+
+def write_missing(run: Run, report: bool, watch: Watch) -> None:
+    """Makes the scores and the report of a run that was killed right after its assignments."""
+    missing = run.lacks(report=report)
+    (run / SELECTED).unlink(missing_ok=True)
+    if "scores.json" in missing:
+        score_run(run)
+    if "report.html" in missing:
+        attempt(watch, "report", write_report, run.folder)
+    made = f"; made {' and '.join(missing)}, which it still lacked" if missing else "; nothing is left to do"
+    watch.say(f"'{run}' is finished{made}")
+
+
+def attempt(watch: Watch, what: str, write: Callable[..., Any], *arguments: Any) -> None:
+    """Writes what a run can do without; whatever goes wrong there is a warning."""
+    try:
+        write(*arguments)
+    except Exception as error:  # a full disk, a picture that cannot be drawn: the results are worth more
+        watch.warn(f"the {what} could not be written ({in_short(error)}); the results are all there")
