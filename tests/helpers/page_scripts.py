@@ -1,7 +1,8 @@
-"""JavaScript that looks for text of too little contrast, and for how much wider than the window a page is."""
+"""JavaScript that opens what is folded, looks for text of too little contrast, and measures overflow."""
 
 from __future__ import annotations
 
+UNFOLD = "document.querySelectorAll('details').forEach((node) => (node.open = true))"
 OVERFLOW = "document.documentElement.scrollWidth - innerWidth"
 CONTRAST = """
 (() => {

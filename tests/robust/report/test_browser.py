@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from browser import Show, drag, middle, new_context, texts, visible, wait, watch
 from ilk.reports.payload import collect
 from made_payloads import HOSTILE, make_payload, unfinished_payload
-from page_scripts import CONTRAST, OVERFLOW
+from page_scripts import CONTRAST, OVERFLOW, UNFOLD
 from places import SHARED_DATA
 
 FLOWERS = SHARED_DATA / "flowers"
@@ -34,8 +34,8 @@ def to_map(page: Page) -> tuple[float, float]:
 def test_every_part_of_a_labelled_run_is_there_and_named(show: Show) -> None:
     page = show(LABELLED)
     assert texts(page, "main h2") == [
-        "Clusters", "Map", "Confident and unconfident", "Training", "Affinity", "Neighbours", "Confusion matrix",
-        "Files that could not be read", "How it was made", "What to do next",
+        "Clusters", "Map", "Confident and unconfident", "Neighbours", "Confusion matrix",
+        "Files that could not be read", "What to do next", "How it was made", "Scores", "Training", "Affinity",
     ]  # fmt: skip
     assert texts(page, "h1") == ["600 images in 9 clusters"]
     assert page.evaluate("[...document.querySelectorAll('#nav a')].every((link) => document.querySelector(link.hash))")
@@ -217,6 +217,7 @@ def hash_js(expression: str) -> str:
 
 def test_a_chart_reads_out_an_epoch_on_all_charts(show: Show) -> None:
     page = show(UNLABELLED)
+    page.click("#training summary")
     middle(page, "#training .chart")
     page.evaluate("document.querySelector('#training figure').focus()")
     page.keyboard.press("ArrowRight")
@@ -240,7 +241,9 @@ def test_the_theme_follows_the_system_and_the_switch(show: Show) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_all_text_stands_out_from_its_ground(show: Show, dark: bool) -> None:
-    assert show(LABELLED, dark=dark).evaluate(CONTRAST) == []
+    page = show(LABELLED, dark=dark)
+    page.evaluate(UNFOLD)
+    assert page.evaluate(CONTRAST) == []
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -266,15 +269,62 @@ def test_hostile_names_are_shown_as_text_and_break_nothing(show: Show, width: in
 def test_a_phone_scrolls_only_downwards(show: Show, payload: dict[str, Any]) -> None:
     page = show(payload, width=360, height=780, touch=True)
     assert page.evaluate(OVERFLOW) <= 0
+    page.evaluate(UNFOLD)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")  # makes everything that waits to be seen
     assert page.evaluate(OVERFLOW) <= 0
+
+
+def test_a_link_opens_the_folded_section_that_it_leads_to(show: Show) -> None:
+    page = show(LABELLED)
+    for section in ("scores", "training", "affinity"):
+        assert not visible(page, f"#{section} .lead, #{section} .scores")
+        page.evaluate(f"document.querySelector('#nav a[href=\"#{section}\"]').click()")
+        wait(page, f"document.querySelector('#{section} details').open")
+        assert visible(page, f"#{section} .lead, #{section} .scores")
+
+
+def test_the_verdict_comes_first_and_counts_clear_and_uncertain(show: Show) -> None:
+    payload = make_payload(60, 3)
+    payload["scores"].append(
+        {
+            "key": "uncertain",
+            "name": "Uncertain images",
+            "value": 0.4,
+            "shown": "40.0%",
+            "meaning": "-",
+            "labels": False,
+        }
+    )
+    for cluster, confidence in zip(payload["clusters"], (0.9, 0.6, 0.5), strict=True):
+        cluster["confidence"] = confidence
+    page = show(payload)
+    words = "1 cluster is clear, 2 are mixed. 40.0% of the images are uncertain: look at these first."
+    assert texts(page, "#overview .verdict p")[0] == words
+    assert not visible(page, ".verdict.notice")
+    payload["clusters"][0]["size"] = 55
+    assert "in one cluster" in texts(show(payload), ".verdict.notice p")[1]
+
+
+def test_the_pictures_of_a_card_are_equally_sharp(show: Show) -> None:
+    payload = make_payload(60, 3, tile=16)
+    picture = payload["sprites"]["sheets"][0]
+    first, second, _ = (cluster["typical"] for cluster in payload["clusters"])
+    large = [*first[:8], *second[:3]]
+    payload["large"] = {"tile": 160, "index": large, "images": [picture] * len(large)}
+    page = show(payload)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    counts = [
+        (page.locator(f"#cluster-{number} .tile").count(), page.locator(f"#cluster-{number} .tile img").count())
+        for number in range(3)
+    ]
+    assert counts == [(8, 8), (12, 0), (12, 0)]
 
 
 def test_an_unfinished_run_says_so_and_how_to_go_on(show: Show) -> None:
     page = show(unfinished_payload())
     assert "epoch 3 of 20" in texts(page, "#overview .notice")[0]
     assert texts(page, "#overview .command code") == ["ilk fit photos --resume"]
-    assert texts(page, "#nav a") == ["Overview", "Training", "How", "Next"]
+    assert texts(page, "#nav a") == ["Overview", "Next", "How", "Training"]
 
 
 @pytest.mark.parametrize(("n", "tile"), [(10_000, 36), (20_000, 8)])

@@ -20,7 +20,10 @@ const styledSheets = new Set();
 /** @type {Map<number, { image: HTMLImageElement, done: boolean }>} */
 const sheetImages = new Map();
 
-export const hasLarge = largeAddress.size > 0;
+/** @param {number} image */
+export function hasLarge(image) {
+  return largeAddress.has(image);
+}
 
 /** Call once before any picture is made. */
 export function startPictures() {

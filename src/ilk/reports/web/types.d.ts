@@ -144,7 +144,7 @@ export interface Odd {
 
 export interface Payload {
   run: Run;
-  scores: { name: string; shown: string; meaning: string; labels: boolean }[];
+  scores: { key: string; name: string; shown: string; meaning: string; labels: boolean }[];
   label_names: string[] | null;
   images: Images;
   sprites: Sprites | null;

@@ -6,6 +6,8 @@ import { percent, whole } from "../lib/words.js";
 
 /** @import { Kinds } from "./kinds.js" */
 
+const MANY = 12; // kinds beyond which colours are hard to tell apart
+
 /**
  * @param {Kinds["legend"]} legend
  * @param {Set<number>} lit the kinds that stand out; pressing an entry changes it
@@ -44,7 +46,13 @@ export function legendParts(legend, lit, { changed, hover }) {
     list.querySelectorAll("[aria-pressed]").forEach((node) => node.setAttribute("aria-pressed", "false"));
     changed();
   };
-  return [el("div", { class: "legend-head" }, el("h3", {}, title), button("Clear", clear, { class: "small" })), list];
+  const many =
+    names.length > MANY ? el("p", { class: "quiet" }, "Press one to see it alone; the others turn gray.") : "";
+  return [
+    el("div", { class: "legend-head" }, el("h3", {}, title), button("Clear", clear, { class: "small" })),
+    many,
+    list,
+  ];
 }
 
 function scaleParts() {

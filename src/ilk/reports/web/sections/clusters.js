@@ -15,7 +15,8 @@ import { openCluster } from "../state.js";
 
 /** @typedef {"number" | "size" | "confidence"} Order */
 
-const TILES = 12;
+const TILES = 12; // on a card of small pictures
+const COLUMNS = 4; // of larger pictures on a card
 const PARTS = 4; // labels that have a part of the bar of their own
 /** @type {[value: Order, words: string][]} */
 const ORDERS = [
@@ -85,13 +86,18 @@ function card(cluster) {
 
 /** @param {Cluster} cluster */
 function cardTiles({ number, typical }) {
-  const shown = typical.slice(0, TILES);
-  const few = hasLarge || (sprites?.tile ?? 64) >= 48;
-  const place = el("div", { class: `card-tiles ${few ? "few" : "many"}` });
+  // All pictures on a card are larger ones, or all are small: side by side the small ones look blurred.
+  const ends = typical.findIndex((image) => !hasLarge(image));
+  const sharp = ends < 0 ? typical.length : ends;
+  const big = sharp >= Math.min(COLUMNS, typical.length);
+  const shown = typical.slice(0, big ? Math.max(COLUMNS, sharp - (sharp % COLUMNS)) : TILES);
+  const few = big || (sprites?.tile ?? 64) >= 48;
+  const rows = Math.ceil(shown.length / (few ? COLUMNS : 6));
+  const place = el("div", { class: `card-tiles ${few ? "few" : "many"}`, style: { "--rows": rows } });
   whenSeen(place, () => {
     const list = orderedMembers(number, "typical");
     const about = `cluster ${number}, most typical first`;
-    const tiles = shown.map((image) => tile(image, list, about, { big: true }));
+    const tiles = shown.map((image) => tile(image, list, about, { big }));
     place.replaceChildren(grid(tiles, `Most typical of cluster ${number}`, "card-grid"));
   });
   return place;

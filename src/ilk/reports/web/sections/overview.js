@@ -1,4 +1,4 @@
-// What the run is, in a few numbers and the faces of its clusters.
+// What came out: a verdict in words, a few numbers, and the most typical image of each cluster.
 
 import { clusters, data, run, usedClusters } from "../data.js";
 import { facts } from "../lib/controls.js";
@@ -8,7 +8,9 @@ import { clusterMark, clusterName } from "../names.js";
 import { picture } from "../pictures.js";
 import { commandLine } from "./made.js";
 
-const FEW = 12; // clusters whose faces may stand before the scores
+const FEW = 12; // clusters whose faces are shown large
+const NEARLY_ALL = 0.9; // of the images in one cluster: the run has collapsed
+const CLEAR = 0.75; // mean confidence of a cluster from which on it is called clear
 
 export function overview() {
   const done = clusters.length > 0;
@@ -23,8 +25,9 @@ export function overview() {
     run.method_source ? el("p", { class: "quiet" }, run.method_source) : null,
     unfinished(),
     run.sample_note ? el("p", { class: "notice" }, run.sample_note) : null,
+    verdict(),
     headlineFacts(),
-    clusters.length > FEW ? [scoreCards(), faces()] : [faces(), scoreCards()],
+    faces(),
   ];
 }
 
@@ -75,19 +78,28 @@ function sizeWords() {
   return `${sides.join(" \u00d7 ")} px`;
 }
 
-function scoreCards() {
-  if (!data.scores.length) return null;
-  const cards = data.scores.map(({ name, shown, meaning, labels }) => {
-    const tag = el("span", { class: labels ? "tag used" : "tag" }, labels ? "used labels" : "no labels used");
-    return el(
-      "li",
-      {},
-      el("p", { class: "score-name" }, name, tag),
-      el("p", { class: "score-value" }, shown),
-      el("p", { class: "quiet" }, meaning),
-    );
-  });
-  return el("ul", { class: "scores", "aria-label": "Scores" }, cards);
+// How far the result can be relied on, by the confidences, which are estimates of being right.
+function verdict() {
+  if (!usedClusters.length) return null;
+  const clear = usedClusters.filter(({ confidence }) => (confidence ?? 0) >= CLEAR).length;
+  const mixed = usedClusters.length - clear;
+  const clearWords = clear ? `${counted(clear, "cluster")} ${clear === 1 ? "is" : "are"} clear` : "No cluster is clear";
+  const mixedWords = mixed && clear ? `, ${whole.format(mixed)} ${mixed === 1 ? "is" : "are"} mixed` : "";
+  const uncertain = data.scores.find(({ key }) => key === "uncertain");
+  const rest = uncertain ? ` ${uncertain.shown} of the images are uncertain: look at these first.` : "";
+  const largest = Math.max(...usedClusters.map(({ size }) => size));
+  const collapsed = run.n_clusters > 1 && largest > NEARLY_ALL * run.n_images;
+  return el(
+    "div",
+    { class: collapsed ? "verdict notice" : "verdict" },
+    el("p", {}, `${clearWords}${mixedWords}.${rest}`),
+    collapsed ? el("p", {}, "Nearly all images are in one cluster: this run has separated little.") : null,
+    el(
+      "p",
+      { class: "quiet" },
+      "Clear: the run expects at least 3 of 4 images to be in the right cluster. Uncertain: a confidence below one half.",
+    ),
+  );
 }
 
 // The most typical image of each cluster: a table of contents in pictures.
