@@ -221,14 +221,16 @@ def agreement(cluster: np.ndarray, embedding: np.ndarray, k: int, *, seed: int =
         tree = build_tree(place(embedding[rows], space), fine, own)
         names = tree.names[min(k, len(tree.names)) - 1]  # fewer than k where many embeddings are the same
         votes += renamed(names[nearest_centre(place(embedding, space), tree.centres)], cluster, k) == cluster
-    return votes / np.float32(count)
+    result: Floats = votes / np.float32(count)
+    return result
 
 
 def renamed(other: np.ndarray, cluster: np.ndarray, k: int) -> Integers:
     """The clusters `other` under those names, 0 to k - 1, that agree with `cluster` on most images."""
     table = np.bincount(other * k + cluster, minlength=k * k).reshape(k, k)
     names: Integers = linear_sum_assignment(table, maximize=True)[1]
-    return names[other]
+    result: Integers = names[other]
+    return result
 
 
 def far_from_all(features: np.ndarray, *, seed: int = 0) -> Booleans:

@@ -69,11 +69,13 @@ class Subset:
 
     @property
     def codes(self) -> np.ndarray:
-        return self.of.codes[self.at]
+        result: np.ndarray = self.of.codes[self.at]
+        return result
 
     @property
     def cluster(self) -> np.ndarray:
-        return self.of.cluster[self.at]
+        result: np.ndarray = self.of.cluster[self.at]
+        return result
 
     def labelled(self) -> Subset:
         """Those with a label that may score."""

@@ -18,7 +18,7 @@ from ilk.losses import (
     nt_xent,
     probability_contrast,
 )
-from ilk.methods.base import Encode, Method
+from ilk.methods.base import Method
 from ilk.methods.records import (
     BALANCE,
     DEFAULT,
@@ -33,6 +33,7 @@ from ilk.methods.records import (
     setting,
     settings,
 )
+from ilk.methods.start import Encode
 from ilk.methods.subheads import SubHeads
 from ilk.networks.banks import RowBank
 from ilk.networks.heads import kaiming, mlp
@@ -87,7 +88,7 @@ class CRLC(Method):
             self.bank = RowBank(config.cluster_heads, n_images, n_clusters, config.bank_momentum)
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # seeds the draw of negatives
             self.step = 0
-        self.register_load_state_dict_post_hook(read_state)
+        self.register_load_state_dict_post_hook(read_state)  # type: ignore[no-untyped-call]  # torch has no type here
 
     def forward(self, view_a: Tensor, view_b: Tensor, index: Tensor) -> dict[str, Tensor]:
         config, heads = self.config, self.cluster_heads

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ilk.losses import contrast
-from ilk.methods.base import Encode, Method
+from ilk.methods.base import Method
 from ilk.methods.records import (
     BALANCE,
     DEFAULT,
@@ -31,7 +31,7 @@ from ilk.methods.records import (
     setting,
     settings,
 )
-from ilk.methods.start import due
+from ilk.methods.start import Encode, due
 from ilk.methods.subheads import SubHeads
 from ilk.runs.papers import PAPERS
 from ilk.system.processes import gather

@@ -57,7 +57,8 @@ def settings(record: type[T]) -> type[T]:
             raise ValueError(sentence_of(error, str)) from None
 
     made.__init__ = __init__
-    return made
+    result: type[T] = made
+    return result
 
 
 @settings

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.losses import bank_scores, semantic_contrast, soft_cross_entropy
-from ilk.methods.base import Encode, Method
+from ilk.methods.base import Method
 from ilk.methods.records import DEFAULT, Preset, Recipe
 from ilk.methods.scl_tasks import SCLConfig, Task
-from ilk.methods.start import due
+from ilk.methods.start import Encode, due
 from ilk.networks.banks import Twin
 from ilk.networks.batch_norm import in_parts
 from ilk.networks.heads import mlp
@@ -48,7 +48,7 @@ class SCL(Method):
             )
         self.clustering = config.warm_start == 0  # `started` without waiting for the device
         self.register_buffer("started", torch.tensor(self.clustering))
-        self.register_load_state_dict_post_hook(read_started)
+        self.register_load_state_dict_post_hook(read_started)  # type: ignore[no-untyped-call]  # torch has no type here
         self.waiting: tuple[Tensor, Tensor] | None = None  # keys and images of the step under way
         self.unlabelled = False  # the images are new and have no labels yet
 

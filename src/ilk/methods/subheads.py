@@ -47,7 +47,7 @@ class SubHeads(nn.Module):
         self.register_buffer("started", torch.tensor(self.active))
         self.register_buffer("loss", torch.zeros(count))
         self.register_buffer("chosen", torch.tensor(-1))  # none yet
-        self.register_load_state_dict_post_hook(read_started)
+        self.register_load_state_dict_post_hook(read_started)  # type: ignore[no-untyped-call]  # torch has no type here
 
     @classmethod
     def from_config(cls, make: Callable[[], nn.Module], clusters: int, config: Any) -> SubHeads:

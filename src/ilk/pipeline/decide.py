@@ -140,7 +140,8 @@ def updates_of(steps: int, batch: int) -> int:
 
     Half the batch takes 0.56 to 0.6 of the time on a CPU.
     """
-    return round(steps * max(1.0, GPU_BATCH / batch) ** 0.75)
+    more: int = round(steps * max(1.0, GPU_BATCH / batch) ** 0.75)
+    return more
 
 
 def auto_epochs(steps_per_epoch: int, steps: int, low: int, high: int) -> int:

@@ -27,7 +27,7 @@ def export_csv(run: Run, file: Path) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         shutil.copyfile(source, temporary)
-    return rows
+    return int(rows)
 
 
 def export_folders(

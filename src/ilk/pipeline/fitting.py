@@ -28,7 +28,8 @@ from ilk.system.processes import in_turn, several, shared, together
 from ilk.system.progress import Watch, collapse_warning, collapsing
 from ilk.training.assign import Assignments, assign
 from ilk.training.confidence import calibrated, write_calibration
-from ilk.training.loop import Record, train
+from ilk.training.epoch import Record
+from ilk.training.loop import train
 from ilk.training.selection import RULES, SELECTED, Rule, Selection, rule_for
 from ilk.training.snapshots import Moments
 

@@ -152,7 +152,8 @@ class Request:
             range_of(value)
         elif isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise ValueError(wrong_number(value))
-        return value
+        result: int | str = value
+        return result
 
     @field_validator("*", mode="before")
     @classmethod

@@ -24,7 +24,8 @@ VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725
 def unit_rows(embedding: np.ndarray) -> np.ndarray:
     """The rows scaled to length 1, float32."""
     rows = np.asarray(embedding, dtype=np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    result: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return result
 
 
 def nearest(z: np.ndarray, ranks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,8 @@ def cluster_cosines(embedding: np.ndarray, clusters: Sequence[Cluster]) -> np.nd
         if cluster.size:
             means[cluster.number] = unit_rows(embedding[cluster.rows]).mean(0)
     means = unit_rows(means)
-    return (means @ means.T).clip(-1, 1)
+    result: np.ndarray = (means @ means.T).clip(-1, 1)
+    return result
 
 
 def near_clusters(cosines: np.ndarray, clusters: Sequence[Cluster], number: int) -> list[dict[str, Any]]:

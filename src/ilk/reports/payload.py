@@ -54,7 +54,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
         notes.append(f"the labels of {int(files.results.known.sum()):,} images were used in training; scores against"
                      " labels leave these images out")  # fmt: skip
     shown = results_payload(files, most, notes, layout) if files.results is not None else no_results(files, notes)
-    return clean({
+    result: dict[str, Any] = clean({
         "format": 1,
         "run": run_payload(files, len(shown["images"]["row"])),
         **shown,
@@ -63,6 +63,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
         "made": made_payload(files, notes),
         "next": next_commands(files),
     })  # fmt: skip
+    return result
 
 
 def no_results(files: RunFiles, notes: list[str]) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def matched(cluster: np.ndarray, matching: dict[int, int]) -> np.ndarray:
     for number_of_cluster, label in matching.items():
         if number_of_cluster < len(table):
             table[number_of_cluster] = label
-    return table[cluster]
+    result: np.ndarray = table[cluster]
+    return result
 
 
 def confusion_payload(results: Results, matching: dict[int, int] | None, notes: list[str]) -> dict[str, Any] | None:
@@ -154,4 +155,5 @@ def confidence_payload(results: Results, matching: dict[int, int] | None) -> dic
 
 def mean_of(place: np.ndarray, values: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The mean of the values in each bin; `place` is the bin of each value."""
-    return np.bincount(place, weights=values, minlength=len(count)) / np.maximum(count, 1)
+    result: np.ndarray = np.bincount(place, weights=values, minlength=len(count)) / np.maximum(count, 1)
+    return result

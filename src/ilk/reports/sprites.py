@@ -192,7 +192,8 @@ class Thumbnails:
             raise ValueError(f"'{file}' is missing or damaged, so the report is without pictures.") from None
         if picture.size != (COLUMNS * self.tile, math.ceil(cells / COLUMNS) * self.tile):
             raise ValueError(f"'{file}' has another size than its index says, so the report is without pictures.")
-        return picture
+        result: Image.Image = picture
+        return result
 
     def cut(self, cells: np.ndarray) -> list[Image.Image]:
         """The thumbnails in those cells. A sheet is read once for consecutive cells in it."""

@@ -88,7 +88,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file '{path}'.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return result
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is not valid TOML ({error}).") from None
 

@@ -81,7 +81,8 @@ class Section(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values, checked. Raises ValueError, a sentence."""
-        return checked(type(self), {**self.as_dict(), **changes})
+        result: Self = checked(type(self), {**self.as_dict(), **changes})
+        return result
 
     @property
     def unknown(self) -> list[str]:
@@ -277,7 +278,8 @@ class Plan(Section):
 
 def plan_from(values: Mapping[str, Any]) -> Plan:
     """The plan with these values. Raises ValueError, a sentence, for a value of another type or range."""
-    return checked(Plan, values)
+    result: Plan = checked(Plan, values)
+    return result
 
 
 def checked(record: type[Section], values: Mapping[str, Any]) -> Any:

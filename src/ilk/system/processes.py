@@ -112,7 +112,7 @@ def gather(x: Tensor) -> Tensor:
     The gradient is summed over processes and DDP then averages it, so a loss of the gathered batch gives
     every process the gradient that one process would get. Every process must have the same number of rows.
     """
-    return _Gather.apply(x) if several() else x
+    return _Gather.apply(x) if several() else x  # type: ignore[no-untyped-call]  # torch has no type here
 
 
 def mean_of_ranks(x: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class _Sum(torch.autograd.Function):
 
 def sum_of_ranks(x: Tensor) -> Tensor:
     """The sum of `x` over processes, with gradients, which are summed over processes too."""
-    total: Tensor = _Sum.apply(x)
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch has no type here
     return total
 
 

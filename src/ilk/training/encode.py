@@ -72,7 +72,8 @@ def encode_images(
     def fill() -> np.ndarray:
         array = folder / "features.npy"
         if rows_done(folder / "state.json", array, shape) == len(images):  # perhaps where nothing can be written
-            return np.load(array, mmap_mode="r", allow_pickle=False)
+            result: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
+            return result
         with held(folder, wait=True, waiting=waiting):  # another process may encode the same images
             sweep(folder)
             return filled(folder, encoder, images, fabric, maker, views, shape, progress)
@@ -109,7 +110,8 @@ def filled(
                         saved = time.monotonic()
             finally:
                 save_rows(kept, state, stop)  # also after Ctrl-C
-    return np.load(array, mmap_mode="r", allow_pickle=False)
+    result: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
+    return result
 
 
 def save_rows(kept: IO[bytes], state: Path, rows: int) -> None:

@@ -12,13 +12,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ilk.images import Images
-from ilk.methods.base import Encode, Method
+from ilk.methods.base import Method
+from ilk.methods.start import Encode
 from ilk.networks.features import Features, FeatureViews
 from ilk.networks.passes import evaluating, map_images
+from ilk.runs.config import TrainConfig
 from ilk.sampling import EXTRA, batches, seeded, spaced, steps_of
 from ilk.system.devices import OutOfMemory, place
 from ilk.system.processes import mean_of_ranks
-from ilk.training.optimizer import TrainConfig, learning_rate
+from ilk.training.optimizer import learning_rate
 from ilk.views import Views, channels_last
 
 Record = dict[str, Any]

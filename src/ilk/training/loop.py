@@ -14,10 +14,11 @@ from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.batch_norm import share_statistics
 from ilk.networks.features import Features, FeatureViews
+from ilk.runs.config import TrainConfig
 from ilk.system.processes import agree, several
 from ilk.training.checkpoints import load_checkpoint, save_checkpoint
 from ilk.training.epoch import Loop, Record, encoder, run_epoch
-from ilk.training.optimizer import TrainConfig, make_optimizer
+from ilk.training.optimizer import make_optimizer
 from ilk.training.snapshots import Moments, pair_similarity
 from ilk.views import Views
 

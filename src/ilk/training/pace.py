@@ -14,8 +14,9 @@ from ilk.images import Images
 from ilk.methods.base import Method
 from ilk.networks.batch_norm import share_statistics
 from ilk.networks.features import Features, FeatureViews
+from ilk.runs.config import TrainConfig
 from ilk.training.epoch import Loop, Pass, encoder, extra_pass, main_pass
-from ilk.training.optimizer import TrainConfig, make_optimizer
+from ilk.training.optimizer import make_optimizer
 from ilk.views import Views
 
 

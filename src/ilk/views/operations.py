@@ -117,7 +117,8 @@ def look_ups(
 def gray(images: Tensor) -> Tensor:
     """The gray value of RGB images, (b, 1, h, w)."""
     red, green, blue = images.split(1, 1)
-    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    result: Tensor = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return result
 
 
 def blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ def detail_of(values: np.ndarray) -> np.ndarray:
     _, _, height, width = values.shape
     slope = (height * np.diff(values, axis=2)) ** 2
     steep = slope.mean((1, 2, 3)) + ((width * np.diff(values, axis=3)) ** 2).mean((1, 2, 3))
-    return np.sqrt(steep) / np.maximum(values.reshape(len(values), -1).std(1), 1e-6)
+    result: np.ndarray = np.sqrt(steep) / np.maximum(values.reshape(len(values), -1).std(1), 1e-6)
+    return result
 
 
 def cosines(embedding: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ def blurred(sharpness: np.ndarray, blank: np.ndarray) -> np.ndarray:
     logarithm = np.log(np.maximum(sharpness, 1e-6))
     middle = np.median(logarithm[~blank]) if not blank.all() else 0.0
     deviation = 1.4826 * np.median(np.abs(logarithm[~blank] - middle)) if not blank.all() else 0.0
-    return ~blank & (logarithm < middle - BLURRED * max(float(deviation), 0.05))
+    result: np.ndarray = ~blank & (logarithm < middle - BLURRED * max(float(deviation), 0.05))
+    return result
 
 
 def cut_off(block: np.ndarray) -> np.ndarray:

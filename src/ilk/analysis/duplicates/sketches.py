@@ -68,7 +68,8 @@ def sketch_all(images: ImageSet, progress: Progress | None) -> Sketches:
 
 def spread_of(values: np.ndarray) -> np.ndarray:
     """The standard deviation over the places of (b, c, h, w), root mean square of the channels; (b,)."""
-    return np.sqrt(values.var(axis=(2, 3)).mean(1))
+    result: np.ndarray = np.sqrt(values.var(axis=(2, 3)).mean(1))
+    return result
 
 
 def averaging(side: int, size: int) -> np.ndarray:
@@ -88,7 +89,8 @@ def unit_rows(values: np.ndarray) -> np.ndarray:
     """(b, ...) as rows (b, m) with mean 0 and length 1."""
     flat = values.reshape(len(values), -1)
     flat = flat - flat.mean(1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    result: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return result
 
 
 def candidates(found: Sketches, rows: np.ndarray) -> np.ndarray:
@@ -135,4 +137,5 @@ def sketch_correlation(small: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.nd
 def distinct(values: np.ndarray) -> np.ndarray:
     """The values, each once, ascending; `np.unique` hashes integers, which took five times as long."""
     ordered = np.sort(values, axis=None)
-    return ordered[np.diff(ordered, prepend=-1) != 0]
+    result: np.ndarray = ordered[np.diff(ordered, prepend=-1) != 0]
+    return result

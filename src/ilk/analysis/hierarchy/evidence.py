@@ -143,7 +143,8 @@ def linear_scores(x: Floats, tree: Tree, random: np.random.Generator) -> Doubles
         gram = inputs[~here].T @ inputs[~here]
         gram += np.eye(len(gram)) * FIRM * np.trace(gram) / len(gram)
         scores[here] = inputs[here] @ np.linalg.solve(gram, inputs[~here].T @ targets[~here])
-    return scores
+    result: Doubles = scores
+    return result
 
 
 def silhouettes(tree: Tree, ks: Sequence[int]) -> Doubles:

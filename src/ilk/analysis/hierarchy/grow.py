@@ -60,7 +60,8 @@ class Hierarchy:
         """
         if not 1 <= k <= len(self.names):
             raise ValueError(f"This tree has between 1 and {len(self.names)} clusters; {k} were asked for.")
-        return self.names[k - 1][self.fine]
+        result: Integers = self.names[k - 1][self.fine]
+        return result
 
     def rows(self) -> list[dict[str, Any]]:
         """The curve as plain rows, one a k, for a table or a figure; `chosen` is true for one of them."""
@@ -176,7 +177,8 @@ def look(features: Any, views: Any, space: Space) -> Floats:
     placed = place(views.reshape(n * v, d), space).reshape(n, v, -1)
     whole = place(features, space)
     placed = np.concatenate([placed, whole[:, None]], 1) if v == 1 else placed
-    return placed - placed.mean(0) + whole.mean(0)
+    result: Floats = placed - placed.mean(0) + whole.mean(0)
+    return result
 
 
 def resample(

@@ -56,7 +56,8 @@ def chunks(array: Any) -> Iterator[tuple[slice, Floats]]:
 
 def unit(rows: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays 0."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    result: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return result
 
 
 def find_space(sample: Any, seed: int) -> Space:

@@ -28,7 +28,8 @@ class Tree(NamedTuple):
 
 def neighbours(x: Floats, of: Floats, count: int) -> tuple[Floats, Integers]:
     """Distances and numbers of the nearest `count` rows of `x` for each row of `of`."""
-    return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(x).kneighbors(of)
+    result: tuple[Floats, Integers] = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(x).kneighbors(of)
+    return result
 
 
 def affinities(x: Floats) -> Any:

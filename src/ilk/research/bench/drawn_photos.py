@@ -45,7 +45,8 @@ def discs(n: int, side: int, generator: torch.Generator) -> Tensor:
     """A disc at a random place in each image, (n, 1, side, side) bool."""
     place = torch.linspace(0, 1, side)
     across, down, radius = torch.rand(3, n, 1, 1, 1, generator=generator)
-    return (place - across) ** 2 + (place[:, None] - down) ** 2 < (0.05 + 0.25 * radius) ** 2
+    result: Tensor = (place - across) ** 2 + (place[:, None] - down) ** 2 < (0.05 + 0.25 * radius) ** 2
+    return result
 
 
 def write_folder(folder: Path, n: int, seed: int = 0) -> Path:

@@ -45,7 +45,8 @@ def torchvision_views(recipe: ViewRecipe, size: int) -> Callable[[Image.Image], 
         kernel = max(3, round(23 * size / 224) // 2 * 2 + 1)
         sigma = tuple(max(0.05, value * size / 224) for value in recipe.blur_sigma)
         steps.append(t.RandomApply([t.GaussianBlur(kernel, sigma)], recipe.blur))
-    return t.Compose([*steps, t.ToTensor()])
+    result: Callable[[Image.Image], Tensor] = t.Compose([*steps, t.ToTensor()])
+    return result
 
 
 def kornia_views(recipe: ViewRecipe, size: int) -> Callable[[Tensor], Tensor]:
@@ -65,7 +66,7 @@ def kornia_views(recipe: ViewRecipe, size: int) -> Callable[[Tensor], Tensor]:
     return torch.nn.Sequential(*steps)
 
 
-class Pairs(Dataset):
+class Pairs(Dataset[Any]):
     """Two random views of each picture of an array (n, h, w, 3), as the published code makes them."""
 
     def __init__(self, pixels: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:

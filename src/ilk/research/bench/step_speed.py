@@ -137,7 +137,8 @@ def begin(shape: Shape, images: Any, fabric: Fabric) -> tuple[Training, Loop]:
     def encode(m: int) -> torch.Tensor:
         rows = torch.arange(min(m, loop.n))
         with torch.no_grad():
-            return method.backbone(loop.source[rows.to(fabric.device)] / 255).float()
+            result: torch.Tensor = method.backbone(loop.source[rows.to(fabric.device)] / 255).float()
+            return result
 
     method.start_epoch(LAST, EPOCHS, encode, 0)
     method.train()
@@ -204,7 +205,7 @@ class Waits(TorchDispatchMode):
     """
 
     def __init__(self, on_cpu: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no type here
         self.on_cpu = on_cpu
         self.counts: Counter[str] = Counter()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ilk.reports.figures import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
+from ilk.reports.plotting import DOTS_PER_INCH, OKABE_ITO, STYLE, figure
 from ilk.research.baselines import BASELINES
 from ilk.research.compare.comparison_table import SHOWN
 from ilk.research.compare.groups import grouped, method_name, variant

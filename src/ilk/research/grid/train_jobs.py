@@ -21,11 +21,12 @@ from ilk.pipeline.fitting import fit
 from ilk.pipeline.request import MAX_SIZE
 from ilk.research.baselines import baseline_clusters, get_baseline, kmeans, refuse_large
 from ilk.research.grid.grid_progress import GridProgress
-from ilk.research.grid.job import PIXELS, Job
+from ilk.research.grid.job import Job
 from ilk.research.grid.row_file import ROWS, RowFile
 from ilk.research.grid.run_embeddings import embeddings_for
 from ilk.research.grid.task import Task, chosen_images, task_of
 from ilk.research.labelled import Labelled, open_labelled
+from ilk.research.options import PIXELS
 from ilk.research.oracle import rule_of
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
