@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -47,9 +47,9 @@ def begin(
 ) -> Training:  # fmt: skip
     """A new training on the images of `source`. Raises ValueError where the request cannot be met.
 
-    `learn` trains the encoder that the search for a number of clusters needs where there is none.
+    `source` is read more than once, so it must not be an iterator. `learn` trains the encoder that the search for a
+    number of clusters needs where there is none.
     """
-    source = list(source) if isinstance(source, Iterator) else source  # it is read more than once
 
     def opened(size: int | None, most: int | None = None, channels: int | None = None) -> Images:
         return open_images(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,6 +75,7 @@ def fit(
     TrainingDiverged when a loss stops being a number.
     """
     device, precision, fabric = machine_for(request, extra=extra is not None)
+    source = list(source) if isinstance(source, Iterator) else source
     first = fabric.is_global_zero
     watch = watch if watch is not None and first else Watch()
     with together(), run.working() if first else nullcontext():
@@ -124,6 +125,7 @@ def fit_in_memory(
     """
     device, precision, fabric = machine_for(request, extra=extra is not None)
     request.refuse_missing(extra)
+    source = list(source) if isinstance(source, Iterator) else source
     learn = learner(home, source, watch, extra=extra, cache_dir=cache_dir)
     training = begin(request, source, fabric, learn=learn, extra=extra, cache_dir=cache_dir, watch=watch)
     tell(training, watch)
