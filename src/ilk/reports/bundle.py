@@ -29,6 +29,9 @@ IMPORTED_NAME = re.compile(r"([A-Za-z_$][\w$]*)(?:\s+as\s+([A-Za-z_$][\w$]*))?")
 EXPORT = re.compile(r"^export (?=(?:async )?function\*? ([\w$]+)|class ([\w$]+)|const ([\w$]+))", re.MULTILINE)
 STATEMENT = re.compile(r"^(?:import\b|export\b).*", re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)\n", re.DOTALL | re.MULTILINE)
+# A comment at the end of a line. What could end a string, a template or a regular expression must not follow.
+REMARK = re.compile(r"(?<=[;,{(\[}]) // [^\"'`/\n]*$", re.MULTILINE)
+TYPE = re.compile(r"/\*\* @type [^*\n]*\*/ ")  # of a parameter or an expression
 
 
 def bundle(read: Callable[[str], str], entry: str) -> tuple[str, list[str]]:
@@ -101,15 +104,20 @@ def exported_names(body: str, path: str) -> list[str]:
 
 
 def wrapped(path: str, imports: list[Import], body: str, exports: list[str]) -> str:
-    """A module as a constant that holds its exports, without indents and without comments on lines of their own."""
+    """A module as a constant that holds its exports, without indents and without most comments."""
     lines = [f"const {variable(path)} = (() => {{ // {path}"]
     for source, names in imports:
         pairs = ", ".join(name if name == local else f"{name}: {local}" for name, local in names)
         lines.append(f"const {{ {pairs} }} = {variable(source)};")
-    lines += without_indents(COMMENT.sub("", EXPORT.sub("", body)))
+    lines += without_indents(TYPE.sub("", REMARK.sub("", COMMENT.sub("", EXPORT.sub("", body)))))
     lines.append(f"return {{ {', '.join(exports)} }};")
     lines.append("})();\n")
     return "\n".join(lines)
+
+
+def small_style(text: str) -> list[str]:
+    """The lines of a style sheet without indents and without the space after a property's colon."""
+    return [re.sub(r"^([\w-]+): ", r"\1:", line) for line in without_indents(text)]
 
 
 def without_indents(text: str) -> list[str]:

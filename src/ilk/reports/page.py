@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from ilk.reports.bundle import bundle, without_indents
+from ilk.reports.bundle import bundle, small_style
 
 ENTRY = "main.js"
 STYLE = "base.css"  # comes before the style sheets of the modules
@@ -26,7 +26,7 @@ def render(payload: Mapping[str, Any]) -> str:
     Raises ValueError for a number that is not finite.
     """
     script, modules = bundle(read, ENTRY)
-    style = "\n".join(line for name in (STYLE, *styles_of(modules)) for line in without_indents(read(name)))
+    style = "\n".join(line for name in (STYLE, *styles_of(modules)) for line in small_style(read(name)))
     parts = {
         "policy": policy(script, style),
         "title": html.escape(f"{payload['run']['name']} - ilk report"),

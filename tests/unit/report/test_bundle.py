@@ -29,7 +29,7 @@ def test_a_module_is_wrapped_and_takes_what_it_imports_from_others() -> None:
     assert order == ["lib/math.js", "main.js"]
     assert script == (
         "const $lib_math = (() => { // lib/math.js\n"
-        "const NAME = 1;\nfunction twice(x) {\nreturn x + x; // not 2 * x\n}\n"
+        "const NAME = 1;\nfunction twice(x) {\nreturn x + x;\n}\n"
         "return { NAME, twice };\n})();\n"
         "const $main = (() => { // main.js\n"
         "const { twice: double, NAME } = $lib_math;\n"
@@ -77,7 +77,9 @@ export function* walk(n) {
   for (let i = 0; i < n; i++) yield i;
 }
 export async function later() {
-  return `${state} // no comment`;
+  const parts = [state, "; // no comment"]; // a comment
+  const slashes = /; \\/\\/ none/.test("; // none"); // a comment that "quotes"
+  return `${parts.join("")}${slashes};  // none`;
 }
 """,
 }
@@ -94,7 +96,7 @@ def test_the_script_does_what_the_modules_do(tmp_path: Path) -> None:
         subprocess.run([NODE, tmp_path / name], capture_output=True, text=True, check=True, timeout=60).stdout
         for name in ("main.js", "bundle.js")
     ]
-    assert said[0] == said[1] == '[41,3,2,47,"hidden // no comment","undefined"]\n'
+    assert said[0] == said[1] == '[41,3,2,47,"hidden; // no commenttrue;  // none","undefined"]\n'
 
 
 def test_a_module_that_two_import_runs_once_and_before_both() -> None:
