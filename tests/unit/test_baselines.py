@@ -56,25 +56,25 @@ def test_too_many_images_are_refused_with_the_limit_and_the_reason(name: str, mo
     limit = BASELINES[name].most
     monkeypatch.setattr(baselines, "memory", lambda: 1e12)
     refuse_large(name, limit, 1)
-    with pytest.raises(ValueError, match=rf"at most {limit:,} images, and there are {limit + 1:,}: .+--images {limit}"):
+    with pytest.raises(ValueError, match=rf"{limit:,} images.*{limit + 1:,}.+--images {limit}"):
         refuse_large(name, limit + 1, 1)
 
 
 def test_more_features_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "memory", lambda: 24_000.0)
     refuse_large("kmeans", 100, 10)  # 3 copies of 4,000 bytes are half of it
-    with pytest.raises(ValueError, match="would take about 0.0 GB for 101 images of 10 features"):
+    with pytest.raises(ValueError, match="0.0 GB.*101 images.*10 features"):
         refuse_large("kmeans", 101, 10)
-    with pytest.raises(ValueError, match="agglomerative would take"):
+    with pytest.raises(ValueError, match="agglomerative"):
         refuse_large("agglomerative", 100, 10)  # and 40,000 bytes of distances
 
 
 def test_what_cannot_be_done_is_a_sentence() -> None:
-    with pytest.raises(ValueError, match="nmf.kmeans.*not negative.*pca.kmeans"):
+    with pytest.raises(ValueError, match="nmf.kmeans.*negative.*pca.kmeans"):
         baseline_clusters("nmf+kmeans", cloud() - 1, 3, 0)
-    with pytest.raises(ValueError, match="200 clusters need at least 200 images; there are 150"):
+    with pytest.raises(ValueError, match="200 clusters.*200 images.*150"):
         baseline_clusters("kmeans", cloud(), 200, 0)
-    with pytest.raises(ValueError, match="Unknown baseline 'kmean'. Did you mean 'kmeans'"):
+    with pytest.raises(ValueError, match="'kmean'.*Did you mean 'kmeans'"):
         baseline_clusters("kmean", cloud(), 2, 0)
 
 

@@ -91,13 +91,13 @@ def test_a_run_without_a_calibration_keeps_its_probabilities() -> None:
 
 
 def test_impossible_calibrations_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"numbers above 0; got -1\.0"):
+    with pytest.raises(ValueError, match=r"above 0.*-1\.0"):
         Calibration((1.0, -1.0))
-    with pytest.raises(ValueError, match="numbers above 0; got nan"):
+    with pytest.raises(ValueError, match="above 0.*nan"):
         Calibration((float("nan"),))
-    with pytest.raises(ValueError, match="between 0 and 1; got 2"):
+    with pytest.raises(ValueError, match="between 0 and 1.* 2"):
         Calibration((1.0,), sure=2)
-    with pytest.raises(ValueError, match=r"for 3 clusters; got probabilities of shape \(200, 5\)"):
+    with pytest.raises(ValueError, match=r"3 clusters.*\(200, 5\)"):
         Calibration((1.0, 1.0, 1.0)).apply(random_probabilities())
 
 
@@ -234,9 +234,9 @@ def test_embeddings_that_are_all_the_same_and_empty_clusters_break_nothing(k: in
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     p, x, _ = cut_and_merged()
-    with pytest.raises(ValueError, match=r"a row of probabilities.*\(400, 4\), \(399, 12\)"):
+    with pytest.raises(ValueError, match=r"\(400, 4\), \(399, 12\)"):
         calibrate(p, x[1:])
-    with pytest.raises(ValueError, match=r"a row of probabilities.*\(2, 12\)"):
+    with pytest.raises(ValueError, match=r"probabilities.*\(2, 12\)"):
         calibrate(p, x, features=x[:2])
     for bad_p, bad_x in ((np.where(p > 0.5, np.nan, p), x), (p, np.where(x > 9, np.inf, x)), (-p, x)):
         with pytest.raises(ValueError, match="not finite"):
@@ -290,9 +290,9 @@ def test_true_confidences_have_no_error_and_false_ones_have() -> None:
     [
         ([0.5], [True, False], 15, "one confidence an image"),
         ([], [], 15, "one confidence an image"),
-        ([1.5], [True], 15, "between 0 and 1; got 1.5"),
+        ([1.5], [True], 15, "between 0 and 1.* 1.5"),
         ([float("nan")], [True], 15, "between 0 and 1"),
-        ([0.5], [True], 0, "at least 1 bin; got 0"),
+        ([0.5], [True], 0, "at least 1 bin.* 0"),
     ],
 )
 def test_a_curve_of_nothing_is_refused(confidence: Any, correct: Any, bins: int, said: str) -> None:

@@ -165,7 +165,7 @@ def test_an_embedding_can_contradict_and_must_fit(scenes: list[np.ndarray]) -> N
     images = as_images([*scenes, pixels(compressed(scene(3), 60)), pixels(compressed(scene(4), 60))])
     embedding = np.eye(82)[[*range(80), 3, 60]]
     assert rows(find_duplicates(images, embedding)) == [[3, 80]]
-    with pytest.raises(ValueError, match="80 embeddings were given for 82 images"):
+    with pytest.raises(ValueError, match="80 embeddings.*82 images"):
         find_duplicates(images, embedding[:80])
 
 

@@ -244,7 +244,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float, encoded: Callable
     def late(h: Tensor) -> Tensor:
         return torch.cat([h[:-1], h[-1:] * value])
 
-    with pytest.raises(ValueError, match="not finite; its weights are damaged"):
+    with pytest.raises(ValueError, match="not finite.*weights"):
         encoded(Scaled(late))
 
 
@@ -261,7 +261,7 @@ def test_a_full_disk_is_a_sentence_before_any_work(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     encoder = Counting()
-    with pytest.raises(OSError, match=r"needs 2,100 bytes, and its disk has 1,000 left.*--cache-dir.*--feature-views"):
+    with pytest.raises(OSError, match=r"2,100 bytes.* 1,000 .*--cache-dir.*--feature-views"):
         encoded(encoder)
     assert encoder.shown == 0
     monkeypatch.undo()

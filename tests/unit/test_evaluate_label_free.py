@@ -116,7 +116,7 @@ def test_agreement_of_runs_matches_images_by_id() -> None:
     order = np.random.default_rng(1).permutation(50)[:40]
     found = run_agreement(ids, c, [ids[i] for i in order], (c[order] + 1) % 3)
     assert found == {"images": 40, "ari": 1.0, "nmi": pytest.approx(1)}
-    with pytest.raises(ValueError, match="they share 1 of 50 images"):
+    with pytest.raises(ValueError, match="1 of 50 images"):
         run_agreement(ids, c, ["7.png", "x.png"], np.array([0, 1]))
 
 
@@ -181,7 +181,7 @@ def test_large_collections_are_sampled_and_the_sample_is_named(monkeypatch: pyte
 
 def test_more_clusters_than_images_are_refused() -> None:
     z, c = blobs(3)
-    with pytest.raises(ValueError, match="5 clusters need at least 5 images; there are 3"):
+    with pytest.raises(ValueError, match="5 clusters.*5 images.* 3"):
         second_opinions(z, c, c, 5)
 
 
@@ -196,5 +196,5 @@ def test_a_long_tail_of_any_images_is_that_of_their_labels(pictures: Callable[..
     assert tail.ids == [images.ids[row] for row in rows]
     assert sorted(np.bincount(tail.labels).tolist()) == [4, 20]
     torch.testing.assert_close(tail[:], images[rows])
-    with pytest.raises(ValueError, match="A long tail is cut by labels"):
+    with pytest.raises(ValueError, match="long tail.*labels"):
         long_tailed_images(images.with_labels(None), 5, 0)

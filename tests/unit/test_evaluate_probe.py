@@ -197,7 +197,7 @@ def test_a_single_kind_or_three_images_are_no_trouble() -> None:
 
 
 def test_an_unknown_optimizer_is_named() -> None:
-    with pytest.raises(ValueError, match="Unknown optimizer 'adam' of the linear probe. Use lars or sgd."):
+    with pytest.raises(ValueError, match="'adam'.*lars.*sgd"):
         published_probe(np.ones((4, 2)), np.array([0, 1, 0, 1]), np.ones((1, 2)), optimizer="adam")
 
 

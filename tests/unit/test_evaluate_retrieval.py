@@ -82,7 +82,7 @@ def test_queries_without_a_partner_are_left_out_and_counted() -> None:
 
 def test_retrieval_that_cannot_be_scored_says_so() -> None:
     found = rank_gallery(at_angles(0), at_angles(1, 2), np.array([0]), np.array([1, 1]))
-    with pytest.raises(ValueError, match="No query has another image with its label"):
+    with pytest.raises(ValueError, match="query.*label"):
         retrieval_scores(found)
 
 
@@ -128,6 +128,6 @@ def test_frames_say_right_and_wrong(tmp_path: Path) -> None:
     write_retrieval(tmp_path / "b.png", [("two", [Line(("cat",), white, [white, white], None)]), ("none", [])])
     colours = {colour for _, colour in Image.open(tmp_path / "b.png").getcolors(1 << 16)}
     assert not {RIGHT, WRONG} & colours
-    with pytest.raises(ValueError, match="no query to show"):
+    with pytest.raises(ValueError, match="no query"):
         write_retrieval(tmp_path / "c.png", [("none", [])])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]

@@ -72,7 +72,7 @@ def test_rows_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_neighbours_of_other_images_are_refused(rows: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"one row of neighbours for each image; got \(5, 2\) for 6"):
+    with pytest.raises(ValueError, match=r"\(5, 2\).* 6"):
         Features(rows, NEAR[:5])
 
 
@@ -190,12 +190,12 @@ def test_fewer_images_than_directions_are_enough() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 37.5])
 def test_features_that_are_all_the_same_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="All features are the same"):
+    with pytest.raises(ValueError, match="features are the same"):
         fitted(np.full((30, 8), value, dtype=np.float16), 8)
 
 
 def test_features_that_differ_in_length_only_are_refused() -> None:
-    with pytest.raises(ValueError, match="All features are the same"):
+    with pytest.raises(ValueError, match="features are the same"):
         fitted(np.arange(1, 31, dtype=np.float16)[:, None] * np.ones((1, 8), np.float16), 8)
 
 

@@ -305,7 +305,7 @@ def test_the_table_has_one_nested_column_a_level() -> None:
     rows = table(found, ids)
     assert rows.column_names == ["id", "fine", *(f"k{k}" for k in range(2, 13))]
     assert rows["k5"].to_pylist() == found.levels(5).tolist()
-    with pytest.raises(ValueError, match="3 ids for 600 images"):
+    with pytest.raises(ValueError, match="3 ids.*600 images"):
         table(found, ids[:3])
 
 
@@ -346,12 +346,12 @@ def test_more_clusters_are_tried_when_the_last_ones_win(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("features", "asked", "message"),
     [
-        (np.zeros((19, 4)), {}, "19 images are too few"),
+        (np.zeros((19, 4)), {}, "19 images"),
         (np.zeros(30), {}, r"shape \(images, width\)"),
-        (np.zeros((100, 4)), {"k_high": 40}, "between 2 and 10 for 100 images"),
+        (np.zeros((100, 4)), {"k_high": 40}, "2 and 10.*100 images"),
         (np.zeros((100, 4)), {"k_low": 8, "k_high": 5}, "8 to 5"),
         (np.where(np.arange(100)[:, None] == 7, np.nan, np.zeros((100, 4))), {}, "image 7 "),
-        (np.zeros((100, 4)), {"views": np.zeros((100, 2, 5))}, r"views must have the shape \(100, views, 4\)"),
+        (np.zeros((100, 4)), {"views": np.zeros((100, 2, 5))}, r"views.*\(100, views, 4\)"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(
@@ -395,5 +395,5 @@ def test_density_of_a_sample_goes_to_all_others(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_density_refuses_a_size_that_no_cluster_can_have() -> None:
-    with pytest.raises(ValueError, match="between 2 and the 100 images; got 1"):
+    with pytest.raises(ValueError, match="100 images.* 1"):
         density_clusters(np.zeros((100, 3)), min_cluster_size=1)

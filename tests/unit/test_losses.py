@@ -1132,13 +1132,13 @@ def test_a_query_far_from_all_banks_and_one_amid_a_foreign_bank_are_no_trouble()
 
 @pytest.mark.parametrize("loss", [contrast, cluster_contrast])
 def test_unknown_negatives_are_refused(loss: Loss) -> None:
-    with pytest.raises(ValueError, match=r"negatives must be both_views or other_view; got 'all'\."):
+    with pytest.raises(ValueError, match=r"negatives.*both_views or other_view.*'all'"):
         loss(*pair(3, 3), 0.5, negatives="all")
 
 
 def test_an_unknown_critic_is_refused() -> None:
     a, b = log_pair(3, 3)
-    message = r"Unknown critic 'cosine'\. Use log_dot, dot, neg_l2, neg_jsd\."
+    message = r"'cosine'.*log_dot, dot, neg_l2, neg_jsd"
     with pytest.raises(ValueError, match=message):
         critic_scores(a, b, "cosine", 0.0)
     with pytest.raises(ValueError, match=message):

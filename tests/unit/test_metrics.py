@@ -237,11 +237,11 @@ def test_score_says_how_many_images_it_rests_on() -> None:
 @pytest.mark.parametrize(
     ("labels", "clusters", "message"),
     [
-        ([0, 1], [0, 1, 2], r"two lists of one length; got shapes \(2,\) and \(3,\)"),
-        ([[0, 1]], [[0, 1]], r"two lists of one length; got shapes \(1, 2\) and \(1, 2\)"),
+        ([0, 1], [0, 1, 2], r"\(2,\).*\(3,\)"),
+        ([[0, 1]], [[0, 1]], r"\(1, 2\).*\(1, 2\)"),
         ([], [], "no labelled images"),
-        ([0, -1], [0, 1], "must not be negative"),
-        ([0, 1], [0, -1], "must not be negative"),
+        ([0, -1], [0, 1], "negative"),
+        ([0, 1], [0, -1], "negative"),
     ],
 )
 def test_wrong_lists_are_refused(measure: object, labels: list, clusters: list, message: str) -> None:

@@ -80,7 +80,7 @@ def test_all_others_may_be_asked_for() -> None:
 
 @pytest.mark.parametrize("m", [0, -1, 6, 100])
 def test_as_many_as_there_are_not_is_refused(m: int) -> None:
-    with pytest.raises(ValueError, match=f"Of 6 rows each has 5 others; {m} nearest ones"):
+    with pytest.raises(ValueError, match=f"6 rows.* 5 .*{m}"):
         near_rows(clustered(6), m)
 
 
@@ -186,14 +186,14 @@ def test_progress_of_nearest_rows_counts_the_reference(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("query", "reference", "m", "own", "message"),
     [
-        (np.ones((2, 3)), np.ones((4, 5)), 1, None, r"rows of the same width; got the shapes \(2, 3\) and \(4, 5\)"),
+        (np.ones((2, 3)), np.ones((4, 5)), 1, None, r"\(2, 3\).*\(4, 5\)"),
         (np.ones(3), np.ones((4, 3)), 1, None, "rows of the same width"),
-        (np.ones((2, 3)), np.ones((4, 3)), 5, None, "There are 4 rows to find; 5 nearest ones"),
-        (np.ones((2, 3)), np.ones((4, 3)), 4, np.array([0, 1]), "There are 3 rows to find; 4 nearest ones"),
-        (np.ones((2, 3)), np.ones((4, 3)), 0, None, "0 nearest ones"),
-        (np.ones((2, 3)), np.ones((4, 3)), 1, np.array([0]), r"one row for each of the 2 queries"),
-        (np.ones((2, 3)), np.full((4, 3), np.nan), 1, None, "The reference holds numbers that are not finite"),
-        (np.full((2, 3), np.inf), np.ones((4, 3)), 1, None, "The query holds numbers that are not finite"),
+        (np.ones((2, 3)), np.ones((4, 3)), 5, None, "4 rows.* 5 "),
+        (np.ones((2, 3)), np.ones((4, 3)), 4, np.array([0, 1]), "3 rows.* 4 "),
+        (np.ones((2, 3)), np.ones((4, 3)), 0, None, r"\b0 "),
+        (np.ones((2, 3)), np.ones((4, 3)), 1, np.array([0]), "2 queries"),
+        (np.ones((2, 3)), np.full((4, 3), np.nan), 1, None, "reference.*not finite"),
+        (np.full((2, 3), np.inf), np.ones((4, 3)), 1, None, "query.*not finite"),
     ],
 )
 def test_rows_that_cannot_be_compared_are_refused(

@@ -93,7 +93,7 @@ def test_contrasts_are_finite(
 
 def test_a_single_row_without_its_positive_is_refused() -> None:
     for loss in (losses.contrast, losses.cluster_contrast):
-        with pytest.raises(ValueError, match="a single row has nothing to be told from"):
+        with pytest.raises(ValueError, match="single row"):
             loss(torch.zeros(1, 1), torch.zeros(1, 1), 1.0, include_positive=False)
 
 
@@ -184,8 +184,8 @@ def test_scores_are_finite_in_range_and_blind_to_names_and_order(both: tuple[lis
 @pytest.mark.parametrize(
     ("labels", "clusters", "sentence"),
     [
-        ([], [], "no labelled images"), ([0, 1], [0], "two lists of one length"), ([0, -1], [0, 0], "not be negative"),
-        ([[0], [1]], [[0], [1]], "two lists of one length"),
+        ([], [], "no labelled images"), ([0, 1], [0], "one length"), ([0, -1], [0, 0], "negative"),
+        ([[0], [1]], [[0], [1]], "one length"),
     ],
 )  # fmt: skip
 def test_scores_of_nothing_or_of_negative_codes_are_a_sentence(labels: Any, clusters: Any, sentence: str) -> None:
@@ -202,7 +202,7 @@ def test_kmeans_gives_every_row_its_nearest_centre(table: Any, k: int, far: floa
     kind, n, d, seed, dtype = table
     x = (draw(kind, n, d, seed) + far).to(dtype)
     if k > n:
-        with pytest.raises(ValueError, match=f"{k} clusters need at least {k} rows; there are {n}"):
+        with pytest.raises(ValueError, match=f"{k} clusters.*{k} rows.* {n}"):
             kmeans(x, k, generator=torch.Generator().manual_seed(seed))
         return
     best, *others = kmeans(x, k, generator=torch.Generator().manual_seed(seed), restarts=3)
@@ -221,7 +221,7 @@ def test_kmeans_refuses_numbers_that_are_not_finite() -> None:
     for value in (torch.nan, torch.inf):
         with pytest.raises(ValueError, match="not finite"):
             kmeans(torch.tensor([[0.0], [value], [1.0]]), 2, generator=torch.Generator())
-    with pytest.raises(ValueError, match="0 clusters need"):
+    with pytest.raises(ValueError, match="0 clusters"):
         kmeans(torch.zeros(3, 2), 0, generator=torch.Generator())
 
 

@@ -155,25 +155,25 @@ def test_values_of_numpy_are_plain_numbers() -> None:
 def test_a_request_is_frozen_and_a_changed_copy_is_checked() -> None:
     request = Request(n_clusters=3, backbone=(module := nn.Identity()))
     assert replace(request, seed=5).seed == 5 and replace(request, seed=5).backbone is module
-    with pytest.raises(ValueError, match="--seed must be at least 0; got -5"):
+    with pytest.raises(ValueError, match="--seed.*at least 0.*-5"):
         replace(request, seed=-5)
     with pytest.raises(AttributeError):
         request.seed = 3  # type: ignore[misc]
 
 
 def test_an_unknown_option_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="no --epoch. Did you mean '--epochs'"):
+    with pytest.raises(ValueError, match="--epoch\\b.*Did you mean '--epochs'"):
         Request(epoch=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"epochs": 2, "minutes": 1}, "--epochs or --minutes, not both"),
-        ({"n_clusters": "auto", "known_labels": "x.csv"}, "Known labels need a number of clusters"),
-        ({"freeze_backbone": True}, "Give it weights with --init"),
-        ({"embeddings": "x.npy", "backbone": "small"}, "--backbone would do nothing"),
-        ({"embeddings": "x.npy", "views": "photo", "train": "all"}, "--train all and --views would do nothing"),
+        ({"epochs": 2, "minutes": 1}, "--epochs.*--minutes"),
+        ({"n_clusters": "auto", "known_labels": "x.csv"}, "[Kk]nown labels.*number of clusters"),
+        ({"freeze_backbone": True}, "--init"),
+        ({"embeddings": "x.npy", "backbone": "small"}, "--backbone"),
+        ({"embeddings": "x.npy", "views": "photo", "train": "all"}, "--train all.*--views"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(given: dict[str, Any], sentence: str) -> None:

@@ -207,15 +207,15 @@ def test_every_form_of_a_size_is_read(size: Any, crop: Any, side: int, seen: tup
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"image_mean": None}, "does not say image_mean"),
+        ({"image_mean": None}, "image_mean"),
         ({"image_std": [0.0, 1, 1]}, "not positive"),
-        ({"image_mean": [0.5, 0.5]}, "2 values of image_mean for 3 channels"),
-        ({"image_mean": "gray"}, "image_mean that is not a number, 'gray'"),
-        ({"size": {"max_height": 4, "max_width": 4}}, "size of unknown form"),
-        ({"size": -3}, "impossible size, -3"),
-        ({"size": {"shortest_edge": "big"}}, "impossible size, 'big'"),
-        ({"size": 20, "crop_size": 30}, "crops 30 x 30 pixels out of 20 x 20"),
-        ({"resample": 77}, "unknown resample, 77"),
+        ({"image_mean": [0.5, 0.5]}, "2 .*image_mean.*3 channels"),
+        ({"image_mean": "gray"}, "image_mean.*'gray'"),
+        ({"size": {"max_height": 4, "max_width": 4}}, "size.*form"),
+        ({"size": -3}, "size.*-3"),
+        ({"size": {"shortest_edge": "big"}}, "size.*'big'"),
+        ({"size": 20, "crop_size": 30}, "30 x 30.*20 x 20"),
+        ({"resample": 77}, "resample.*77"),
         ({"size": None}, "does not say the size of the images"),
     ],
 )
@@ -228,7 +228,7 @@ def test_gray_is_repeated_and_other_channels_are_refused(stored: Callable[[str],
     encoder = load_hf(stored("resnet"))
     gray = torch.rand(2, 1, 30, 30)
     torch.testing.assert_close(encoder(gray), encoder(gray.repeat(1, 3, 1, 1)))
-    with pytest.raises(ValueError, match="takes images with 3 channels and these have 4"):
+    with pytest.raises(ValueError, match="3 channels.* 4"):
         encoder(torch.rand(2, 4, 30, 30))
     assert with_channels(torch.ones(1, 3, 2, 2), 1).unique().item() == pytest.approx(1.0)
 
@@ -256,7 +256,7 @@ def test_weights_that_the_file_lacks_do_not_become_random_features(copied: Calla
     first, second = load_hf(folder), load_hf(folder)  # the pooler is not used: as self-supervised ViTs come
     assert first.about.fingerprint == second.about.fingerprint
     save_file(dict(list(without.items())[3:]), folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"my vit' lacks weights that its config.json asks for \(\w+"):
+    with pytest.raises(ValueError, match=r"my vit'.*config.json.* \(\w+"):
         load_hf(folder)
 
 
@@ -387,15 +387,15 @@ def broken_folder(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("no config", "has no config.json"),
-        ("no preparation", "has no preprocessor_config.json"),
-        ("pickles", "pickles only"),
-        ("no weights", "has no model.safetensors"),
-        ("cut weights", "is damaged or incomplete"),
-        ("cut config", "has a damaged config.json"),
-        ("list config", "has a damaged config.json"),
-        ("unknown type", "config.json that transformers cannot use"),
-        ("other library", "no model of the transformers library"),
+        ("no config", "no config.json"),
+        ("no preparation", "no preprocessor_config.json"),
+        ("pickles", "pickle"),
+        ("no weights", "no model.safetensors"),
+        ("cut weights", "damaged or incomplete"),
+        ("cut config", "damaged config.json"),
+        ("list config", "damaged config.json"),
+        ("unknown type", "config.json.*transformers"),
+        ("other library", "transformers library"),
         ("not finite", "not finite"),
         ("path in index", "damaged model.safetensors.index.json"),
     ],
@@ -411,20 +411,20 @@ def test_a_broken_folder_is_one_sentence(how: str, said: str, copied: Callable[[
 
 
 def test_a_language_model_is_refused(stored: Callable[[str], Path]) -> None:
-    with pytest.raises(ValueError, match="holds a model of type 'bert', which is no encoder of images"):
+    with pytest.raises(ValueError, match="'bert'"):
         load_hf(stored("bert"))
 
 
 def test_a_missing_folder_and_a_missing_package_are_sentences(
     stored: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no folder './nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"'./nowhere'"):
         load_hf("./nowhere")
     import importlib.util
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "transformers" else real(name))
-    with pytest.raises(ValueError, match=r"need the package transformers. Install it with: pip install 'ilk\[hf\]'"):
+    with pytest.raises(ValueError, match=r"transformers.*pip install 'ilk\[hf\]'"):
         load_hf(stored("resnet"))
 
 
@@ -471,13 +471,13 @@ def test_offline_a_model_that_is_not_cached_is_refused_at_once(how: str, monkeyp
     if how != "argument":
         monkeypatch.setenv(how, "1")
     monkeypatch.setattr(hub, "fetch", lambda *_, **__: pytest.fail("the network was used"))
-    with pytest.raises(ValueError, match=r"'facebook/dinov2-small' is not in the cache .* give its folder"):
+    with pytest.raises(ValueError, match=r"'facebook/dinov2-small'.*cache"):
         load_hf("dinov2-small", offline=how == "argument")
 
 
 def test_without_a_network_it_is_one_sentence_and_soon() -> None:
     start = time.monotonic()
-    with pytest.raises(ValueError, match=r"'a/b' could not be downloaded from http://127.0.0.1:9 .*Check the network"):
+    with pytest.raises(ValueError, match=r"'a/b'.*http://127.0.0.1:9"):
         load_hf("a/b")
     assert time.monotonic() - start < 10
 
@@ -608,7 +608,7 @@ def test_a_commit_that_is_none_never_becomes_a_path(commit: str, fake_hub: FakeH
 @pytest.mark.parametrize("number", ["1/../../../x", "1", 1.5, True, -1, None])
 def test_a_pull_request_without_a_number_is_not_asked_for(number: object, fake_hub: FakeHub) -> None:
     fake_hub.main_hides, fake_hub.number = ("model.safetensors",), number
-    with pytest.raises(ValueError, match="offers its weights as pickles only"):
+    with pytest.raises(ValueError, match="pickle"):
         load_hf("org/tiny")
     assert not any("pr%2F" in path or "/resolve/" in path for path in fake_hub.asked)
 
@@ -647,7 +647,7 @@ def test_an_interrupted_download_ends_its_threads(fake_hub: FakeHub, monkeypatch
 
 def test_a_model_of_pickles_only_is_refused_before_anything_is_downloaded(fake_hub: FakeHub) -> None:
     (fake_hub.folder / "model.safetensors").rename(fake_hub.folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="'org/tiny' offers its weights as pickles only"):
+    with pytest.raises(ValueError, match="'org/tiny'.*pickle"):
         load_hf("org/tiny")
     assert not any("/resolve/" in path for path in fake_hub.asked)
 
@@ -655,11 +655,11 @@ def test_a_model_of_pickles_only_is_refused_before_anything_is_downloaded(fake_h
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (404, "RepoNotFound", "There is no model 'org/tiny'"),
-        (401, "", "There is no model 'org/tiny'"),
-        (403, "GatedRepo", "'org/tiny' is gated: .* hf auth login"),
-        (404, "RevisionNotFound", "'org/tiny' has no revision"),
-        (500, "", r"answered with an error \(500\)"),
+        (404, "RepoNotFound", "no model 'org/tiny'"),
+        (401, "", "no model 'org/tiny'"),
+        (403, "GatedRepo", "'org/tiny'.*gated.*hf auth login"),
+        (404, "RevisionNotFound", "'org/tiny'.*revision"),
+        (500, "", r"\(500\)"),
     ],
 )
 def test_each_refusal_of_the_hub_is_a_sentence(status: int, code: str, said: str, fake_hub: FakeHub) -> None:
@@ -674,7 +674,7 @@ def test_a_hub_that_hangs_is_given_up(fake_hub: FakeHub, monkeypatch: pytest.Mon
     fake_hub.delay = 5.0
     monkeypatch.setattr(hub, "ANSWER", 0.3)
     start = time.monotonic()
-    with pytest.raises(ValueError, match="could not be downloaded .* Check the network"):
+    with pytest.raises(ValueError, match="download.*network"):
         load_hf("org/tiny")
     assert not hub.reachable("org/tiny", 0.3)
     assert time.monotonic() - start < 4
@@ -690,7 +690,7 @@ def test_a_download_that_stalls_is_given_up_and_one_that_goes_on_is_not() -> Non
 
 def test_a_full_disk_and_an_impossible_name_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "The disk is full" in str(hub.explained(OSError(28, "No space left on device"), "a/b", None))
-    with pytest.raises(ValueError, match="'what is this\\?' is neither a folder nor the name of a model"):
+    with pytest.raises(ValueError, match="'what is this\\?'"):
         load_hf("what is this?")
 
 

@@ -206,11 +206,11 @@ trials = "f"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('title = "t"', "", "x.toml', table 'main' does not say: title."),
-        ('trials = "f"', "", "x.toml', table 'main' does not say: trials."),
-        ('"acc"]', '"accuracy"]', "table 'main' has the unknown column 'accuracy'. Known: cell, method"),
-        ("0.5]]", "]]", "table 'main': the row \\['a', 'cifar10'\\] does not have 3 values"),
-        ("[[tables]]", "[[tables]", "x.toml' is not valid TOML"),
+        ('title = "t"', "", "x.toml'.*'main'.*title"),
+        ('trials = "f"', "", "x.toml'.*'main'.*trials"),
+        ('"acc"]', '"accuracy"]', "'main'.*'accuracy'.*cell, method"),
+        ("0.5]]", "]]", "'main'.*\\['a', 'cifar10'\\].*3 values"),
+        ("[[tables]]", "[[tables]", "x.toml'.*TOML"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_with_its_name(tmp_path: Path, old: str, new: str, message: str) -> None:

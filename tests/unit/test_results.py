@@ -68,7 +68,7 @@ def test_without_labels_the_column_is_there_and_empty() -> None:
         ({"ids": ["\udcff", "b", "\\udcff"]}, "not unique"),  # two names that are one when they are written
         ({"paths": ["/p/0.png"]}, "different lengths"),
         ({"cluster": np.zeros(2, dtype=int)}, "different lengths"),
-        ({"labels": ["cat"]}, "1 labels for 3 images"),
+        ({"labels": ["cat"]}, "1 labels.*3 images"),
         ({"confidence": np.array([0.5, np.nan, 0.5])}, "not a probability"),
         ({"confidence": np.array([0.5, 1.5, 0.5])}, "not a probability"),
         ({"confidence": np.array([0.5, -0.1, 0.5])}, "not a probability"),
@@ -132,17 +132,17 @@ def test_a_csv_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no assignments.parquet yet.*--resume"):
+    with pytest.raises(FileNotFoundError, match=r"assignments.parquet.*--resume"):
         read_table(tmp_path / "assignments.parquet")
 
 
 def test_a_damaged_or_foreign_table_is_named(tmp_path: Path) -> None:
     file = tmp_path / "assignments.parquet"
     file.write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="assignments.parquet' cannot be read as Parquet"):
+    with pytest.raises(ValueError, match="assignments.parquet'.*Parquet"):
         read_table(file)
     pq.write_table(assignments_table(**columns()).drop_columns(["margin", "label"]), file)
-    with pytest.raises(ValueError, match="lacks the columns margin, label"):
+    with pytest.raises(ValueError, match="columns margin, label"):
         read_table(file)
 
 

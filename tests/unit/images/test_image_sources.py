@@ -231,7 +231,7 @@ def test_arrays_and_tensors_of_every_layout_keep_their_pixels(given, expected):
 
 
 def test_a_tensor_that_could_be_either_layout_is_refused():
-    with pytest.raises(ValueError, match=r"could be \(n, c, h, w\) or \(n, h, w, c\)"):
+    with pytest.raises(ValueError, match=r"\(n, c, h, w\).*\(n, h, w, c\)"):
         load_images(torch.zeros((2, 8, 8, 8), dtype=torch.uint8))
 
 
@@ -257,11 +257,11 @@ def test_bfloat16_tensors_are_accepted():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.5, r"the value 1\.5; floats must be in \[0, 1\].*astype"),
-        (255.0, r"the value 255; floats must be in \[0, 1\].*astype"),
-        (-0.25, r"the value -0\.25; .*before normalisation"),
-        (float("nan"), "holds NaN"),
-        (float("inf"), "the value inf"),
+        (1.5, r"1\.5.*\[0, 1\].*astype"),
+        (255.0, r"255.*\[0, 1\].*astype"),
+        (-0.25, r"-0\.25.*normalisation"),
+        (float("nan"), "NaN"),
+        (float("inf"), r"\binf\b"),
     ],
 )
 def test_floats_out_of_range_are_refused_with_the_value(value, message):
@@ -275,13 +275,13 @@ def test_floats_out_of_range_are_refused_with_the_value(value, message):
 def test_integers_out_of_range_are_refused_with_the_value(value):
     values = np.zeros((3, 8, 8), dtype=np.int32)
     values[1, 2, 3] = value
-    with pytest.raises(ValueError, match=f"holds the value {value}; integers must be in 0..255"):
+    with pytest.raises(ValueError, match=f"{value}.*0..255"):
         load_images(values)
 
 
 @pytest.mark.parametrize("given", [np.zeros((8, 8), np.uint8), np.zeros((0, 8, 8), np.uint8), torch.zeros(3)])
 def test_arrays_of_other_shapes_are_refused(given):
-    with pytest.raises(ValueError, match=r"has the shape \("):
+    with pytest.raises(ValueError, match=r"shape \("):
         load_images(given)
 
 
@@ -311,7 +311,7 @@ def test_npz_brings_images_labels_and_ids(tmp_path):
 
 def test_npz_without_images_or_with_pickles_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=NOISE)
-    with pytest.raises(ValueError, match="holds pictures; the images must be named 'x' or 'images'"):
+    with pytest.raises(ValueError, match="'x' or 'images'"):
         load_images(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", x=np.array([{}, None], dtype=object))
     with pytest.raises(ValueError, match="cannot be read as a NumPy file"):
@@ -382,12 +382,12 @@ def test_an_item_that_fails_is_bad_and_labels_stay_with_their_images():
 
 
 def test_a_dataset_of_normalised_tensors_is_an_error_and_not_bad_files():
-    with pytest.raises(ValueError, match="item 0 of Pairs holds the value -.*before normalisation"):
+    with pytest.raises(ValueError, match="item 0 of Pairs.* -.*normalisation"):
         load_images(Pairs(lambda i: torch.from_numpy(CHW[i] / 255.0) - 0.5))
 
 
 def test_a_dataset_dict_without_an_image_names_its_keys():
-    with pytest.raises(ValueError, match="'picture', 'label'; the image must be under"):
+    with pytest.raises(ValueError, match="'picture', 'label'"):
         load_images(Pairs(lambda i: {"picture": NOISE[i], "label": 0}))
 
 
@@ -558,7 +558,7 @@ def test_parquet_rows_far_apart_and_backwards_are_the_right_ones(tmp_path, encod
 def test_parquet_files_of_different_columns_are_refused(tmp_path, pngs):
     pq.write_table(pa.table({"image": pngs, "label": [0] * 5}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"image": pngs}), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="b.parquet' lacks the column 'label'"):
+    with pytest.raises(ValueError, match="b.parquet'.*column 'label'"):
         load_images(tmp_path)
 
 
@@ -582,7 +582,7 @@ def test_a_damaged_parquet_page_makes_its_rows_bad_and_no_others(tmp_path, pngs)
 
 def test_parquet_without_pictures_lists_its_columns(tmp_path):
     pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"no column of encoded images; it has a \(int64\), b \(string\)"):
+    with pytest.raises(ValueError, match=r"a \(int64\), b \(string\)"):
         load_images(tmp_path / "a.parquet")
 
 
@@ -626,7 +626,7 @@ def test_nothing_is_refused(given):
 
 def test_a_table_of_labels_is_not_a_source_of_images(tmp_path):
     (tmp_path / "a.csv").write_text("id,label\n")
-    with pytest.raises(ValueError, match="is not a source of images. Give a folder"):
+    with pytest.raises(ValueError, match="source of images"):
         load_images(tmp_path / "a.csv")
 
 
@@ -636,7 +636,7 @@ def test_all_bad_is_an_error_that_names_three_reasons(tmp_path):
     with pytest.raises(ValueError, match=r"none of the 4 images .*a\.png: empty file; b\.png: .*; c\.png") as caught:
         load_images(tmp_path)
     assert "d.png" not in str(caught.value)
-    with pytest.raises(ValueError, match="the only image could not be read"):
+    with pytest.raises(ValueError, match="only image"):
         load_images(tmp_path / "a.png")
 
 

@@ -114,7 +114,7 @@ def test_rgb_to_gray_is_pillows_luminosity_and_gray_to_rgb_repeats():
 
 @pytest.mark.parametrize(("present", "wanted"), [(4, 3), (3, 4), (2, 1), (1, 2), (3, 0)])
 def test_other_changes_of_channels_are_refused(present, wanted):
-    with pytest.raises(ValueError, match=f"channels={wanted} cannot be made from images with {present} channels"):
+    with pytest.raises(ValueError, match=f"channels={wanted}.*{present} channels"):
         load_images(np.zeros((2, 8, 8, present), np.uint8) + np.arange(present, dtype=np.uint8), channels=wanted)
 
 
@@ -266,14 +266,14 @@ def test_few_pictures_are_in_flight_at_once(sequential):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"image_size": 0}, "image_size is 0; it must be a whole number of pixels from 1 to 4,096"),
-        ({"image_size": 32.5}, "image_size is 32.5"),
-        ({"max_image_size": True}, "max_image_size is True"),
+        ({"image_size": 0}, "image_size.* 0.*1 to 4,096"),
+        ({"image_size": 32.5}, "image_size.*32.5"),
+        ({"max_image_size": True}, "max_image_size.*True"),
         (
             {"resize": "squish"},
-            "resize is 'squish'; it must be one of squash, crop, pad. Did you mean 'squash'",
+            "resize.*'squish'.*squash, crop, pad.*Did you mean 'squash'",
         ),
-        ({"workers": 0}, "workers is 0; it must be at least 1"),
+        ({"workers": 0}, "workers.* 0.*at least 1"),
     ],
 )
 def test_options_out_of_range_are_refused(option, message):

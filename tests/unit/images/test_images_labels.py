@@ -88,16 +88,16 @@ def test_a_table_of_bare_names_matches_only_names_that_are_there_once(photos, ph
 
 def test_a_table_that_matches_nothing_shows_an_id_of_each_side(photos, tmp_path):
     (tmp_path / "l.csv").write_text("id,label\nIMG_1,cat\n")
-    with pytest.raises(ValueError, match="first is 'IMG_1', the first image is 'cat/a.png'"):
+    with pytest.raises(ValueError, match="'IMG_1'.*'cat/a.png'"):
         load_images(photos, labels=tmp_path / "l.csv")
 
 
 def test_a_table_without_the_columns_or_with_two_labels_for_one_is_refused(photos, tmp_path):
     (tmp_path / "l.csv").write_text("name,kind\ncat/a.png,cat\n")
-    with pytest.raises(ValueError, match="has the columns name, kind; it needs a column 'id'"):
+    with pytest.raises(ValueError, match="name, kind.*'id'"):
         load_images(photos, labels=tmp_path / "l.csv")
     (tmp_path / "l.csv").write_text("id,label\ncat/a.png,cat\ncat/a.png,dog\n")
-    with pytest.raises(ValueError, match="gives 'cat/a.png' two labels, 'cat' and 'dog'"):
+    with pytest.raises(ValueError, match="'cat/a.png'.*'cat' and 'dog'"):
         load_images(photos, labels=tmp_path / "l.csv")
 
 
@@ -114,7 +114,7 @@ def test_a_table_that_is_not_text_gives_a_sentence(photos, tmp_path):
 
 
 def test_an_unknown_word_for_labels_suggests_the_nearest(photos):
-    with pytest.raises(FileNotFoundError, match="'folder', and there is no such file. Did you mean 'folders'"):
+    with pytest.raises(FileNotFoundError, match="'folder'.*Did you mean 'folders'"):
         load_images(photos, labels="folder")
 
 
@@ -161,5 +161,5 @@ def test_one_hot_labels_are_refused_with_the_way_out():
 def test_a_mapping_labels_by_id(photos):
     images = load_images(photos, labels={"cat/a.png": "x", "gone": "y"})
     assert {i: name for i, name in named(images).items() if name} == {"cat/a.png": "x"}
-    with pytest.raises(ValueError, match="first key is 'a', the first id 'cat/a.png'"):
+    with pytest.raises(ValueError, match="'a'.*'cat/a.png'"):
         load_images(photos, labels={"a": 1})

@@ -253,11 +253,11 @@ def test_scales_are_read_from_text(text: str, sizes: list[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("40;160", "scales are whole numbers, such as 40,160; got '40;160'"),
-        ("many", "scales are whole numbers.*got 'many'"),
-        ("2.5", "scales are whole numbers.*got '2.5'"),
-        ("40,1", "scales are cluster numbers of at least 2.*got '40,1'"),
-        ("-3", "scales are cluster numbers of at least 2.*got '-3'"),
+        ("40;160", "scales.*whole numbers.*'40;160'"),
+        ("many", "scales.*whole numbers.*'many'"),
+        ("2.5", "scales.*whole numbers.*'2.5'"),
+        ("40,1", "scales.*at least 2.*'40,1'"),
+        ("-3", "scales.*at least 2.*'-3'"),
     ],
 )
 def test_bad_scales_are_refused(text: str, message: str) -> None:
@@ -315,12 +315,12 @@ def test_the_heads_of_the_wanted_size_start_from_partitions_of_the_features(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"twin_momentum": 1.0}, "twin_momentum must be less than 1; got 1.0"),
-        ({"temperature": 0.0}, "temperature must be more than 0"),
-        ({"cluster_heads": 0}, "cluster_heads must be at least 1"),
-        ({"align_weight": -1.0}, "align_weight must be at least 0"),
-        ({"align_weight": 0.0, "target_teaches": False, "scales": ""}, "Nothing would teach the encoder; set target_"),
-        ({"align_weight": 0.0, "cluster_weight": 0.0}, "Nothing would teach the encoder; set target_teaches to true"),
+        ({"twin_momentum": 1.0}, "twin_momentum.*less than 1.*1.0"),
+        ({"temperature": 0.0}, "temperature.*more than 0"),
+        ({"cluster_heads": 0}, "cluster_heads.*at least 1"),
+        ({"align_weight": -1.0}, "align_weight.*at least 0"),
+        ({"align_weight": 0.0, "target_teaches": False, "scales": ""}, "encoder.*target_"),
+        ({"align_weight": 0.0, "cluster_weight": 0.0}, "encoder.*target_teaches"),
     ],
 )
 def test_a_bad_setting_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -409,12 +409,12 @@ def test_sure_and_contrary_images_give_finite_terms_and_gradients(make: Callable
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("framework", "bank", "framework must be in_batch or memory_bank; got 'bank'"),
-        ("critic", "cosine", "critic must be log_dot, dot, neg_l2 or neg_jsd; got 'cosine'"),
-        ("smoothing", 1.0, "smoothing must be less than 1; got 1.0"),
-        ("feature_temperature", 0.0, "feature_temperature must be more than 0"),
-        ("bank_negatives", 0, "bank_negatives must be at least 1"),
-        ("supervised_weight", -1.0, "supervised_weight must be at least 0"),
+        ("framework", "bank", "framework.*in_batch.*memory_bank.*'bank'"),
+        ("critic", "cosine", "critic.*log_dot, dot, neg_l2.*neg_jsd.*'cosine'"),
+        ("smoothing", 1.0, "smoothing.*less than 1.*1.0"),
+        ("feature_temperature", 0.0, "feature_temperature.*more than 0"),
+        ("bank_negatives", 0, "bank_negatives.*at least 1"),
+        ("supervised_weight", -1.0, "supervised_weight.*at least 0"),
     ],
 )
 def test_a_bad_setting_is_refused(name: str, value: Any, message: str) -> None:

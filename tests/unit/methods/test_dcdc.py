@@ -308,11 +308,11 @@ def test_extra_images_pass_in_the_over_clustering_epochs(make: Callable[..., DCD
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"over_clusters": 1}, "over_clusters must be 0 .* or at least 2; got 1"),
-        ({"over_clusters": 0, "warm_start": 0.5}, "warm_start needs the over-clustering head"),
-        ({"repeats": 0}, "repeats must be at least 1; got 0"),
-        ({"temperature": 0.0}, "temperature must be more than 0"),
-        ({"class_weight": -1.0}, "class_weight must be at least 0"),
+        ({"over_clusters": 1}, "over_clusters.* 0 .*at least 2.* 1"),
+        ({"over_clusters": 0, "warm_start": 0.5}, "warm_start.*over-clustering head"),
+        ({"repeats": 0}, "repeats.*at least 1.* 0"),
+        ({"temperature": 0.0}, "temperature.*more than 0"),
+        ({"class_weight": -1.0}, "class_weight.*at least 0"),
     ],
 )
 def test_a_bad_setting_is_refused(settings: dict[str, Any], message: str) -> None:

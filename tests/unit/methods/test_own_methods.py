@@ -82,17 +82,17 @@ def test_names_and_classes_of_ilk_stay_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("nowhere.py:Own", "There is no file '.*nowhere.py'"),
-        ("no_module:Own", "no_module' cannot be imported .*ModuleNotFoundError"),
-        ("{file}:Owm", "has no class 'Owm'. Did you mean 'Own'. Methods there: Own"),
-        ("{file}:Config", "'Config' is not a subclass of ilk.Method"),
-        ("{file}:Nameless", "Nameless lacks name and title and source and presets"),
+        ("nowhere.py:Own", "nowhere.py'"),
+        ("no_module:Own", "no_module'.*ModuleNotFoundError"),
+        ("{file}:Owm", "'Owm'.*Did you mean 'Own'.*Own"),
+        ("{file}:Config", "'Config'.*ilk.Method"),
+        ("{file}:Nameless", "Nameless.*name and title and source and presets"),
         ("{file}:Bare", 'Bare must have a Preset called "default"'),
-        ("{file}:Taken", "already has a method called 'scl'"),
-        ("{file}:Odd", "The name of Odd must be letters, digits, .* got 'a/b'"),
-        ("{broken}:Own", r"broken.py', line 12 cannot be run: ZeroDivisionError: division by zero"),
-        ("{typo}:Own", r"typo.py', line 12 cannot be run: SyntaxError"),
-        ("{leaves}:Own", "leaves.py', line 12 cannot be run: SystemExit: 3"),
+        ("{file}:Taken", "already.*'scl'"),
+        ("{file}:Odd", "Odd.*letters, digits.*'a/b'"),
+        ("{broken}:Own", r"broken.py', line 12.*ZeroDivisionError: division by zero"),
+        ("{typo}:Own", r"typo.py', line 12.*SyntaxError"),
+        ("{leaves}:Own", "leaves.py', line 12.*SystemExit: 3"),
     ],
 )
 def test_what_is_no_method_is_refused_in_a_sentence(method: str, message: str, write: Callable[..., Path]) -> None:
@@ -129,7 +129,7 @@ def test_code_that_only_a_run_names_is_not_executed(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:
-    with pytest.raises(ValueError, match="the package ilk-gone, which is not installed"):
+    with pytest.raises(ValueError, match="ilk-gone.*not installed"):
         method_of_run("gone-test", {"package": "ilk-gone", "version": "1"})
 
 
@@ -147,5 +147,5 @@ def test_a_named_method_opens_the_run_and_a_change_of_its_code_is_told(write: Ca
         assert method_of_run("reopened", origin) is get_method("reopened")
     changed = write("reopened", more="# changed")
     use_method(f"{changed}:Own")
-    with pytest.warns(UserWarning, match="The code of the method 'reopened' has changed since this run was trained"):
+    with pytest.warns(UserWarning, match="'reopened' has changed"):
         method_of_run("reopened", origin)

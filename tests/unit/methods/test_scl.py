@@ -411,7 +411,7 @@ def test_target_clusters_that_do_not_teach_are_read_from_features_that_others_sh
 
 
 def test_a_single_under_cluster_cannot_be_the_only_teacher(make: Callable[..., SCL]) -> None:
-    with pytest.raises(ValueError, match="half of 3 clusters is less than two"):
+    with pytest.raises(ValueError, match="half of 3 clusters"):
         make(k=3, target_teaches=False, instance_task=False)
 
 
@@ -533,14 +533,14 @@ def test_every_part_has_at_least_four_images(make: Callable[..., SCL], n: int) -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"projection": "none"}, "projection must be mlp or linear; got 'none'"),
-        ({"count_moves": "never"}, "count_moves must be after or before; got 'never'"),
-        ({"twin_momentum": 1.0}, "twin_momentum .*got 1.0"),
-        ({"min_cluster": -1}, "min_cluster must be at least 0; got -1"),
-        ({"queue": 0}, "queue must be at least 1"),
+        ({"projection": "none"}, "projection.*mlp or linear.*'none'"),
+        ({"count_moves": "never"}, "count_moves.*after or before.*'never'"),
+        ({"twin_momentum": 1.0}, "twin_momentum.* 1.0"),
+        ({"min_cluster": -1}, "min_cluster.*at least 0.*-1"),
+        ({"queue": 0}, "queue.*at least 1"),
         (
             {"target_teaches": False, "under_clustering": False, "instance_task": False},
-            "Nothing would teach the encoder; set target_teaches",
+            "encoder.*target_teaches",
         ),
     ],
 )

@@ -144,10 +144,10 @@ def test_nothing_is_exported_into_what_is_there_or_from_what_is_not_finished(
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(FileExistsError, match="is not empty"):
         export_fiftyone(run.folder, tmp_path / "full")
-    with pytest.raises(IsADirectoryError, match="is a folder; embedding-atlas needs a file"):
+    with pytest.raises(IsADirectoryError, match="folder.*embedding-atlas"):
         export_embedding_atlas(run.folder, tmp_path / "full")
     stopped = written_run(tmp_path / "stopped", finished=False)
     for export, target in ((export_fiftyone, tmp_path / "d"), (export_embedding_atlas, tmp_path / "a.parquet")):
-        with pytest.raises(ValueError, match="has no results yet: its training has not finished"):
+        with pytest.raises(ValueError, match="not finished"):
             export(stopped, target)
         assert not target.exists()

@@ -203,7 +203,7 @@ def test_a_sample_holds_the_typical_and_uncertain_images_of_every_cluster(tmp_pa
 
 @pytest.mark.parametrize("most", [0, -1])
 def test_a_report_of_no_images_is_refused(run_folder: Path, most: int) -> None:
-    with pytest.raises(ValueError, match=f"at least one image; got --most {most}"):
+    with pytest.raises(ValueError, match=f"--most {most}"):
         collect(run_folder, most)
 
 
@@ -232,11 +232,11 @@ def test_numbers_in_the_log_that_are_not_finite_become_null(run_folder: Path) ->
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        ("config.json", b"{ not", "is not valid JSON"),
-        ("config.json", b"[1]", "does not hold a run's settings"),
-        ("assignments.parquet", b"PAR1 no", "cannot be read as Parquet"),
-        ("embeddings.npy", b"", "is damaged"),
-        ("embeddings.npy", b"\x93NUMPY\x01\x00", "is damaged"),
+        ("config.json", b"{ not", "config.json.*JSON"),
+        ("config.json", b"[1]", "config.json.*settings"),
+        ("assignments.parquet", b"PAR1 no", "assignments.parquet.*Parquet"),
+        ("embeddings.npy", b"", "embeddings.npy.*damaged"),
+        ("embeddings.npy", b"\x93NUMPY\x01\x00", "embeddings.npy.*damaged"),
     ],
 )
 def test_a_damaged_file_that_a_report_cannot_do_without_gives_a_sentence(
@@ -251,11 +251,11 @@ def test_a_damaged_file_that_a_report_cannot_do_without_gives_a_sentence(
 def test_embeddings_of_other_images_or_without_numbers_are_refused(run_folder: Path) -> None:
     embedding = np.load(run_folder / "embeddings.npy")
     np.save(run_folder / "embeddings.npy", embedding[:-1])
-    with pytest.raises(ValueError, match=r"shape \(59, 8\) and does not fit the 60 rows"):
+    with pytest.raises(ValueError, match=r"\(59, 8\).*60 rows"):
         collect(run_folder)
     embedding[7, 3] = np.nan
     np.save(run_folder / "embeddings.npy", embedding)
-    with pytest.raises(ValueError, match="values that are no numbers"):
+    with pytest.raises(ValueError, match="no numbers"):
         collect(run_folder)
     (run_folder / "embeddings.npy").unlink()
     with pytest.raises(FileNotFoundError, match="embeddings.npy' is missing"):

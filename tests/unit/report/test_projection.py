@@ -123,14 +123,14 @@ def test_a_map_that_is_not_installed_or_unknown_gives_a_sentence(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, layout: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=r"not installed. Install it with: pip install 'ilk\[map\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'ilk\[map\]'"):
         collect(run_folder, layout=layout)
-    with pytest.raises(ValueError, match="Unknown map 'lle'. Use pca, umap, tsne"):
+    with pytest.raises(ValueError, match="'lle'.*pca, umap, tsne"):
         collect(run_folder, layout="lle")
 
 
 def test_too_few_images_for_umap_give_a_sentence(tmp_path: Path, written_run: Written, fake_umap: Any) -> None:
-    with pytest.raises(ValueError, match="UMAP needs at least 10 images; there are 3"):
+    with pytest.raises(ValueError, match="UMAP.*10 images.* 3"):
         find_map(tmp_path, cloud(3), np.arange(3), "umap")
 
 
@@ -147,7 +147,7 @@ def test_moments_are_turned_onto_the_last_one(tmp_path: Path) -> None:
     assert (first["epoch"], last["epoch"]) == (0, 4)
     assert np.allclose(first["xy"] - first["xy"].mean(0), last["xy"] - last["xy"].mean(0), atol=0.05)
     assert read_moments(tmp_path / "none.npz", 4, 50) is None
-    with pytest.raises(ValueError, match=r"m.npz' is damaged or of another run"):
+    with pytest.raises(ValueError, match=r"m.npz'.*damaged"):
         read_moments(tmp_path / "m.npz", 4, 49)
 
 

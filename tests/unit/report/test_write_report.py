@@ -30,7 +30,7 @@ def test_the_report_goes_where_it_is_asked_to(tmp_path: Path, run_folder: Path) 
     out = tmp_path / "new folder" / "für Anna.html"
     assert write_report(run_folder, out) == out and out.stat().st_size > 10_000
     assert not (run_folder / "report.html").exists()
-    with pytest.raises(IsADirectoryError, match="is a folder; --out needs a file"):
+    with pytest.raises(IsADirectoryError, match="folder.*--out"):
         write_report(run_folder, tmp_path)
 
 

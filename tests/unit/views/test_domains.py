@@ -113,7 +113,7 @@ def test_a_description_names_every_setting() -> None:
 
 @pytest.mark.parametrize(("wrong", "near"), [("foto", "photo"), ("drawings", "drawing"), ("cc-stron", "cc-strong")])
 def test_an_unknown_name_suggests_the_nearest(wrong: str, near: str) -> None:
-    with pytest.raises(ValueError, match=f"Unknown views '{wrong}'. Did you mean '{near}'\\? Known: auto, photo,"):
+    with pytest.raises(ValueError, match=f"'{wrong}'.*Did you mean '{near}'.*auto, photo,"):
         get_views(wrong)
 
 
@@ -130,7 +130,7 @@ def test_the_plain_image_of_a_pair_is_untouched_and_the_other_is_not() -> None:
 
 @pytest.mark.parametrize("wrong", ["photo+nothing", "photo+none+photo", "+photo", "photo+", "photo + none"])
 def test_a_pair_of_unknown_names_is_refused(wrong: str) -> None:
-    with pytest.raises(ValueError, match="Unknown views .* or two of them, such as photo\\+none"):
+    with pytest.raises(ValueError, match="views.*photo\\+none"):
         get_views(wrong)
 
 
