@@ -40,6 +40,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory lint-web; \
 	else echo "npm was not found, so the JavaScript of the report is not checked; install Node.js 20 or newer."; fi
 

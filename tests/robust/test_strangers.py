@@ -187,7 +187,7 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "n_clusters": [10**9, 0, 1, -3, 2.5, "7", None, True, [2], 10**400],
     "images.n": [10**12, 0, "60", None, 3.5],
     "images.size": [10**6, 0, -1, "12", 1.5],

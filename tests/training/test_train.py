@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -40,7 +40,7 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 
-def work(training: Any, images: Any, fabric: Any, **options: Any) -> Iterator[dict[str, Any]]:
+def work(training: Any, images: Any, fabric: Any, **options: Any) -> Generator[dict[str, Any], None, None]:
     return train(training.method, images, training.views, training.train, fabric, **options)
 
 

@@ -209,10 +209,10 @@ def test_contrast_in_bf16_has_the_value_and_gradient_of_float32(temperature: flo
     halves = [x.bfloat16() for x in pair(32, 16, torch.float32)]
     wide = [x.float().requires_grad_() for x in halves]
     half = [x.clone().requires_grad_() for x in halves]
-    expected = nt_xent(*wide, temperature)
+    expected = nt_xent(*wide, temperature=temperature)
     expected.backward()
     with torch.autocast("cpu", torch.bfloat16):
-        value = nt_xent(*half, temperature)
+        value = nt_xent(*half, temperature=temperature)
     value.backward()
     assert value.dtype == torch.float32 and value.item() == expected.item()
     for ours, theirs in zip(half, wide, strict=True):
@@ -551,7 +551,7 @@ def test_a_fresh_memory_bank_teaches_nothing() -> None:
     assert logits.grad.abs().max() < 3e-15
     logits.grad = None
     bank_contrast(logits.log_softmax(1), one_hot(8, 10), bank).backward()
-    assert logits.grad.abs().max() > 1e-3
+    assert logits.grad.abs().max() > 1e-3  # type: ignore[attr-defined]
 
 
 def test_bank_contrast_of_two_clusters_by_hand() -> None:
@@ -1123,7 +1123,7 @@ def test_a_query_far_from_all_banks_and_one_amid_a_foreign_bank_are_no_trouble()
         q.grad = None
         values = semantic_contrast(q, -q.detach(), bank_scores(q, bank, 1e-3), torch.full((2,), label), 1e-3)
         values.sum().backward()
-        assert values.isfinite().all() and q.grad.isfinite().all()
+        assert values.isfinite().all() and q.grad.isfinite().all()  # type: ignore[attr-defined]
     assert values[0].item() == pytest.approx(2000 + math.log(4), rel=1e-6)
 
 

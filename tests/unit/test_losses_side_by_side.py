@@ -134,7 +134,10 @@ def test_sums_give_what_all_pairs_give_in_float32(n: int, sharpness: float, smoo
     """A sure image alone in its cluster too, where a difference of sums would lose all digits."""
     inputs = [(sharpness * rows(seed, n)).log_softmax(2).float() for seed in (0, 1)]
     ours, theirs = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
-    found, expected = probability_contrast(*ours, "log_dot", smoothing), all_pairs(*theirs, smoothing)
+    found, expected = (
+        probability_contrast(*ours, critic="log_dot", smoothing=smoothing),
+        all_pairs(*theirs, smoothing=smoothing),
+    )
     assert torch.allclose(found, expected, rtol=1e-5, atol=2e-6)
     found.sum().backward(), expected.sum().backward()
     for one, other in zip(ours, theirs, strict=True):

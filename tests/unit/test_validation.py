@@ -67,7 +67,7 @@ def test_a_missing_name_is_said() -> None:
         title: str
 
     with pytest.raises(ValidationError) as caught:
-        Needed()
+        Needed()  # type: ignore[call-arg]
     assert sentence_of(caught.value, str) == "title is missing."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import torch
@@ -42,7 +42,7 @@ def train(
     moments: Moments | None = None,
     on_step: Callable[[int, int], None] | None = None,
     log: Callable[[Record], None] | None = None,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Trains `method` in place and yields a record after each epoch.
 
     `extra`: images that are learned from and not clustered, by a pass over them at the start of the epochs that the

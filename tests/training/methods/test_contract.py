@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -355,7 +355,7 @@ def unbroken(
 def test_a_training_that_goes_on_from_its_checkpoint_equals_the_unbroken_one_to_the_last_bit(
     unbroken: Unbroken, fabric: Any, tmp_path: Path, epochs: int
 ) -> None:
-    def work() -> tuple[Method, Iterator[dict[str, Any]]]:
+    def work() -> tuple[Method, Generator[dict[str, Any], None, None]]:
         training = unbroken.plan()
         return training.method, train(
             training.method,

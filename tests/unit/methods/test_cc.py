@@ -93,7 +93,7 @@ def test_several_heads_count_as_their_mean() -> None:
     method = make(cluster_heads=3)
     each = [outputs(method, head)[2:] for head in range(3)]
     terms = method(*views())
-    clusters = [slow.cluster_loss(*y, 1.0) for y in each]
+    clusters = [slow.cluster_loss(*y, temperature=1.0) for y in each]
     entropies = [slow.entropy_term(y[0]) + slow.entropy_term(y[1]) for y in each]
     assert np.ptp(clusters) > 1e-3
     assert terms["cluster"].item() == pytest.approx(np.mean(clusters), abs=1e-5)
@@ -210,7 +210,9 @@ def test_the_running_loss_is_that_of_each_head() -> None:
     method = make(cluster_heads=3, entropy_weight=0.5)
     each = [outputs(method, head)[2:] for head in range(3)]
     method(*views())
-    first = [slow.cluster_loss(*y, 1.0) + 0.5 * (slow.entropy_term(y[0]) + slow.entropy_term(y[1])) for y in each]
+    first = [
+        slow.cluster_loss(*y, temperature=1.0) + 0.5 * (slow.entropy_term(y[0]) + slow.entropy_term(y[1])) for y in each
+    ]
     assert method.cluster_heads.loss.tolist() == pytest.approx(first, abs=1e-5)
     method.cluster_heads.follow(torch.tensor([0.0, 10.0, 5.0]))
     assert method.cluster_heads.loss.tolist() == pytest.approx(
