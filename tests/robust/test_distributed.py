@@ -62,7 +62,7 @@ def test_auto_takes_the_accelerator_there_is(machine: Callable[..., None], has: 
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:9", "mps:1", "cpu:1"])
 def test_a_device_with_a_number_that_is_not_there_is_refused(machine: Callable[..., None], name: str) -> None:
     machine(cuda=True, mps=True)
-    with pytest.raises(ValueError, match=f"There is no device '{name}'; PyTorch sees {name[:-1]}0"):
+    with pytest.raises(ValueError, match=f"'{name}'.*{name[:-1]}0"):
         choose_device(name)
 
 
@@ -145,7 +145,7 @@ def test_a_run_in_bf16_is_predicted_in_bf16_where_the_hardware_has_it(
 
 @pytest.mark.parametrize("name", ["fp16", "float64", ""])
 def test_an_unknown_precision_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"Unknown precision '{name}'. Use auto, float32 or bf16."):
+    with pytest.raises(ValueError, match=f"'{name}'.*auto, float32.*bf16"):
         choose_precision(name, "cpu")
 
 
@@ -373,7 +373,7 @@ def test_shared_batch_norm_alone_is_batch_norm() -> None:
 def test_several_processes_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    with pytest.raises(ValueError, match="torchrun did not start it. Start them with: torchrun --nproc-per-node 2"):
+    with pytest.raises(ValueError, match="torchrun --nproc-per-node 2"):
         make_fabric("cpu", "float32")
 
 

@@ -268,7 +268,7 @@ def test_numbers_beyond_the_stored_weights_are_refused_before_memory_is_taken(ru
     config["images"]["n"] = 10**8
     write_json(run / "config.json", config)
     tracked = torch.zeros(0)
-    with pytest.raises(ValueError, match="does not fit its config.json: Missing key"):
+    with pytest.raises(ValueError, match="config.json.*Missing key"):
         load_method(run)
     assert tracked.numel() == 0
 
@@ -276,7 +276,7 @@ def test_numbers_beyond_the_stored_weights_are_refused_before_memory_is_taken(ru
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 5000, "NaN", "1e999", "-Infinity", '"\ud800', "9" * 5000])
 def test_json_that_is_none_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ValueError, match=r"config.json' is not valid JSON") as caught:
+    with pytest.raises(ValueError, match=r"config.json'.*JSON") as caught:
         read_json(tmp_path / "config.json")
     assert one_sentence(str(caught.value))
 
@@ -286,12 +286,12 @@ def test_a_file_of_two_gigabytes_is_refused_before_it_is_read(run: Run, file: st
     with open(run / file, "r+b") as stream:
         stream.truncate(2 * GB)  # a hole, which takes no space
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
-    with pytest.raises(ValueError, match=r"has 2,147,483,648 bytes, more than"):
+    with pytest.raises(ValueError, match=r"2,147,483,648 bytes"):
         run.config if file == "config.json" else run.log()
 
 
 def test_settings_that_could_not_be_read_again_are_not_written(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(ValueError, match=r"images.size must be at most 4096; got 1000000"):
+    with pytest.raises(ValueError, match=r"images.size.*at most 4096.*1000000"):
         Run(tmp_path).write_config(run.config.replace(images={"n": 60, "channels": 3, "size": 10**6}))
     assert not (tmp_path / "config.json").exists()
     Run(tmp_path).write_config(run.config)
@@ -345,7 +345,7 @@ def test_a_head_that_is_not_there_cannot_be_the_chosen_one(run: Run, chosen: int
     count = len({name.split(".")[2] for name in tensors if name.startswith("cluster_heads.heads.")})
     tensors["cluster_heads.chosen"] = torch.tensor(chosen if chosen != 1 else count)
     save_file(tensors, run / "model.safetensors")
-    with pytest.raises(ValueError, match=r"cluster_heads.chosen holds indices that are out of range"):
+    with pytest.raises(ValueError, match=r"cluster_heads.chosen"):
         load_method(run)
     tensors["cluster_heads.chosen"] = torch.tensor(count - 1)
     save_file(tensors, run / "model.safetensors")
@@ -463,7 +463,7 @@ def test_a_table_that_would_unpack_to_far_more_than_its_file_is_refused(tmp_path
     rows = pa.table({"id": pa.array(["a"] * n), "cluster": pa.array(np.zeros(n, np.int32))})
     pq.write_table(rows, tmp_path / "assignments.parquet", compression="zstd")
     assert (tmp_path / "assignments.parquet").stat().st_size < 100_000
-    with pytest.raises(ValueError, match=r"says that it holds 3,000,000 rows in"):
+    with pytest.raises(ValueError, match=r"3,000,000 rows"):
         read_table(tmp_path / "assignments.parquet")
 
 
@@ -471,7 +471,7 @@ def test_a_table_that_would_unpack_to_far_more_than_its_file_is_refused(tmp_path
 def test_a_line_of_the_log_that_is_no_epoch_is_a_sentence(run: Run, line: str) -> None:
     lines = (run / "log.jsonl").read_text().splitlines()
     (run / "log.jsonl").write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    with pytest.raises(ValueError, match=r"log.jsonl' is damaged") as caught:
+    with pytest.raises(ValueError, match=r"log.jsonl'.*damaged") as caught:
         run.log()
     assert one_sentence(str(caught.value))
     found = collect(run.folder)  # a report can do without
@@ -480,7 +480,7 @@ def test_a_line_of_the_log_that_is_no_epoch_is_a_sentence(run: Run, line: str) -
 
 def test_known_labels_without_a_label_are_damaged(tmp_path: Path) -> None:
     (tmp_path / "known_labels.csv").write_text("id,label\na,disc\nb\n")
-    with pytest.raises(ValueError, match=r"known_labels.csv' is damaged"):
+    with pytest.raises(ValueError, match=r"known_labels.csv'.*damaged"):
         read_known_labels(tmp_path / "known_labels.csv")
 
 
@@ -512,7 +512,7 @@ def test_a_run_with_a_link_to_another_folder_is_refused_so_that_nothing_there_is
     (pictures / "large-1.webp").write_bytes(b"dear to me")
     shutil.rmtree(run / "thumbnails")
     (run / "thumbnails").symlink_to(pictures)
-    with pytest.raises(ValueError, match="is a link to another folder"):
+    with pytest.raises(ValueError, match="a link"):
         run.open()
     assert (pictures / "large-1.webp").is_file()
 
@@ -522,7 +522,7 @@ def test_the_only_path_in_the_settings_that_is_read_must_hold_the_weights_of_the
     from ilk.pipeline.build import build_method
     from ilk.pipeline.initial_weights import find_initial, start_from
 
-    with pytest.raises(ValueError, match="pickles are refused"):
+    with pytest.raises(ValueError, match="pickle"):
         find_initial("/etc/passwd")
     with pytest.raises(ValueError, match="has changed since this run began"):
         start_from(build_method(run.config), find_initial(run.folder), expected="0" * 32)

@@ -122,20 +122,20 @@ def test_labels_may_come_from_a_table_in_any_order(run: Run, tmp_path: Path, kin
 
 def test_a_table_of_labels_for_other_images_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("id,label\nother.png,cat\n")
-    with pytest.raises(ValueError, match="no row of '.*labels.csv' matches an image"):
+    with pytest.raises(ValueError, match="no row.*labels.csv'"):
         score_run(run, tmp_path / "labels.csv")
 
 
 def test_labels_that_are_all_empty_are_refused(run: Run, tmp_path: Path) -> None:
     name = read_table(run / "assignments.parquet")["id"][0].as_py()
     (tmp_path / "labels.csv").write_text(f"id,label\n{name},\n")
-    with pytest.raises(ValueError, match="None of the images has a label"):
+    with pytest.raises(ValueError, match="None.*label"):
         score_run(run, tmp_path / "labels.csv")
 
 
 def test_images_without_folders_cannot_be_scored_by_folder(run: Run) -> None:
     set_table(run, [0, 1], None)
-    with pytest.raises(ValueError, match="none of the 2 is in one"):
+    with pytest.raises(ValueError, match="none of the 2"):
         score_run(run, "folders")
 
 

@@ -143,7 +143,7 @@ def test_a_manifest_that_was_tampered_with_cannot_delete_outside_its_folder(
     target = outside.format(absolute=tmp_path / "victim.txt")
     manifest["made"].append({"id": "x", "from": manifest["made"][0]["from"], "to": target})
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="outside the folder.*Nothing was removed"):
+    with pytest.raises(ValueError, match="outside the folder"):
         undo_folders(folder)
     assert (tmp_path / "victim.txt").read_text() == "dear to somebody"
     assert len(names_in(folder)) == 62  # 60 images, the manifest and the link
@@ -156,7 +156,7 @@ def test_a_manifest_that_was_tampered_with_cannot_delete_outside_its_folder(
 def test_a_damaged_manifest_removes_nothing(tmp_path: Path, run: Run, text: str) -> None:
     export_folders(run, tmp_path / "sorted")
     (tmp_path / "sorted" / MANIFEST).write_text(text)
-    with pytest.raises(ValueError, match="is damaged.*nothing was removed"):
+    with pytest.raises(ValueError, match="damaged"):
         undo_folders(tmp_path / "sorted")
     assert len(names_in(tmp_path / "sorted")) == 61
 
@@ -174,7 +174,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path, run: Run) -> N
 
 @pytest.mark.usefixtures("source")
 def test_an_unknown_mode_is_refused(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(ValueError, match="Unknown mode 'move'. Use copy, symlink, hardlink"):
+    with pytest.raises(ValueError, match="'move'.*copy, symlink, hardlink"):
         export_folders(run, tmp_path / "sorted", "move")
     assert not (tmp_path / "sorted").exists()
 
@@ -196,7 +196,7 @@ def test_images_without_a_file_and_files_that_have_gone_are_left_out_with_the_re
 
 def test_nothing_to_export_is_said_before_anything_is_made(tmp_path: Path, run: Run) -> None:
     set_table(run, ["0", "1"], ["", ""], [0, 1])
-    with pytest.raises(ValueError, match="None of the 2 images.*nothing to export"):
+    with pytest.raises(ValueError, match="None.*2 images"):
         export_folders(run, tmp_path / "sorted")
     assert not (tmp_path / "sorted").exists()
 
@@ -274,7 +274,7 @@ def test_a_failure_half_way_is_told_and_can_be_undone(
         copy2(origin, target)
 
     monkeypatch.setattr(shutil, "copy2", disk_full)
-    with pytest.raises(OSError, match=r"by copy \(No space left on device\).*20 files made so far"):
+    with pytest.raises(OSError, match=r"copy.*No space left on device.*20 files"):
         export_folders(run, folder)
     assert undo_folders(folder) == 20
     assert not folder.exists()
@@ -300,6 +300,6 @@ def test_the_csv_is_that_of_the_run(tmp_path: Path, run: Run) -> None:
 def test_an_unfinished_run_exports_nothing(tmp_path: Path, run: Run) -> None:
     (run / "assignments.parquet").unlink()
     for export in (export_csv, export_folders):
-        with pytest.raises(FileNotFoundError, match="training has not finished"):
+        with pytest.raises(FileNotFoundError, match="not finished"):
             export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -47,7 +47,7 @@ def sound(found: Clusterer, n: int, k: int) -> bool:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_single_image_is_too_few_in_a_sentence(method: str, pictures: Any, fitted: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="2 clusters need at least 2 images; .* has 1. Ask for fewer clusters."):
+    with pytest.raises(ValueError, match="2 clusters.*2 images.* 1\\b"):
         fitted(pictures(2)[0][:1], method)
 
 

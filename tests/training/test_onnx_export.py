@@ -78,7 +78,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(
         return real(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=rf"needs the package {missing}.*pip install 'ilk\[onnx\]'"):
+    with pytest.raises(ValueError, match=rf"{missing}.*pip install 'ilk\[onnx\]'"):
         export_onnx(None, tmp_path / "model.onnx", channels=3, size=12)  # type: ignore[arg-type]  # never looked at
     assert list(tmp_path.iterdir()) == []
 
@@ -91,7 +91,7 @@ def test_a_model_that_differs_from_torch_is_not_kept(
     method = planned(load_images(pictures(8)[0])).method
     (tmp_path / "model.onnx").write_bytes(b"the old one")
     monkeypatch.setattr(ilk.pipeline.onnx, "difference", lambda *_: 0.01)
-    with pytest.raises(ValueError, match="differs from PyTorch by 0.01.*not kept"):
+    with pytest.raises(ValueError, match="0.01.*not kept"):
         export_onnx(method, tmp_path / "model.onnx", channels=3, size=12)
     assert (tmp_path / "model.onnx").read_bytes() == b"the old one"
     assert len(list(tmp_path.iterdir())) == 1

@@ -120,6 +120,6 @@ def test_without_matplotlib_there_is_a_sentence(
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ValueError, match=r"need matplotlib.*pip install 'ilk\[figures\]'"):
+    with pytest.raises(ValueError, match=r"matplotlib.*pip install 'ilk\[figures\]'"):
         write_figures(run_folder, tmp_path / "figures")
     assert not (tmp_path / "figures").exists()
