@@ -17,6 +17,7 @@ from PIL import Image
 
 from command import Command, Outcome
 from lane_budgets import pytest_runtest_call, pytest_runtest_makereport
+from once import made_once, session_folder
 
 __all__ = ["pytest_runtest_call", "pytest_runtest_makereport"]  # hooks that pytest finds here
 
@@ -102,14 +103,17 @@ def photo_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, photo_folder: Callable[..., Path]) -> Path:
     """60 photographs in two sub-folders and three files that only look like some; do not change it."""
-    folder = photo_folder(tmp_path_factory.mktemp("source") / "my photos")
-    Image.fromarray(draw(0, 99, 40)).save(folder / "disc" / "whole.jpg")
-    data = (folder / "disc" / "whole.jpg").read_bytes()
-    (folder / "disc" / "whole.jpg").unlink()
-    (folder / "disc" / "truncated.jpg").write_bytes(data[: len(data) // 2])
-    (folder / "stripes" / "nothing.png").write_bytes(b"")
-    (folder / "stripes" / "words.jpg").write_text("this is no picture")
-    return folder
+
+    def make(folder: Path) -> None:
+        photo_folder(folder)
+        Image.fromarray(draw(0, 99, 40)).save(folder / "disc" / "whole.jpg")
+        data = (folder / "disc" / "whole.jpg").read_bytes()
+        (folder / "disc" / "whole.jpg").unlink()
+        (folder / "disc" / "truncated.jpg").write_bytes(data[: len(data) // 2])
+        (folder / "stripes" / "nothing.png").write_bytes(b"")
+        (folder / "stripes" / "words.jpg").write_text("this is no picture")
+
+    return made_once(session_folder(tmp_path_factory) / "my photos", make)
 
 
 @pytest.fixture(scope="session")
@@ -148,12 +152,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     from ilk.pipeline.request import Request
     from ilk.runs.folder import Run
 
-    folder = tmp_path_factory.mktemp("runs") / "a run"
     request = Request(
         n_clusters=2, epochs=4, backbone="small", views="object", device="cpu", precision="float32", settings=TINY
     )
-    fit(request, photos, Run(folder), labels="folders", cache_dir=tmp_path_factory.mktemp("trained-cache"))
-    return folder
+    cache = tmp_path_factory.mktemp("trained-cache")
+    return made_once(
+        session_folder(tmp_path_factory) / "a run",
+        lambda folder: fit(request, photos, Run(folder), labels="folders", cache_dir=cache),
+    )
 
 
 @pytest.fixture
