@@ -52,8 +52,8 @@ def test_looking_at_a_method_leaves_every_bit_of_it_and_of_the_generators(
     list(train(training.method, discs, training.views, training.train, fabric))
     state = {name: tensor.clone() for name, tensor in training.method.state_dict().items()}
     observed, random = training.method.observed, torch.get_rng_state()
-    for training in (True, False):
-        training.method.train(training)
+    for mode in (True, False):
+        training.method.train(mode)
         modes = [module.training for module in training.method.modules()]
         found = [
             pair_similarity(training.method, discs, 60, training.views, fabric, seed=0, clusters=True) for _ in range(2)

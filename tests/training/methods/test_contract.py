@@ -356,7 +356,7 @@ def test_a_training_that_goes_on_from_its_checkpoint_equals_the_unbroken_one_to_
     unbroken: Unbroken, fabric: Any, tmp_path: Path, epochs: int
 ) -> None:
     def work() -> tuple[Method, Generator[dict[str, Any], None, None]]:
-        training = unbroken.plan()
+        training = unbroken.training()
         return training.method, train(
             training.method,
             unbroken.pictures,
