@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from torch import Tensor, nn
 
 from ilk import Clusterer
 from ilk.networks.features import Features
 from ilk.pipeline.begin import feasible_range, find_number
-from ilk.pipeline.build import load_method
 from ilk.pipeline.fitting import fit
 from ilk.pipeline.predicting import predict
 from ilk.pipeline.request import Request
@@ -102,7 +100,7 @@ def test_a_range_bounds_the_number(tmp_path: Path) -> None:
 
 
 def test_without_an_encoder_a_representation_is_learnt_first(tmp_path: Path) -> None:
-    images, watch = pictures()[0], Told()
+    images, watch = pictures(80)[0], Told()
     request = Request(n_clusters="2-8", epochs=2, settings={"batch_size": 32, "cluster_heads": 2})
     found = fit(request, images, Run(tmp_path / "run"), report=False, watch=watch)
     assert (tmp_path / "run" / "representation" / "model.safetensors").is_file()
@@ -113,37 +111,6 @@ def test_without_an_encoder_a_representation_is_learnt_first(tmp_path: Path) -> 
     predict(Run(moved), images, tmp_path / "again", report=False)
     both = [read_table(folder / "assignments.parquet")["cluster"].to_numpy() for folder in (moved, tmp_path / "again")]
     np.testing.assert_array_equal(*both)
-
-
-class Stop(Exception):
-    """A stand-in for a kill."""
-
-
-class Stopper(Watch):
-    """Stops the work when the `number`-th epoch has ended."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def epoch(self, record: dict[str, object]) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
-
-
-@pytest.mark.parametrize("after", [1, 4])
-def test_a_stopped_search_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, after: int) -> None:
-    """After one epoch the representation is under way, after four the heads are (the first training has two)."""
-    images = pictures(80)[0]
-    request = Request(n_clusters="2-6", epochs=2, settings={"batch_size": 32, "cluster_heads": 2})
-    whole = fit(request, images, Run(tmp_path / "whole"), report=False)
-    with pytest.raises(Stop):
-        fit(request, images, Run(tmp_path / "run"), report=False, watch=Stopper(after))
-    broken = fit(request, images, Run(tmp_path / "run"), report=False, resume=True)
-    assert broken.config.number == whole.config.number
-    models = [load_method(run).state_dict() for run in (whole, broken)]
-    assert models[0].keys() == models[1].keys()
-    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
 def test_the_estimator_finds_the_number_too_and_keeps_what_it_needs(tmp_path: Path) -> None:
