@@ -28,6 +28,7 @@ from ilk.research.study.verdicts import FAILS, HOLDS, OPEN, difference, differen
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.progress import Watch
+from made_studies import ablation, made
 from places import ROOT
 
 OWN = """
@@ -356,29 +357,6 @@ def page_of(folder: Path, study: str) -> str:
     return file.read_text()
 
 
-def made(accuracy: Callable[[Job], float | None]) -> Callable[..., list[dict[str, Any]]]:
-    """A `run_jobs` that trains nothing; None is a job that failed."""
-
-    def run(jobs: Sequence[Job], folder: Path, **_: Any) -> list[dict[str, Any]]:
-        rows = []
-        for job in jobs:
-            found = accuracy(job)
-            row = {"seed": job.seed, "method": job.method, "key": job.key, "run": "runs/x", "n_clusters": 10}
-            if found is None:
-                rows.append({**row, "error": "It diverged."})
-                continue
-            scores = {"accuracy": found, "nmi_arithmetic": found - 0.1, "ari": found - 0.2, "effective_clusters": 9.5}
-            rows.append({**row, **scores, "error": None, "training_seconds": 1.0, "n_images": 60, "image_size": 12,
-                         "backbone": "small", "epochs": job.epochs, "threads": 1, "machine": "a machine"})  # fmt: skip
-        return rows
-
-    return run
-
-
-def ablation(job: Job) -> float | None:
-    return {"T": 0.8, "+": 0.6}["+" if "+" in (job.views or "") else "T"] + 0.01 * job.seed
-
-
 def test_all_studies_stand_on_one_page_with_what_holds_on_top(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,17 +482,6 @@ def test_a_page_grows_with_the_seeds_and_a_stop_does_not_shrink_it(
     with pytest.raises(KeyboardInterrupt):
         digits("cc-views", seeds=3)
     assert "3 seeds" in (tmp_path / "cc-views.md").read_text()
-
-
-def test_the_page_of_all_studies_stays_where_some_are_run(tmp_path: Path, digits: Callable[..., Any]) -> None:
-    digits("all", seeds=2)
-    text = (tmp_path / "STUDIES.md").read_text()
-    assert "`ilk study all --seeds 2 --out " in text and text.count("\n## ") == len(studies())
-    assert "**What the papers conclude**: of " in text and "**What we expected, and no paper says**: of " in text
-    expected = sum(not one.where for study in studies().values() for one in study.conclusions)
-    assert text.split("no paper says**: of ")[1].startswith(f"{expected}, ")
-    digits("cc-views,cc-heads", seeds=2)
-    assert (tmp_path / "STUDIES.md").read_text() == text and len(list(tmp_path.glob("STUDIES-*.md"))) == 1
 
 
 def test_run_it_again_is_the_whole_command_quoted_for_a_shell(
