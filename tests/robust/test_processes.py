@@ -132,9 +132,9 @@ def test_parts_of_a_prediction_that_are_there_are_not_made_again(
 ) -> None:
     import ilk.training.assign
 
-    monkeypatch.setattr(ilk.training.assign, "BATCH", 16)  # for both: other batches may differ in the last digit
+    monkeypatch.setattr(ilk.training.assign, "PART", 16)  # for both: batches of another size may differ in the
+    monkeypatch.setattr(ilk.training.assign, "BATCH", 16)  # last digit
     predict(run, photos, tmp_path / "whole")
-    monkeypatch.setattr(ilk.training.assign, "PART", 16)
     made: list[range] = []
     work = ilk.training.assign.assign_rows
 
