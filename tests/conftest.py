@@ -42,6 +42,7 @@ def own_cache(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of this test's cache, which ilk creates if it is used: most tests never do."""
     folder = cache_root / str(next(CACHE_NUMBERS))
     monkeypatch.setenv("ILK_CACHE", str(folder))
+    monkeypatch.setenv("ILK_ENCODER", "none")  # tests of encoders take it away: `hub_cache`
     return folder
 
 
@@ -184,7 +185,9 @@ def clusterer() -> Callable[..., Any]:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of models, and nothing but port 9 of this machine to ask."""
+    """An empty cache of models, no encoder in an installed package, and nothing but port 9 of this machine to ask."""
+    monkeypatch.delenv("ILK_ENCODER", raising=False)
+    monkeypatch.setattr("ilk.networks.pretrained.installed.offered", lambda: ())
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "ILK_OFFLINE",
                  "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)

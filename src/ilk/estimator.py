@@ -97,8 +97,9 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     train : str or None, default=None
         What to train: heads (on the features of a frozen backbone) or all. None: heads with a pretrained
         backbone, else all.
-    feature_views : int, default=4
-        With a frozen backbone: how many random views of each image to learn from; 0 is fastest.
+    feature_views : int or None, default=None
+        With a frozen backbone: how many random views of each image to learn from; 0 is fastest. None: 4, or 0
+        where the encoder sees 128 pixels or more on a CPU.
     neighbours : int, default=10
         With a frozen backbone: how many nearest images of each image to learn from.
     balance : str or None, default=None
@@ -129,7 +130,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         settings: Mapping[str, Any] | None = None, random_state: Any = 0, device: str = "auto", precision: str = "auto",
         cache_dir: str | os.PathLike[str] | None = None, verbose: bool = False,
         init: str | os.PathLike[str] | None = None, freeze_backbone: bool = False, train: str | None = None,
-        feature_views: int = 4, neighbours: int = 10, balance: str | None = None, offline: bool = False,
+        feature_views: int | None = None, neighbours: int = 10, balance: str | None = None, offline: bool = False,
     ) -> None:  # fmt: skip
         self.n_clusters = n_clusters
         self.method = method

@@ -40,7 +40,7 @@ BAD: dict[str, tuple[Any, ...]] = {  # values that are wrong in Python; those th
     "known_labels": (),  # looked at beside the images
     "balance": ("even", "", 3),
     "train": ("head", "", 3),
-    "feature_views": ("-1", "x", "1.5", -1, 1.5, None),
+    "feature_views": ("-1", "x", "1.5", -1, 1.5),
     "neighbours": ("-1", "x", "1.5", -1, 1.5, None),
     "offline": (1, "yes", None),
     "embeddings": (),  # looked at beside the images

@@ -676,7 +676,6 @@ def test_a_hub_that_hangs_is_given_up(fake_hub: FakeHub, monkeypatch: pytest.Mon
     start = time.monotonic()
     with pytest.raises(ValueError, match="download.*network"):
         load_hf("org/tiny")
-    assert not hub.reachable("org/tiny", 0.3)
     assert time.monotonic() - start < 4
 
 
@@ -692,12 +691,6 @@ def test_a_full_disk_and_an_impossible_name_are_sentences(monkeypatch: pytest.Mo
     assert "The disk is full" in str(hub.explained(OSError(28, "No space left on device"), "a/b", None))
     with pytest.raises(ValueError, match="'what is this\\?'"):
         load_hf("what is this?")
-
-
-def test_reachable_only_if_the_hub_tells_of_the_model(fake_hub: FakeHub) -> None:
-    assert hub.reachable("org/tiny")
-    fake_hub.status = 403
-    assert not hub.reachable("org/tiny")
 
 
 def test_an_encoder_of_any_network_resizes_and_keeps_the_rest() -> None:

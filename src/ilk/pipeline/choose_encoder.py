@@ -13,9 +13,7 @@ from ilk.pipeline.initial_weights import find_initial
 from ilk.pipeline.request import Request
 from ilk.pipeline.trained import backbone_name, pretrained_backbone, trained_parts
 from ilk.runs.folder import Run
-from ilk.sampling import spaced
 from ilk.system.progress import Watch
-from ilk.views import choose_views
 
 
 def named_encoder(request: Request, watch: Watch) -> Encoder | None:
@@ -47,18 +45,25 @@ def named_encoder(request: Request, watch: Watch) -> Encoder | None:
 
 
 def images_decide(request: Request) -> bool:
-    """Whether a pretrained encoder is used if the images turn out to be photographs."""
+    """Whether a pretrained encoder is used if the images turn out to be in colour."""
     return request.train is None and (request.backbone is None or request.backbone == "auto")
 
 
+SMALLEST = 16  # pixels; smaller pictures have no details that an encoder of photographs could use
+
+
 def encoder_for(sample: Images, request: Request, watch: Watch) -> Encoder | None:
-    """The best encoder at hand if the `sample` looks like photographs, None to train from scratch; says why."""
+    """The best encoder at hand if the images of `sample` are in colour, None to train from scratch; says why.
+
+    Colour decides, not how much of a picture is flat ground: photographs of objects on a plain ground look like
+    drawings to that measure and gain as much from an encoder. Gray images keep the training from scratch, which is
+    better for digits (USPS: 0.97 against 0.58 by k-means on the features of EfficientNet-Lite0).
+    """
     if sample.shape[0] != 3:
         return None
-    kind, why = choose_views(sample[spaced(len(sample), 500)])
-    if kind != "photo":
+    if (side := min(sample.original_size or sample.shape[1:])) < SMALLEST:
         if request.backbone == "auto":
-            watch.say(f"no pretrained encoder: these are no photographs ({why})")
+            watch.say(f"no pretrained encoder: images of {side} pixels are too small for one")
         return None
     if option := backbone_option(request):
         watch.say(

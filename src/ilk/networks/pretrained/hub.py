@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,6 @@ from ilk.system.text import in_short
 
 T = TypeVar("T")
 SMALL = ("config.json", *PREPARATIONS, "README.md")
-REACH = 3.0  # seconds in which the hub must answer to count as reachable
 ANSWER = 10.0  # seconds for one answer of the hub
 STALL = 120.0  # seconds without a new byte on disk; huggingface_hub writes in large pieces
 CONVERTER = "SFconvertbot"  # the hub's account that offers safetensors as a pull request to models that have none
@@ -43,19 +41,6 @@ def offline_because(offline: bool = False) -> str | None:
         if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
             return f"{name} is set"
     return None
-
-
-def reachable(model_id: str, seconds: float = REACH) -> bool:
-    """Whether the hub knows the model and answers within `seconds`, including the time to resolve its name."""
-
-    def ask() -> bool:
-        with urllib.request.urlopen(f"{endpoint()}/api/models/{model_id}", timeout=seconds) as answer:
-            return bool(answer.status < 400)
-
-    try:
-        return bool(bounded(ask, seconds))
-    except Exception:  # any failure of the network means that the hub cannot be reached
-        return False
 
 
 def bounded(work: Callable[[], T], seconds: float, alive: Callable[[], object] | None = None) -> T:
