@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_every_image_is_in_the_folder_of_its_cluster_and_no_original_is_touched(
 def test_undo_takes_away_what_was_made_and_nothing_else(tmp_path: Path, run: Run, source: Path, mode: str) -> None:
     before, folder = state(source), tmp_path / "sorted"
     export_folders(run, folder, mode)
-    assert undo_folders(folder) == 60
+    assert undo_folders(folder).removed == 60
     assert not folder.exists()
     assert state(source) == before
 
@@ -85,7 +86,7 @@ def test_undo_keeps_the_files_of_others_and_the_folders_they_are_in(tmp_path: Pa
     export_folders(run, folder)
     (folder / "cluster-0" / "notes.txt").write_text("mine")
     (folder / "mine").mkdir()
-    assert undo_folders(folder) == 60
+    assert undo_folders(folder).removed == 60
     assert names_in(folder) == {"cluster-0/notes.txt"}
     assert (folder / "mine").is_dir() and not (folder / "cluster-1").exists()
 
@@ -96,16 +97,117 @@ def test_undo_keeps_a_copy_that_was_changed_or_is_the_last_one(tmp_path: Path, r
     Path(made[0]["from"]).unlink()
     (folder / made[1]["to"]).write_bytes(b"retouched")
     (folder / made[2]["to"]).unlink()
-    assert undo_folders(folder) == 57
+    assert undo_folders(folder).removed == 57
     kept = {made[0]["to"], made[1]["to"]}
     assert names_in(folder) == kept | {MANIFEST}
     assert {item["to"] for item in json.loads((folder / MANIFEST).read_text())["made"]} == kept
 
 
+@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+def test_a_manifest_whose_originals_are_the_files_themselves_deletes_none(
+    tmp_path: Path, run: Run, source: Path, mode: str
+) -> None:
+    folder = tmp_path / "sorted"
+    export_folders(run, folder, mode)
+    change_manifest(folder, lambda item: {**item, "from": str(folder / item["to"])})
+    shutil.rmtree(source)
+    before = state(folder)
+    undone = undo_folders(folder)
+    assert undone.removed == 0 and len(undone.kept) == 60
+    assert "60 files kept: 60 that are the original itself" in undone.kept_line()
+    assert {name: data for name, data in state(folder).items() if name != MANIFEST} == {
+        name: data for name, data in before.items() if name != MANIFEST
+    }
+
+
+@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+@pytest.mark.parametrize("replace", [os.symlink, os.link, "folder"])
+def test_copies_that_the_originals_have_become_links_to_are_not_deleted(
+    tmp_path: Path, run: Run, source: Path, mode: str, replace: Any
+) -> None:
+    """As a program that saves space does; or as somebody who keeps the sorted folder and links to it."""
+    folder = tmp_path / "sorted"
+    made = export_folders(run, folder, mode)["made"]
+    contents = {Path(item["from"]): (folder / item["to"]).read_bytes() for item in made}
+    if replace == "folder":  # a link to the folder of the copies in the place of that of the originals
+        change_manifest(folder, lambda item: {**item, "from": str(source / Path(item["to"]).name)})
+        contents = {source / Path(item["to"]).name: (folder / item["to"]).read_bytes() for item in made[:1]}
+        shutil.rmtree(source)
+        source.symlink_to((folder / made[0]["to"]).parent)
+    else:
+        for item in made:
+            Path(item["from"]).unlink()
+            replace(folder / item["to"], item["from"])
+    undo_folders(folder)
+    for original, content in contents.items():
+        assert original.read_bytes() == content
+
+
+def test_two_exported_files_that_name_each_other_are_not_both_deleted(tmp_path: Path, run: Run, source: Path) -> None:
+    folder = tmp_path / "sorted"
+    first, second = export_folders(run, folder)["made"][:2]
+    data = (folder / first["to"]).read_bytes()
+    (folder / second["to"]).write_bytes(data)
+    swapped = {first["to"]: str(folder / second["to"]), second["to"]: str(folder / first["to"])}
+    change_manifest(folder, lambda item: {**without_hash(item), "from": swapped.get(item["to"], item["from"])})
+    shutil.rmtree(source)
+    assert undo_folders(folder).removed == 1
+    assert [file.read_bytes() for file in folder.rglob("*.png") if file.read_bytes() == data]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_edited_copy_of_the_same_size_and_time_is_not_deleted(
+    tmp_path: Path, run: Run, source: Path, old: bool
+) -> None:
+    """`old`: a manifest without hashes, as earlier versions wrote it."""
+    folder = tmp_path / "sorted"
+    item = export_folders(run, folder)["made"][7]
+    assert len(item["hash"]) == 32
+    if old:
+        change_manifest(folder, without_hash)
+    copy = folder / item["to"]
+    times, data = copy.stat(), copy.read_bytes()
+    copy.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
+    undone = undo_folders(folder)
+    assert undone.removed == 59 and undone.kept_line().startswith("1 files kept: 1 that differ")
+    assert item["to"] in undone.kept_line() and copy.is_file()
+
+
+def test_a_copy_and_an_original_that_were_both_replaced_are_not_what_was_exported(
+    tmp_path: Path, run: Run, source: Path
+) -> None:
+    folder = tmp_path / "sorted"
+    item = export_folders(run, folder)["made"][0]
+    for file in (folder / item["to"], Path(item["from"])):
+        file.write_bytes(b"another picture")
+    assert undo_folders(folder).removed == 59 and (folder / item["to"]).is_file()
+
+
+def test_a_manifest_without_hashes_is_undone_by_the_content_of_the_originals(
+    tmp_path: Path, run: Run, source: Path
+) -> None:
+    before, folder = state(source), tmp_path / "sorted"
+    export_folders(run, folder)
+    change_manifest(folder, without_hash)
+    assert undo_folders(folder).removed == 60
+    assert state(source) == before and not folder.exists()
+
+
+def without_hash(item: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in item.items() if name != "hash"}
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["made"] = [change(item) for item in manifest["made"]]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
 def test_undo_keeps_a_hard_link_whose_original_has_gone(tmp_path: Path, run: Run, source: Path) -> None:
     made = export_folders(run, tmp_path / "sorted", "hardlink")["made"]
     Path(made[0]["from"]).unlink()
-    assert undo_folders(tmp_path / "sorted") == 59
+    assert undo_folders(tmp_path / "sorted").removed == 59
     assert (tmp_path / "sorted" / made[0]["to"]).is_file()
 
 
@@ -118,7 +220,7 @@ def test_undo_removes_links_that_lead_nowhere_and_keeps_links_that_were_set_anew
     link = folder / made[1]["to"]
     link.unlink()
     link.symlink_to(made[2]["from"])
-    assert undo_folders(folder) == 59
+    assert undo_folders(folder).removed == 59
     assert names_in(folder) == {made[1]["to"], MANIFEST}
 
 
@@ -210,7 +312,7 @@ def test_names_that_clash_are_numbered(tmp_path: Path, run: Run, source: Path) -
     assert len({name.lower() for name in names}) == 5
     for item, path in zip(manifest["made"], here, strict=True):
         assert (tmp_path / "sorted" / item["to"]).read_bytes() == Path(path).read_bytes()
-    assert undo_folders(tmp_path / "sorted") == 5
+    assert undo_folders(tmp_path / "sorted").removed == 5
 
 
 def test_long_and_odd_names_make_files_that_exist(tmp_path: Path, run: Run, source: Path) -> None:
@@ -240,7 +342,7 @@ def test_long_and_odd_names_make_files_that_exist(tmp_path: Path, run: Run, sour
         assert file.read_bytes() == data
         assert file.resolve().parent == (tmp_path / "sorted" / "cluster-0").resolve()
         assert file.suffix == ".png" and len(file.name.encode()) <= 200
-    assert undo_folders(tmp_path / "sorted") == len(ids)
+    assert undo_folders(tmp_path / "sorted").removed == len(ids)
 
 
 def test_flat_names_and_free_targets_by_hand() -> None:
@@ -276,7 +378,7 @@ def test_a_failure_half_way_is_told_and_can_be_undone(
     monkeypatch.setattr(shutil, "copy2", disk_full)
     with pytest.raises(OSError, match=r"copy.*No space left on device.*20 files"):
         export_folders(run, folder)
-    assert undo_folders(folder) == 20
+    assert undo_folders(folder).removed == 20
     assert not folder.exists()
     assert state(source) == before
 
@@ -286,6 +388,14 @@ def test_progress_counts_the_files(tmp_path: Path, run: Run) -> None:
     calls: list[tuple[int, int]] = []
     export_folders(run, tmp_path / "sorted", "copy", lambda done, total: calls.append((done, total)))
     assert calls == [(i, 60) for i in range(1, 61)]
+
+
+def test_the_csv_comes_from_the_checked_table(tmp_path: Path, run: Run) -> None:
+    """Not from the run's own CSV file, which nothing checks."""
+    wanted = (run / "assignments.csv").read_bytes()
+    (run / "assignments.csv").write_text("root:x:0:0")
+    assert export_csv(run, tmp_path / "a.csv") == 60
+    assert (tmp_path / "a.csv").read_bytes() == wanted
 
 
 def test_the_csv_is_that_of_the_run(tmp_path: Path, run: Run) -> None:

@@ -116,9 +116,10 @@ def report(
 ) -> None:
     """Show a run as one HTML file, which needs no network."""
     from ilk.cli.reporting import report as build
-    from ilk.system.lock import held
+    from ilk.runs.folder import Run
 
-    with held(run) if out is None and run.is_dir() else nullcontext():
+    opened = Run(run)
+    with opened.working() if out is None and opened.exists else nullcontext():
         build(run, out, figures=figures, most=most, layout=layout)
 
 
@@ -167,7 +168,10 @@ def export(
     if undo:
         from ilk.pipeline.export import undo_folders
 
-        print(f"{undo_folders(undo):,} files removed from {undo}")
+        undone = undo_folders(undo)
+        print(f"{undone.removed:,} files removed from {undo}")
+        if undone.kept:
+            print(undone.kept_line())
     if folders:
         from ilk.cli.display import Display
         from ilk.pipeline.export import MANIFEST, export_folders

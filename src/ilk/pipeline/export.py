@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ilk.runs.folder import Run
-from ilk.runs.tables import read_table
-from ilk.system.files import replacing, write_json
+from ilk.runs.tables import read_table, write_csv_table
+from ilk.system.files import file_hash, read_json, write_json
 from ilk.system.text import safe_text
 
 PART = ".ilk-part"  # the file that is being copied
 MANIFEST = "ilk-export.json"
+MOST_MANIFEST = 2**30  # bytes, about three million files
 MODES = ("copy", "symlink", "hardlink")
+CHANGED = "that differ from what was exported or from their original"
+ORIGINAL = "that are the original itself, or all that it leads to"
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What an undo did. `kept`: the manifest's entries that are still there, with the reason for each."""
+
+    removed: int
+    kept: list[tuple[dict[str, str], str]]
+
+    def kept_line(self) -> str:
+        """How many files were kept and why, in one line; empty where none was."""
+        counts = Counter(reason for _, reason in self.kept)
+        first = {reason: item["to"] for item, reason in reversed(self.kept)}
+        parts = [f"{count:,} {reason} (the first: {first[reason]})" for reason, count in counts.items()]
+        return f"{len(self.kept):,} files kept: {'; '.join(parts)}" if parts else ""
 
 
 def export_csv(run: Run, file: Path) -> int:
     """Writes the assignments to a CSV file of your choice; returns the number of rows."""
-    source = run.open() / "assignments.csv"
-    rows = read_table(run / "assignments.parquet").num_rows  # refuses an unfinished run with a sentence
+    table = read_table(run.open() / "assignments.parquet")  # refuses an unfinished run with a sentence
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        shutil.copyfile(source, temporary)
-    return int(rows)
+    write_csv_table(file, table)
+    return int(table.num_rows)
 
 
 def export_folders(
@@ -36,7 +53,8 @@ def export_folders(
     """Puts the image files of each cluster into a sub-folder `cluster-NN` of `folder`.
 
     `mode`: "copy", "symlink" or "hardlink"; the originals are never moved or changed. Every file made
-    is listed in `ilk-export.json` there *before* it is made, so that `undo_folders` can take it away.
+    is listed in `ilk-export.json` there *before* it is made, so that `undo_folders` can take it away; at the end,
+    copies are listed with the hash of their content.
     Images without a file of their own (arrays, archives) or whose file has gone are left out and listed.
     Returns the manifest: made, left_out. Raises FileExistsError if `folder` holds anything.
     """
@@ -64,12 +82,12 @@ def export_folders(
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"format": 1, "run": str(run.folder.resolve()), "mode": mode, "made": made, "left_out": left_out}
     write_json(folder / MANIFEST, manifest)
-    puts: dict[str, Callable[..., Any]] = {"copy": copied, "symlink": os.symlink, "hardlink": os.link}
+    puts: dict[str, Callable[..., str | None]] = {"copy": copied, "symlink": os.symlink, "hardlink": os.link}
     for done, item in enumerate(made, 1):
         target = folder / item["to"]
         target.parent.mkdir(exist_ok=True)
         try:
-            puts[mode](os.path.abspath(item["from"]), target)
+            content = puts[mode](os.path.abspath(item["from"]), target)
         except BaseException as error:
             target.with_name(PART).unlink(missing_ok=True)  # half of it
             if not isinstance(error, OSError):
@@ -78,8 +96,12 @@ def export_folders(
                 f"'{item['from']}' cannot be put into '{folder}' by {mode} ({error.strerror}). Use another mode"
                 f" ({', '.join(MODES)}) or folder; undo first, which takes away the {done - 1:,} files made so far."
             ) from None
+        if content is not None:
+            item["hash"] = content
         if progress is not None:
             progress(done, len(made))
+    if mode == "copy":
+        write_json(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -106,29 +128,35 @@ def free_target(folder: str, name: str, taken: set[str]) -> str:
     return target
 
 
-def copied(source: str, target: Path) -> None:
-    """A copy with the original's time, which is under its name only when it is whole."""
+def copied(source: str, target: Path) -> str:
+    """Makes a copy with the original's time, which gets its name only when it is whole; the hash of its content."""
     part = target.with_name(PART)
     shutil.copy2(source, part)
+    content = file_hash(part)
     os.replace(part, target)
+    return content
 
 
-def undo_folders(folder: Path) -> int:
-    """Removes what `export_folders` made in `folder`, and nothing else; returns the number of files removed.
+def undo_folders(folder: Path) -> Undone:
+    """Removes what `export_folders` made in `folder`, and nothing else; says what was removed and kept.
 
-    Files that are not in the manifest stay, and so do the folders that hold them. So does a file that
-    is no longer what was made, or whose original has gone: it may be the last one there is. Those are
-    what the manifest then still lists. Raises FileNotFoundError or ValueError, before anything is removed.
+    A file is removed only if it is as the export made it and its original is another file with the same content: any
+    other may be the last of its kind. Files that are not in the manifest stay, and so do the folders that hold them.
+    The manifest then still lists the kept files. Raises FileNotFoundError or ValueError, before anything is removed.
     """
     file = folder / MANIFEST
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' has no {MANIFEST}: it was not made by ilk export, or was undone already.")
     root = folder.resolve()
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = read_json(file, MOST_MANIFEST)
         made = [(folder / item["to"], os.path.abspath(item["from"]), item) for item in manifest["made"]]
         mode = manifest["mode"]
-    except (ValueError, KeyError, TypeError) as error:
+        if mode not in MODES:
+            raise ValueError(f"its mode is {str(mode)[:20]!r}")
+        if not all(isinstance(item.get("hash"), str | None) for _, _, item in made):
+            raise ValueError("a hash is not text")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"'{file}' is damaged ({type(error).__name__}: {error}); nothing was removed.") from None
     for target, _, item in made:
         if target.parent.resolve().parent != root:
@@ -136,17 +164,19 @@ def undo_folders(folder: Path) -> int:
                 f"'{file}' names '{item['to']}', which is outside the folder; it was changed by hand."
                 " Nothing was removed."
             )
-    kept, removed = [], 0
+    kept: list[tuple[dict[str, str], str]] = []
+    removed = 0
     for target, original, item in made:
         if not os.path.lexists(target):
             continue
-        if not unchanged(target, original, mode):
-            kept.append(item)
+        reason = why_keep(target, original, mode, item.get("hash"))
+        if reason is not None:
+            kept.append((item, reason))
             continue
         target.unlink()
         removed += 1
     if kept:
-        write_json(file, {**manifest, "made": kept})
+        write_json(file, {**manifest, "made": [item for item, _ in kept]})
     else:
         file.unlink()
     for child in {target.parent for target, _, _ in made}:
@@ -154,16 +184,34 @@ def undo_folders(folder: Path) -> int:
     for child in [*sorted({target.parent for target, _, _ in made}), folder]:
         if child.is_dir() and not any(child.iterdir()):
             child.rmdir()
-    return removed
+    return Undone(removed, kept)
 
 
-def unchanged(target: Path, original: str, mode: str) -> bool:
-    """Whether `target` is still what the export made of `original`, and `original` is still there."""
-    if target.is_symlink():
-        return mode == "symlink" and os.readlink(target) == original
-    if mode == "symlink" or not target.is_file() or not os.path.isfile(original):
-        return False
+def why_keep(target: Path, original: str, mode: str, content: str | None) -> str | None:
+    """Why `target` must not be removed; None if it is as the export made it and something else holds its content.
+
+    `content`: the hash of a copy, where the manifest has it. Look just before removing: what was removed before may
+    have been the original of this one.
+    """
+    if mode == "symlink" or target.is_symlink():
+        made = mode == "symlink" and target.is_symlink() and os.readlink(target) == original
+        return None if made else CHANGED
+    if not target.is_file():
+        return CHANGED
+    if not os.path.isfile(original):
+        return "whose original is gone"
+    same = os.path.samefile(target, original)
     if mode == "hardlink":
-        return os.path.samefile(target, original)
-    ours, theirs = target.stat(), os.stat(original)
-    return ours.st_size == theirs.st_size and abs(ours.st_mtime - theirs.st_mtime) <= 2  # seconds; FAT rounds to two
+        if not same:
+            return CHANGED
+        # two names of one file: the same name twice, or a link to this one, would leave nothing
+        alone = os.path.realpath(target) == os.path.realpath(original) or target.stat().st_nlink < 2
+        return ORIGINAL if alone else None
+    if same:
+        return ORIGINAL
+    if target.stat().st_size != os.stat(original).st_size:
+        return CHANGED
+    ours = file_hash(target)
+    if content is not None and ours != content:
+        return CHANGED
+    return None if ours == file_hash(Path(original)) else CHANGED

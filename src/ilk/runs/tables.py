@@ -86,9 +86,14 @@ def assignments_table(
 
 def write_table(table: Any, folder: Path, stem: str) -> None:
     """Writes `stem.parquet` and `stem.csv` into `folder`."""
-    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-    write_csv(folder / f"{stem}.csv", table.column_names, rows)
+    write_csv_table(folder / f"{stem}.csv", table)
     write_parquet(folder / f"{stem}.parquet", table)
+
+
+def write_csv_table(path: Path, table: Any) -> None:
+    """Writes a pyarrow table as CSV; see `write_csv`."""
+    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    write_csv(path, table.column_names, rows)
 
 
 def write_parquet(path: Path, table: Any) -> None:
