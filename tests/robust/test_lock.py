@@ -163,7 +163,7 @@ def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path: Pat
     run = Run(tmp_path / "run")
     (run / "thumbnails").mkdir(parents=True)
     left = [run / "model.safetensors.123-456.tmp", run / "thumbnails" / "sheet-0.webp.1-2.tmp"]
-    kept = [run / "notes.tmp", run / "log.jsonl", run / "thumbnails" / "sheet-0.webp"]
+    kept = [run / name for name in ("config.json", "notes.tmp", "log.jsonl", "thumbnails/sheet-0.webp")]
     for file in (*left, *kept):
         file.touch()
     with run.working():

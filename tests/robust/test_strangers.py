@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import ilk
 from ilk import Clusterer
 from ilk.cli import main
 from ilk.evaluation import score_run
@@ -515,6 +518,89 @@ def test_a_run_with_a_link_to_another_folder_is_refused_so_that_nothing_there_is
     with pytest.raises(ValueError, match="a link"):
         run.open()
     assert (pictures / "large-1.webp").is_file()
+
+
+def pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def socket_at(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.open(place.parent, os.O_RDONLY)
+        try:
+            listening.bind(f"/proc/self/fd/{here}/{place.name}")  # the names of sockets must be short
+        finally:
+            os.close(here)
+
+
+def endless(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+def secret(place: Path) -> None:
+    place.symlink_to("/etc/passwd")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="pipes and devices as Linux has them")
+@pytest.mark.parametrize("command", ALL)
+@pytest.mark.parametrize(
+    ("file", "make", "kind"),
+    [
+        ("scores.json", pipe, "a pipe"), ("scores.json", endless, "a link"), ("assignments.csv", secret, "a link"),
+        ("thumbnails/index.json", pipe, "a pipe"), ("log.jsonl", socket_at, "a socket"),
+    ],
+)  # fmt: skip
+def test_a_run_with_a_link_or_a_pipe_inside_is_refused_by_every_command(
+    run: Run, photos: Path, tmp_path: Path, refused: Callable[..., str], command: str, file: str, make: Any, kind: str
+) -> None:
+    (run / file).unlink(missing_ok=True)
+    make(run / file)
+    said = refused(*commands(run, photos, tmp_path)[command])
+    assert str(run / file) in said and kind in said
+    assert not (tmp_path / "a.csv").exists() and not (tmp_path / "r.html").exists()
+
+
+def test_the_report_of_a_linked_run_is_made_and_one_with_a_link_inside_is_not(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run.folder)
+    assert ilk.report(tmp_path / "link").is_file()
+    (run / "map.npz").unlink(missing_ok=True)
+    (run / "map.npz").symlink_to("/dev/zero")
+    for out in (None, tmp_path / "r.html"):
+        with pytest.raises(ValueError, match=r"map\.npz' is a link"):
+            ilk.report(tmp_path / "link", out)
+
+
+FOREIGN = {
+    ".lock": b"precious", "notes.12-34.tmp": b"years of work", "config.json.12-34.tmp": b"{}", "photo.png": b"x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [tuple(FOREIGN), (".lock",), ("notes.12-34.tmp",)], ids=len)
+@pytest.mark.parametrize("command", ["fit", "resume", "predict", "report", "score"])
+def test_nothing_in_a_folder_of_somebody_else_is_touched(
+    run: Run, photos: Path, tmp_path: Path, refused: Callable[..., str], command: str, names: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(FOREIGN[name])
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+    tiny = ["fit", photos, "--clusters", 2, "--epochs", 1, "--out", folder]
+    words: dict[str, list[object]] = {
+        "fit": tiny, "resume": [*tiny, "--resume"], "predict": ["predict", run, photos, "--out", folder],
+        "report": ["report", folder], "score": ["score", folder],
+    }  # fmt: skip
+    assert str(folder) in refused(*words[command])
+    assert {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()} == before
+
+
+def test_in_a_run_only_the_leftovers_of_ilk_are_swept(run: Run) -> None:
+    (run / "config.json.12-34.tmp").write_text("half")
+    (run / "thumbnails" / "sheet-0.webp.12-34.tmp").write_text("half")
+    (run / "notes.12-34.tmp").write_text("mine")
+    with run.working():
+        pass
+    assert [file.name for file in run.folder.rglob("*.tmp")] == ["notes.12-34.tmp"]
 
 
 def test_the_only_path_in_the_settings_that_is_read_must_hold_the_weights_of_then(run: Run, photos: Path) -> None:

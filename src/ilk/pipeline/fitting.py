@@ -78,7 +78,7 @@ def fit(
     source = list(source) if isinstance(source, Iterator) else source
     first = fabric.is_global_zero
     watch = watch if watch is not None and first else Watch()
-    with together(), run.working() if first else nullcontext():
+    with together(), run.working(begun=BEFORE) if first else nullcontext():
         if several():
             run.folder = shared(run.folder)
         if shared(resume and run.exists):

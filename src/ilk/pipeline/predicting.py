@@ -53,7 +53,7 @@ def predict(
     fabric, target = make_fabric(device, precision), Run(out)
     first = fabric.is_global_zero
     watch = watch if watch is not None and first else Watch()
-    with together(), target.working() if first else nullcontext():
+    with together(), target.working(begun=(PARTS,)) if first else nullcontext():
         target.folder = shared(target.folder)
         if first and not parts_begun(target.folder):
             target.refuse_used(but=(PARTS,))

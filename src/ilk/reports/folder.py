@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ilk.runs.config import summary
+from ilk.runs.entries import refuse_odd_entries
 from ilk.runs.tables import Cluster, read_embeddings, read_table, summarise
 from ilk.system.files import read_json, read_json_lines
 from ilk.system.text import safe_text
@@ -87,12 +88,16 @@ def attempt(read: Any, otherwise: Any, notes: list[str]) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run. Raises FileNotFoundError or ValueError for a folder that is not a run."""
+    """The settings of a run. Raises FileNotFoundError or ValueError for a folder that is not a run.
+
+    Links, pipes and devices inside it are refused here, before any other file of it is opened.
+    """
     file = folder / "config.json"
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no run folder '{folder}'. Make one with: ilk fit SOURCE --clusters K")
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' is not a run folder: it has no config.json.")
+    refuse_odd_entries(folder)
     return summary(read_json(file), file)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ilk.runs.config import FORMAT, Plan, read_plan
-from ilk.system.files import TEMPORARY, read_json, read_json_lines, room_for, sweep, write_json, write_text
-from ilk.system.lock import FILE as LOCK
+from ilk.runs.entries import is_leftover, refuse_odd_entries
+from ilk.system.files import read_json, read_json_lines, room_for, sweep, write_json, write_text
 from ilk.system.lock import held
 
 SELECTION = "selection.json"  # which epoch's model it is, where it is not the last one's
@@ -49,23 +49,28 @@ class Run:
                 f"'{self.folder}' is not empty: it holds a run. Choose another --out, or add --resume to go on with it."
             )
         if self.folder.exists() and (
-            not self.folder.is_dir() or any(counts(place) and place.name not in but for place in self.folder.iterdir())
+            not self.folder.is_dir()
+            or any(place.name not in but and not is_leftover(place) for place in self.folder.iterdir())
         ):
             what = "not empty" if self.folder.is_dir() else "a file"
             raise FileExistsError(f"'{self.folder}' is {what}. Choose another folder, one that does not exist yet.")
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Keeps other processes from writing here. Raises InUse, a sentence, if one of them does.
+    def working(self, *, begun: Iterable[str] = ()) -> Iterator[None]:
+        """A block in which no other process may write here, and before which leftovers of killed ones are removed.
 
-        The lock goes with its process, however that ends; what a killed one left half-written is removed.
+        The lock ends with its process, however that ends. A folder that is neither a run nor new or empty is refused
+        before anything in it is touched. `begun`: names of entries that ilk writes before it counts as a run.
+        Raises InUse, FileExistsError or ValueError, each a sentence.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            self.refuse_used()
+        if self.exists:
+            refuse_odd_entries(self.folder)
+        else:
+            self.refuse_used(but=begun)
         with held(self.folder):
             for place in (self.folder, self / "thumbnails"):
                 if place.is_dir() and not place.is_symlink():
-                    sweep(place)
+                    sweep(place, only=is_leftover)
             yield
 
     def create(self) -> None:
@@ -83,9 +88,7 @@ class Run:
             )
         if not self.exists:
             raise FileNotFoundError(f"'{self.folder}' is not a run folder: it has no config.json.")
-        for place in self.folder.iterdir():
-            if place.is_symlink() and place.is_dir():  # what is written and cleared there would be somewhere else
-                raise ValueError(f"'{place}' is a link to another folder, which a run does not have. Remove it.")
+        refuse_odd_entries(self.folder)
         _ = self.config
         return self
 
@@ -118,11 +121,6 @@ class Run:
         """Forgets the records of epochs after `epochs`, which a resumed run will do again."""
         kept = [record for record in self.log() if record["epoch"] <= epochs]
         write_text(self / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def counts(place: Path) -> bool:
-    """Whether what is at `place` makes its folder a used one; locks and what a killed process left do not."""
-    return place.name != LOCK and not TEMPORARY.search(place.name)
 
 
 def free_name(parent: Path, stem: str, *, but: str | None = None) -> Path:

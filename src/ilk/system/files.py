@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,10 +94,13 @@ def no_room(folder: Path, needed: int, *, what: str, advice: str) -> DiskFull:
     )
 
 
-def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed processes left in `folder`. The caller must hold the folder's lock."""
+def sweep(folder: Path, *, only: Callable[[Path], bool] = lambda file: True) -> None:
+    """Removes the temporary files that killed processes left in `folder`. The caller must hold the folder's lock.
+
+    `only`: whether a temporary file is one of ours. Not needed in folders where nobody but ilk puts files.
+    """
     for file in folder.iterdir():
-        if TEMPORARY.search(file.name) and (file.is_symlink() or file.is_file()):
+        if TEMPORARY.search(file.name) and (file.is_symlink() or file.is_file()) and only(file):
             file.unlink(missing_ok=True)
 
 

@@ -37,6 +37,8 @@ from ilk.system.ranks import world
 from ilk.system.text import in_short
 from ilk.system.versions import versions
 
+OURS = (f"{ROWS}.", "results.")  # how the files that we write into the folder of the trainings begin
+
 
 def run_jobs(
     jobs: Sequence[Job],
@@ -61,7 +63,7 @@ def run_jobs(
     if world() > 1:
         raise ValueError("Many trainings run in one process, one after the other. Start the command without torchrun.")
     with held(folder):
-        sweep(folder)
+        sweep(folder, only=lambda file: file.name.startswith(OURS))
         rows = RowFile(folder / ROWS)
         if rows.unusable:
             watch.warn(f"{rows.unusable:,} rows of '{rows.path}' lack fields that every row has, and are ignored")
