@@ -22,7 +22,7 @@ import torch
 import ilk
 from ilk import Images, Method, Views
 from ilk.analysis.calibration import agreement, calibrate, renamed
-from ilk.analysis.metrics import expected_calibration_error, reliability, right
+from ilk.analysis.metrics import expected_calibration_error, matches_label, reliability
 from ilk.analysis.neighbours import near_rows
 from ilk.views import channels_last, from_description, plain
 from shared import config_of, open_set, probabilities
@@ -80,7 +80,7 @@ def row_of(kept: dict[str, np.ndarray]) -> dict[str, Any]:
     k = probability.shape[1]
     cluster = probability.argmax(1)
     known = labels >= 0
-    ok = right(labels[known], cluster[known])
+    ok = matches_label(labels[known], cluster[known])
     calibrated = calibrate(probability, embedding)
     before, after = probability.max(1)[known], calibrated.confidence[known]
     uncertain = calibrated.uncertain[known]

@@ -17,10 +17,10 @@ from ilk.analysis.calibration import (
     factor_for,
     far_from_all,
     fitted_temperatures,
-    renamed,
+    match_clusters,
     tempered,
 )
-from ilk.analysis.metrics import expected_calibration_error, reliability, right
+from ilk.analysis.metrics import expected_calibration_error, matches_label, reliability
 
 
 def clouds(centres: int, n: int = 100, width: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ def test_a_cut_kind_and_a_merged_pair_cost_confidence_and_clean_kinds_keep_it() 
     assert found.confidence[clean].mean() > found.confidence[~clean].mean() + 0.05
     assert found.share[clean].mean() > 0.95
     assert found.share[~clean].mean() < 0.65
-    ok = right(kind, p.argmax(1))
+    ok = matches_label(kind, p.argmax(1))
     before, after = (expected_calibration_error(c, ok) for c in (p.max(1), found.confidence))
     assert before > 0.35  # of 400 images, 100 + about 50 are wrong
     assert after < before / 2
@@ -186,7 +186,7 @@ def test_over_confident_clusters_of_real_digits_are_brought_near_their_accuracy(
     far = KMeans(10, n_init=3, random_state=0).fit(x).transform(x) ** 2
     y = np.exp(-(far - far.min(1, keepdims=True)) / 50)
     p = (y / y.sum(1, keepdims=True)).astype(np.float32)
-    found, ok = calibrate(p, x), right(digits.target, p.argmax(1))
+    found, ok = calibrate(p, x), matches_label(digits.target, p.argmax(1))
     before, after = (expected_calibration_error(c, ok) for c in (p.max(1), found.confidence))
     assert before > 0.25  # k-means cuts and merges digits: 0.69 of them are right
     assert after < 0.12
@@ -251,11 +251,11 @@ def test_trees_agree_with_the_kinds_and_not_with_chance() -> None:
 
 def test_other_clusters_are_renamed_by_the_best_matching() -> None:
     cluster, other = np.array([0, 0, 0, 1, 1, 2]), np.array([2, 2, 0, 0, 0, 1])
-    assert renamed(other, cluster, 3).tolist() == [0, 0, 1, 1, 1, 2]
+    assert match_clusters(other, cluster, 3).tolist() == [0, 0, 1, 1, 1, 2]
 
 
 def test_clusters_without_a_label_are_wrong() -> None:
-    assert right([0, 0, 0, 1, 1], [3, 3, 1, 0, 0]).tolist() == [True, True, False, True, True]
+    assert matches_label([0, 0, 0, 1, 1], [3, 3, 1, 0, 0]).tolist() == [True, True, False, True, True]
 
 
 def test_the_error_is_that_worked_out_by_hand() -> None:

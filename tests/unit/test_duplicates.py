@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from sklearn.datasets import load_digits
 
 from ilk.analysis.duplicates import DuplicateGroup, find_duplicates, flag_images, odd_line
-from ilk.analysis.duplicates.find import PLAIN, STRICT, compare, near_groups, stand_alone
+from ilk.analysis.duplicates.find import PLAIN, STRICT, compare, isolated_groups, near_groups
 from ilk.analysis.duplicates.sketches import averaging, candidates, sketch_all
 from ilk.images import Images
 from places import SHARED_DATA
@@ -129,10 +129,10 @@ def test_a_continuum_of_look_alikes_is_no_group() -> None:
 def test_a_group_stands_alone_when_hardly_anything_else_is_near() -> None:
     pairs = np.array([(0, 1), (0, 7), (2, 3), (2, 4), (3, 5), (2, 6), (8, 9), (9, 10), (9, 11)])
     shift = np.array([0.005, 0.016, 0.005, 0.013, 0.014, 0.0145, 0.017, 0.02, 0.021])
-    assert sorted(map(sorted, stand_alone(pairs, shift, STRICT))) == [[0, 1]]
+    assert sorted(map(sorted, isolated_groups(pairs, shift, STRICT))) == [[0, 1]]
     # 0.017 is a copy by the plain standard, but two more images are nearer than 1.6 times that
-    assert sorted(map(sorted, stand_alone(pairs, shift, PLAIN))) == [[0, 1, 7], [2, 3, 4, 5, 6]]
-    assert sorted(map(sorted, stand_alone(pairs[:-1], shift[:-1], PLAIN)))[-1] == [8, 9]
+    assert sorted(map(sorted, isolated_groups(pairs, shift, PLAIN))) == [[0, 1, 7], [2, 3, 4, 5, 6]]
+    assert sorted(map(sorted, isolated_groups(pairs[:-1], shift[:-1], PLAIN)))[-1] == [8, 9]
 
 
 def test_the_difference_is_that_of_a_shift_of_so_much() -> None:

@@ -16,13 +16,13 @@ from ilk.analysis.hierarchy.evidence import (
     LEAST_SLOPE,
     SLOPES,
     agreement,
-    count,
+    contingency,
+    evidence_of,
     information,
     linear_scores,
     settled,
     settled_agreement,
     silhouettes,
-    weigh,
 )
 from ilk.analysis.hierarchy.judge import judge, make_curve
 from ilk.analysis.hierarchy.space import find_space, place
@@ -138,12 +138,12 @@ def test_information_of_tables_worked_by_hand() -> None:
 
 
 def test_gain_is_the_height_over_the_line_to_the_fine_clusters() -> None:
-    found = weigh([(0.0, 0.0), (2.0, 2.0), (3.0, 4.0)], (3.0, 4.0))
+    found = evidence_of([(0.0, 0.0), (2.0, 2.0), (3.0, 4.0)], (3.0, 4.0))
     assert SLOPES[0] == 1
     for gain, factor in zip(found.gain, SLOPES, strict=True):
         assert gain == pytest.approx([0, 2 - 2 * 0.75 * factor, 3 - 3 * factor])
     assert found.share == pytest.approx([0, 1, 0.75])
-    assert weigh([(1.0, 1.0)], (0.1, 4.0)).gain[0] == pytest.approx([1 - LEAST_SLOPE])
+    assert evidence_of([(1.0, 1.0)], (0.1, 4.0)).gain[0] == pytest.approx([1 - LEAST_SLOPE])
 
 
 def test_a_level_of_two_trees_agrees_when_only_the_cuts_below_it_differ() -> None:
@@ -154,7 +154,7 @@ def test_a_level_of_two_trees_agrees_when_only_the_cuts_below_it_differ() -> Non
     assert gain[0] == pytest.approx(0)
     assert gain.argmax() + 1 == K
     assert accuracy(labels, a.names[K - 1][a.fine]) == 1
-    table_ = count(a.fine, b.fine, (len(a.centres), len(b.centres)))
+    table_ = contingency(a.fine, b.fine, (len(a.centres), len(b.centres)))
     assert table_.sum() == len(x)
 
 
@@ -252,7 +252,7 @@ def test_disagreement_the_upper_end_and_no_stability_lower_the_confidence() -> N
     coarse = [0.9, 0, 0, 0, 0, 0.5, 0]
     split = judge(curve(score=score, neighbours=coarse, generalisation=coarse, silhouette=coarse))
     assert split.sure == "low"
-    assert "neighbours alone would say 2" in split.sentence
+    assert "neighbours alone would choose 2" in split.sentence
     assert judge(curve(score=[0.1, 0.2, 0.3])).sure == "low"
     assert "there may be more" in judge(curve(score=[0.1, 0.2, 0.3])).sentence
     assert judge(curve(score=[-0.1, 0.9, 0.1], plain=[0, 0, 0])).sentence.startswith("No clear clusters")
@@ -273,7 +273,7 @@ def test_a_wide_range_is_met_in_its_middle_only_where_clusters_touch() -> None:
     assert crisp[:3] == (3, (3, 20), "low")
     touching = judge(curve(score=score, flatter=flatter, firm=[0.9] * len(score)))
     assert touching[:3] == (9, (3, 20), "low")  # the best of those near the square root of 60
-    assert "The score alone would say 3" in touching.sentence
+    assert "The score alone would choose 3" in touching.sentence
 
 
 def test_views_that_gain_nothing_have_no_say() -> None:

@@ -1,4 +1,4 @@
-"""Scores of a clustering: against labels, and without. NumPy only; no score here ever steers a training."""
+"""Scores of a clustering, most of them against labels. NumPy only; no training uses them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = [
     "effective_clusters",
     "expected_calibration_error",
     "fowlkes_mallows",
+    "matches_label",
     "nmi",
     "purity",
     "recalls",
     "reliability",
-    "right",
     "score",
 ]
 
@@ -31,13 +31,16 @@ Doubles = NDArray[np.float64]
 
 
 def contingency(labels: ArrayLike, clusters: ArrayLike) -> Integers:
-    """How many images of each label (rows) are in each cluster (columns); codes from 0, gaps allowed.
+    """How many images of each label (rows) are in each cluster (columns), (C, k).
 
+    `labels`, `clusters`: (n,) codes from 0; codes that do not occur are allowed.
     Raises ValueError for unequal lengths, no images, or negative codes.
     """
     y, c = np.asarray(labels), np.asarray(clusters)
     if y.shape != c.shape or y.ndim != 1:
-        raise ValueError(f"labels and clusters must be two lists of one length; got shapes {y.shape} and {c.shape}.")
+        raise ValueError(
+            f"labels and clusters must be two lists of the same length; got shapes {y.shape} and {c.shape}."
+        )
     if len(y) == 0:
         raise ValueError("There are no labelled images to score.")
     if y.min() < 0 or c.min() < 0:
@@ -48,51 +51,57 @@ def contingency(labels: ArrayLike, clusters: ArrayLike) -> Integers:
 
 
 def best_matching(labels: ArrayLike, clusters: ArrayLike) -> dict[int, int]:
-    """The one-to-one map of clusters to labels that agrees on most images (rectangular Hungarian)."""
+    """The one-to-one map {cluster: label} that agrees on most images (Hungarian; leftover clusters are not in it)."""
     rows, columns = linear_sum_assignment(contingency(labels, clusters), maximize=True)
     return {int(column): int(row) for row, column in zip(rows, columns, strict=True)}
 
 
 def accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """The part of images whose cluster is matched to their label, in [0, 1]; clusters left over count as wrong."""
+    """The fraction of images whose cluster is matched to their label, in [0, 1].
+
+    Clusters and labels are matched one to one; images of a cluster without a label count as wrong.
+    """
     table = contingency(labels, clusters)
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())
 
 
 def nmi(labels: ArrayLike, clusters: ArrayLike, average: str = "arithmetic") -> float:
-    """Normalised mutual information in [0, 1]; `average` of the two entropies: arithmetic or geometric."""
+    """Normalised mutual information, in [0, 1]; `average`: "arithmetic" or "geometric" mean of the two entropies."""
     return float(normalized_mutual_info_score(labels, clusters, average_method=average))
 
 
 def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Adjusted Rand index: 0 for chance, 1 for equal partitions, may be negative."""
+    """Adjusted Rand index, at most 1: 0 on average for random partitions, 1 for equal ones, may be negative."""
     return float(adjusted_rand_score(labels, clusters))
 
 
 def fowlkes_mallows(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """The geometric mean of pair precision and pair recall, in [0, 1]; 0 where no pair is together in both.
+    """The geometric mean of pair precision and pair recall, in [0, 1]; 0 if no pair is together in both.
 
-    Source: Fowlkes and Mallows 1983. It is the column F of CC's tables.
+    Source: Fowlkes and Mallows 1983; column F of CC's tables.
     """
     return float(fowlkes_mallows_score(labels, clusters))
 
 
 def purity(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """The part of images that carry the commonest label of their cluster; grows with the number of clusters."""
+    """The fraction of images that have the most common label of their cluster, in [0, 1].
+
+    Grows with the number of clusters.
+    """
     table = contingency(labels, clusters)
     return float(table.max(0).sum() / table.sum())
 
 
 def effective_clusters(clusters: ArrayLike) -> float:
-    """exp(entropy of the sizes): k for k equal clusters, 1 when all images are in one."""
+    """exp(entropy of the cluster sizes): k for k clusters of equal size, 1 if all images are in one cluster."""
     share = np.bincount(np.asarray(clusters)).astype(float)
     share = share[share > 0] / share.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
 def score(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float | int]:
-    """All scores against labels, and how many images they rest on."""
+    """All scores against labels, by name, and the number of images."""
     return {
         "images": len(np.asarray(labels)),
         "accuracy": accuracy(labels, clusters),
@@ -105,28 +114,26 @@ def score(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float | int]:
 
 
 def recalls(table: Integers) -> Doubles:
-    """The part of each label that is in the cluster matched to it, (C,).
+    """The fraction of each label's images that are in the cluster matched to it, (C,), in [0, 1].
 
-    0 where none is matched, nan for a label without images. `table`: images of each label (rows) in each
-    cluster, as `contingency` gives it.
+    0 for a label without a matched cluster, nan for a label without images. `table`: the result of `contingency`.
     """
     rows, columns = linear_sum_assignment(table, maximize=True)
-    right = np.zeros(len(table))
-    right[rows] = table[rows, columns]
+    correct = np.zeros(len(table))
+    correct[rows] = table[rows, columns]
     total = table.sum(1)
-    found: Doubles = np.where(total > 0, right / np.maximum(total, 1), np.nan)
-    return found
+    recall: Doubles = np.where(total > 0, correct / np.maximum(total, 1), np.nan)
+    return recall
 
 
 def scores_of_tables(tables: Integers) -> dict[str, Doubles]:
-    """The scores of `score` from `tables` of images by label and cluster, (B, C, k) -> {name: (B,)}.
+    """The scores of `score` for many contingency tables at once, {name: (B,)}.
 
-    The very same numbers, for many tables at once; every table must hold an image. Only the matching is
-    done table by table.
+    `tables`: (B, C, k), each with at least one image. Everything but the matching is vectorised over tables.
     """
     t = np.asarray(tables, dtype=np.float64)
     n, by_label, by_cluster = t.sum((1, 2)), t.sum(2), t.sum(1)
-    matched = [one[linear_sum_assignment(one, maximize=True)].sum() for one in t]
+    matched = [table[linear_sum_assignment(table, maximize=True)].sum() for table in t]
     h_label, h_cluster = entropies(by_label), entropies(by_cluster)
     shared = np.maximum(h_label + h_cluster - entropies(t.reshape(len(t), -1)), 0)
     both = pairs(t.reshape(len(t), -1))
@@ -135,9 +142,9 @@ def scores_of_tables(tables: Integers) -> dict[str, Doubles]:
         mean, chance = (in_label + in_cluster) / 2, in_label * in_cluster / np.maximum(in_all, 1)
         adjusted = (both - chance) / (mean - chance)
         fowlkes = both / np.sqrt(in_label * in_cluster)
-        normal = {"arithmetic": (h_label + h_cluster) / 2, "geometric": np.sqrt(h_label * h_cluster)}
-        alone = np.maximum(h_label, h_cluster) < 1e-12  # one label in one cluster: equal partitions
-        nmis = {name: np.where(alone, 1.0, np.where(shared < 1e-12, 0.0, shared / h)) for name, h in normal.items()}
+        means = {"arithmetic": (h_label + h_cluster) / 2, "geometric": np.sqrt(h_label * h_cluster)}
+        trivial = np.maximum(h_label, h_cluster) < 1e-12  # one label, one cluster: equal partitions
+        nmis = {name: np.where(trivial, 1.0, np.where(shared < 1e-12, 0.0, shared / h)) for name, h in means.items()}
     return {
         "accuracy": np.array(matched) / n,
         "nmi_arithmetic": nmis["arithmetic"],
@@ -149,20 +156,20 @@ def scores_of_tables(tables: Integers) -> dict[str, Doubles]:
 
 
 def entropies(counts: Doubles) -> Doubles:
-    """The entropy of each row of counts, in nats, (B,)."""
+    """The entropy of each row of counts, in nats, (B,). `counts`: (B, m)."""
     share = counts / counts.sum(1, keepdims=True)
-    found: Doubles = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
-    return found
+    entropy: Doubles = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)
+    return entropy
 
 
 def pairs(counts: Doubles) -> Doubles:
-    """How many pairs are together in a cell, over each row of counts, (B,)."""
-    found: Doubles = (counts * (counts - 1) / 2).sum(1)
-    return found
+    """How many pairs of images share a cell, for each row of counts, (B,). `counts`: (B, m)."""
+    total: Doubles = (counts * (counts - 1) / 2).sum(1)
+    return total
 
 
 class Bin(NamedTuple):
-    """Some images of like confidence: what they were promised to be, and how many were right."""
+    """Images of similar confidence: their range and mean of confidence, and the fraction that is correct."""
 
     low: float
     high: float
@@ -171,25 +178,28 @@ class Bin(NamedTuple):
     images: int
 
 
-def right(labels: ArrayLike, cluster: ArrayLike) -> Booleans:
-    """Whether the cluster of each image is matched to its label, as for accuracy, (n,). `labels`: codes from 0."""
+def matches_label(labels: ArrayLike, cluster: ArrayLike) -> Booleans:
+    """Whether the cluster of each image is matched to its label, as for `accuracy`, (n,). `labels`: codes from 0."""
     y, c = np.asarray(labels), np.asarray(cluster)
-    names = best_matching(y, c)
-    found: Booleans = np.array([names.get(int(one), -1) for one in range(int(c.max()) + 1)])[c] == y
-    return found
+    label_of = best_matching(y, c)
+    correct: Booleans = np.array([label_of.get(number, -1) for number in range(int(c.max()) + 1)])[c] == y
+    return correct
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> list[Bin]:
-    """The reliability curve: images by rising confidence in `bins` bins of equal mass (fewer for fewer images).
+    """The reliability curve: `bins` bins with equally many images each, in order of confidence.
 
-    Equal mass, not equal width: confidences crowd near 1, and most bins of equal width would be nearly empty.
+    `confidence`: (n,) in [0, 1]. `correct`: (n,) bool. Fewer than `bins` images make one bin each. Bins of equal
+    width would be nearly empty for the most part, since most confidences are near 1.
     Raises ValueError for unequal lengths, no images, or a confidence outside [0, 1].
     """
     p, ok = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if p.ndim != 1 or p.shape != ok.shape or len(p) == 0:
-        raise ValueError(f"There must be one confidence an image, and an image; got shapes {p.shape} and {ok.shape}.")
+        raise ValueError(
+            f"confidence and correct must be lists of one length, at least 1; got shapes {p.shape} and {ok.shape}."
+        )
     if not (p.min() >= 0 and p.max() <= 1 + 1e-5):
-        raise ValueError(f"A confidence is a number between 0 and 1; got {p.min()} to {p.max()}.")
+        raise ValueError(f"Confidences must be between 0 and 1; got {p.min()} to {p.max()}.")
     if bins < 1:
         raise ValueError(f"There must be at least 1 bin; got {bins}.")
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
@@ -200,6 +210,6 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> li
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """How far confidence and accuracy are apart, averaged over the images of the bins of `reliability`, in [0, 1]."""
+    """The mean difference of confidence and accuracy over the bins of `reliability`, weighted by images; in [0, 1]."""
     curve = reliability(confidence, correct, bins)
-    return sum(abs(one.confidence - one.accuracy) * one.images for one in curve) / sum(one.images for one in curve)
+    return sum(abs(b.confidence - b.accuracy) * b.images for b in curve) / sum(b.images for b in curve)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ilk.analysis.metrics import effective_clusters, expected_calibration_error, right, score
+from ilk.analysis.metrics import effective_clusters, expected_calibration_error, matches_label, score
 from ilk.evaluation.evaluated_images import find_labels
 from ilk.evaluation.provenance import read_selection
 from ilk.images.labels import encode_labels
@@ -52,7 +52,7 @@ def score_run(run: Run, labels: str | os.PathLike[str] | None = None) -> dict[st
                 "unlabelled": int((codes < 0).sum()),
                 **score(codes[scored], clusters[scored]),
                 "calibration_error": expected_calibration_error(
-                    table["confidence"].to_numpy()[scored], right(codes[scored], clusters[scored])
+                    table["confidence"].to_numpy()[scored], matches_label(codes[scored], clusters[scored])
                 ),
             }
     write_json(run / "scores.json", scores)

@@ -1,4 +1,4 @@
-"""Images that are there more than once, and images that look blank or broken."""
+"""Duplicate images, and images that look blank or broken."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["DuplicateGroup", "Flag", "find_duplicates", "flag_images", "odd_line
 
 
 def odd_line(groups: Sequence[DuplicateGroup], flags: Sequence[Flag]) -> str | None:
-    """What was found and where it stands, in one line; None if nothing was."""
+    """One line on how many duplicates and odd images there are and which file lists them; None if there are none."""
     parts = []
     if groups:
         kind = "exact copies" if all(group.kind == "exact" for group in groups) else "near-duplicates"
         images = sum(len(group.rows) for group in groups)
         parts.append(f"{counted(len(groups), 'group')} of {kind} ({images:,} images) in duplicates.csv")
-    broken = sum(one.flag in ("blank", "cut") for one in flags)
+    broken = sum(flag.flag in ("blank", "cut") for flag in flags)
     if broken:
         parts.append(f"{counted(broken, 'image')} {'looks' if broken == 1 else 'look'} blank or broken: flags.csv")
     others = len(flags) - broken
@@ -29,4 +29,5 @@ def odd_line(groups: Sequence[DuplicateGroup], flags: Sequence[Flag]) -> str | N
 
 
 def counted(number: int, noun: str) -> str:
+    """The number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

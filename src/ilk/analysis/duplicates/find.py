@@ -1,8 +1,8 @@
-"""Near-duplicates and exact copies, found without comparing all with all.
+"""Exact copies and near-duplicates, found without comparing all images with all.
 
-The sketches name candidates; the pixels decide. What one collection shows once, another shows a thousand times: two
-equal-looking photographs are copies, two equal-looking handwritten ones are not. So a group must also stand
-apart from the other images (`stand_alone`).
+Sketches of the images give candidate pairs, which are then compared by their pixels. Similar pixels are not enough:
+two photographs that look equal are copies, but two handwritten digits that look equal may be different images among
+thousands of similar ones. So a group of duplicates must also be isolated from the other images (`isolated_groups`).
 """
 
 from __future__ import annotations
@@ -23,65 +23,72 @@ from ilk.analysis.duplicates.sketches import (
     unit_rows,
 )
 
-SIDE = 48  # pixels at which two images are compared, where they are not smaller
-BLANK = 3.0  # levels of 255; below that standard deviation there is nothing to compare
-LOOSE, ALIKE = 0.75, 0.85  # correlation of pixels that are worth weighing, and of copies
-MIN_COSINE = 0.5  # copies have 0.95 even after a few epochs; this keeps only plain contradictions out
-MOST_CONTRAST = 2.0  # times the other's: an image and its all but black copy are not the same to look at
-FLOOR = 0.0005  # of the side; rounding moves copies that far
+SIDE = 48  # pixels; larger images are reduced to this side to be compared
+BLANK = 3.0  # levels of 255; an image with a smaller standard deviation is blank
+LOOSE, ALIKE = 0.75, 0.85  # least correlation of the pixels of a pair that is considered, and of copies
+MIN_COSINE = 0.5  # of embeddings; copies have 0.95 even after a few epochs, so only clear contradictions are lower
+MOST_CONTRAST = 2.0  # largest ratio of standard deviations; an image and a nearly black copy of it look different
+FLOOR = 0.0005  # of the side; rounding alone shifts copies by that much
 
 
 @dataclass(frozen=True)
 class Standard:
-    """What a group must be. `apart`: how many times farther others must be; `others`: how many need not."""
+    """What isolates a group of duplicates.
 
-    shift: float  # of the side: how far the content of one image may seem to be moved in the other
+    `shift`: largest shift between images that are joined, as a fraction of the side. `apart`: other images must be so
+    many times further away, except for `others` of them.
+    """
+
+    shift: float
     apart: float
     others: int
 
 
-# Flowers, recompressed, cropped and brightened: 99 % found, every pair among the originals right. Handwritten digits
-# and catalogue pictures are a continuum, of which the plain standard takes a few chance pairs in a thousand images.
+# Of photographs of flowers, recompressed, cropped and brightened, 99 % are found, without a wrong pair among the
+# originals. Handwritten digits and catalogue pictures form a continuum, in which the plain standard finds a few wrong
+# pairs per thousand images; the strict standard is for those.
 PLAIN, STRICT = Standard(0.018, 1.6, 1), Standard(0.0125, 3.0, 0)
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """ImageSet that show the same. The first in the source's order is the one to keep."""
+    """Images that show the same. The first in the order of the source is the one to keep."""
 
     rows: np.ndarray  # (size,) ascending
-    exact: np.ndarray  # (size,) bool, whether its pixels equal those of the first
-    similarity: np.ndarray  # (size,) float32, correlation with the pixels of the first
+    exact: np.ndarray  # (size,) bool, whether the pixels equal those of the first image
+    similarity: np.ndarray  # (size,) float32, correlation with the pixels of the first image
 
     @property
     def kind(self) -> str:
+        """ "exact" if all pixels are equal, else "near"."""
         return "exact" if self.exact.all() else "near"
 
     @property
     def kinds(self) -> list[str]:
-        """What each image is to the first; the first itself is what the group is."""
-        return [self.kind, *("exact" if one else "near" for one in self.exact[1:])]
+        """Whether each image is an "exact" or "near" copy of the first; for the first, the kind of the group."""
+        return [self.kind, *("exact" if exact else "near" for exact in self.exact[1:])]
 
 
 def find_duplicates(
     images: ImageSet, embedding: np.ndarray | None = None, *, progress: Progress | None = None
 ) -> list[DuplicateGroup]:
-    """Groups of images that show the same, in the order of their first images; blank images are in none.
+    """Groups of images that show the same, in the order of their first images; blank images are left out.
 
-    Copies may differ in format, size, quality, brightness, contrast, a little in colour, and by a crop of about
-    2 %; they may not be turned or mirrored. `embedding`: (n, d), which near-duplicates must not contradict.
-    Memory grows by about a kilobyte an image; every image is read once, and again where it has a candidate.
+    Duplicates may differ in format, size, quality, brightness, contrast, slightly in colour, and by a crop of about
+    2 %; rotated or mirrored copies are not found. `embedding`: (n, d); near-duplicates must have a cosine of at least
+    0.5. Needs about 1 kB of memory per image; every image is read once, and again if it is in a candidate pair.
+    Raises ValueError for another number of embeddings than images.
     """
     if embedding is not None and len(embedding) != len(images):
-        raise ValueError(f"{len(embedding):,} embeddings were given for {len(images):,} images. Give one for each.")
-    found = sketch_all(images, progress)
-    filled = np.flatnonzero(found.spread >= BLANK)
-    _, first, same = np.unique(found.digest[filled], return_index=True, return_inverse=True)
-    rows = filled[first]  # one of each, the earliest
-    pairs = candidates(found, rows)
+        raise ValueError(f"There are {len(embedding):,} embeddings for {len(images):,} images; give one for each.")
+    sketches = sketch_all(images, progress)
+    filled = np.flatnonzero(sketches.spread >= BLANK)
+    _, first, same = np.unique(sketches.digest[filled], return_index=True, return_inverse=True)
+    rows = filled[first]  # the first of each group of exact copies
+    pairs = candidates(sketches, rows)
     shift, alike = compare(images, pairs)
-    light = found.spread[pairs]
-    alike = np.where(light.max(1) > MOST_CONTRAST * light.min(1), 0.0, alike)
+    spread = sketches.spread[pairs]
+    alike = np.where(spread.max(1) > MOST_CONTRAST * spread.min(1), 0.0, alike)
     if embedding is not None:
         alike = np.where(cosines(embedding, pairs) < MIN_COSINE, 0.0, alike)
     near = [compact(images, np.sort(rows)) for rows in near_groups(pairs, shift, alike, len(images))]
@@ -90,89 +97,99 @@ def find_duplicates(
     used = {row for group in near for row in group}
     groups = [np.sort(np.concatenate([copies_of[row] for row in group])) for group in near if group]
     groups += [part for row, part in copies_of.items() if len(part) > 1 and row not in used]
-    return [make_group(images, found.digest, rows) for rows in sorted(groups, key=lambda rows: int(rows[0]))]
+    return [make_group(images, sketches.digest, rows) for rows in sorted(groups, key=lambda rows: int(rows[0]))]
 
 
 def compact(images: ImageSet, rows: np.ndarray) -> list[int]:
-    """Those of `rows` that are near to the first itself; none where a chain of look-alikes only leads away from it."""
+    """Those of `rows` that are near the first row; none unless more than half are, as in a chain of similar images."""
     shift, alike = compare(images, np.stack([np.full(len(rows), rows[0]), rows], axis=1))
     close = (shift <= 2 * PLAIN.shift) & (alike >= LOOSE)
     return rows[close].tolist() if close.sum() > max(1, len(rows) / 2) else []
 
 
 def make_group(images: ImageSet, digest: np.ndarray, rows: np.ndarray) -> DuplicateGroup:
+    """The group of these ascending `rows`. `digest`: (n,) hashes of the pixels of all images."""
     exact = digest[rows] == digest[rows[0]]
     _, alike = compare(images, np.stack([np.full(len(rows), rows[0]), rows], axis=1))
     return DuplicateGroup(rows, exact, np.where(exact, 1.0, alike).astype(np.float32))
 
 
 def compare(images: ImageSet, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How unlike the pixels of each pair are, and their correlation over all channels, both (m,).
+    """The shift between the images of each pair, and the correlation of their pixels, both (m,). `pairs`: (m, 2).
 
-    The first is the difference left after brightness and contrast, in units of the pictures' own gradient: how far,
-    as a share of the side, one would have to be moved to differ as much. It means the same for photographs and
-    for drawings, of which unlike ones correlate highly as long as their strokes overlap.
+    The shift is the root mean square difference that remains after matching brightness and contrast, divided by the
+    mean gradient of the two images: how far, as a fraction of the side, an image would have to be moved to differ as
+    much. It is comparable between photographs and drawings; different drawings correlate highly if strokes overlap.
     """
     _, height, width = images.shape
     down, across = averaging(height, min(height, SIDE)), averaging(width, min(width, SIDE))
     shift, alike = np.zeros(len(pairs), dtype=np.float32), np.zeros(len(pairs), dtype=np.float32)
     step = max(1, BATCH_BYTES // (4 * int(np.prod(images.shape))))
     for start in range(0, len(pairs), step):
-        here = pairs[start : start + step]
-        rows, at = np.unique(here, return_inverse=True)
+        part = pairs[start : start + step]
+        rows, position = np.unique(part, return_inverse=True)
         values = down @ images[rows].numpy().astype(np.float32) @ across.T
         unit, detail = unit_rows(values), detail_of(values)
-        a, b = at.reshape(here.shape).T
+        a, b = position.reshape(part.shape).T
         correlation = np.einsum("ij,ij->i", unit[a], unit[b])
         alike[start : start + step] = correlation
-        left = np.sqrt(np.maximum(2 - 2 * correlation, 0))
-        shift[start : start + step] = left / np.maximum((detail[a] + detail[b]) / 2, 1e-6)
+        difference = np.sqrt(np.maximum(2 - 2 * correlation, 0))
+        shift[start : start + step] = difference / np.maximum((detail[a] + detail[b]) / 2, 1e-6)
     return shift, alike
 
 
 def detail_of(values: np.ndarray) -> np.ndarray:
-    """The root mean square gradient of (b, c, h, w), a side, in standard deviations of the picture; (b,)."""
+    """The root mean square gradient of each image, in standard deviations of the image per side; (b,).
+
+    `values`: (b, c, h, w) floats.
+    """
     _, _, height, width = values.shape
-    slope = (height * np.diff(values, axis=2)) ** 2
-    steep = slope.mean((1, 2, 3)) + ((width * np.diff(values, axis=3)) ** 2).mean((1, 2, 3))
-    result: np.ndarray = np.sqrt(steep) / np.maximum(values.reshape(len(values), -1).std(1), 1e-6)
-    return result
+    vertical = (height * np.diff(values, axis=2)) ** 2
+    square = vertical.mean((1, 2, 3)) + ((width * np.diff(values, axis=3)) ** 2).mean((1, 2, 3))
+    gradient: np.ndarray = np.sqrt(square) / np.maximum(values.reshape(len(values), -1).std(1), 1e-6)
+    return gradient
 
 
 def cosines(embedding: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    found = np.empty(len(pairs), dtype=np.float32)
+    """The cosine of the embeddings of each pair, (m,). `embedding`: (n, d), `pairs`: (m, 2)."""
+    cosine = np.empty(len(pairs), dtype=np.float32)
     for start in range(0, len(pairs), 1 << 14):
-        a, b = (np.asarray(embedding[one], dtype=np.float32) for one in pairs[start : start + (1 << 14)].T)
+        a, b = (np.asarray(embedding[rows], dtype=np.float32) for rows in pairs[start : start + (1 << 14)].T)
         size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        found[start : start + (1 << 14)] = np.einsum("ij,ij->i", a, b) / np.maximum(size, 1e-12)
-    return found
+        cosine[start : start + (1 << 14)] = np.einsum("ij,ij->i", a, b) / np.maximum(size, 1e-12)
+    return cosine
 
 
 def near_groups(pairs: np.ndarray, shift: np.ndarray, alike: np.ndarray, n: int) -> list[list[int]]:
-    """The groups that `stand_alone`, by the strict standard where most near pairs are no copies."""
-    worth = alike >= LOOSE
-    pairs, shift, alike = pairs[worth], shift[worth], alike[worth]
+    """The isolated groups of near-duplicates, as lists of rows.
+
+    By the plain standard, or by the strict one if most pairs within the plain shift are not in a group.
+    `pairs`: (m, 2) rows; `shift`, `alike`: (m,) from `compare`; `n`: number of images.
+    """
+    considered = alike >= LOOSE
+    pairs, shift, alike = pairs[considered], shift[considered], alike[considered]
     shift = np.maximum(np.where(alike < ALIKE, np.maximum(shift, PLAIN.shift * 1.001), shift), FLOOR)
-    groups = stand_alone(pairs, shift, PLAIN)
+    groups = isolated_groups(pairs, shift, PLAIN)
     group_of = np.full(n, -1)
     for number, rows in enumerate(groups):
         group_of[rows] = number
     a, b = group_of[pairs[shift <= PLAIN.shift]].T
     inside = (a >= 0) & (a == b)
-    return groups if inside.sum() >= 0.5 * len(inside) else stand_alone(pairs, shift, STRICT)
+    return groups if inside.sum() >= 0.5 * len(inside) else isolated_groups(pairs, shift, STRICT)
 
 
-def stand_alone(pairs: np.ndarray, shift: np.ndarray, standard: Standard) -> list[list[int]]:
-    """The largest groups that are joined within `standard.shift` and that hardly anything else is nearly as near to.
+def isolated_groups(pairs: np.ndarray, shift: np.ndarray, standard: Standard) -> list[list[int]]:
+    """The largest groups that are joined within `standard.shift` and isolated from all other images.
 
-    Pairs are joined from the nearest on; a group that was just joined at distance s is kept if it has not grown by more
-    than `standard.others` images when all pairs up to s times `standard.apart` are joined.
+    Pairs are joined in order of distance. A group that is completed at distance s is isolated if at most
+    `standard.others` images join it when all pairs up to s times `standard.apart` are joined.
     """
-    members: dict[int, list[int]] = {int(row): [int(row)] for row in distinct(pairs)}  # a list is shared by all in it
-    waiting: deque[tuple[float, list[int], int]] = deque()  # lists only grow, so a length says what they were
+    members: dict[int, list[int]] = {int(row): [int(row)] for row in distinct(pairs)}  # one list per group
+    waiting: deque[tuple[float, list[int], int]] = deque()  # lists only grow, so a length recalls the group
     kept: list[tuple[int, list[int]]] = []
 
-    def judge(reached: float) -> None:
+    def keep_isolated(reached: float) -> None:
+        """Keeps the waiting groups that have not grown, now that all pairs below distance `reached` are joined."""
         while waiting and waiting[0][0] < reached:
             _, group, size = waiting.popleft()
             if len(members[group[0]]) <= size + standard.others:
@@ -183,7 +200,7 @@ def stand_alone(pairs: np.ndarray, shift: np.ndarray, standard: Standard) -> lis
         small, large = sorted((members[a], members[b]), key=len)
         if small is large:
             continue
-        judge(distance)
+        keep_isolated(distance)
         if distance > standard.shift and not waiting:
             break
         large += small
@@ -191,11 +208,11 @@ def stand_alone(pairs: np.ndarray, shift: np.ndarray, standard: Standard) -> lis
             members[row] = large
         if distance <= standard.shift:
             waiting.append((distance * standard.apart, large, len(large)))
-    judge(np.inf)
-    found: list[list[int]] = []
+    keep_isolated(np.inf)
+    groups: list[list[int]] = []
     taken: set[int] = set()
-    for size, whole in sorted(kept, key=lambda one: one[0], reverse=True):
+    for size, whole in sorted(kept, key=lambda entry: entry[0], reverse=True):
         if taken.isdisjoint(group := whole[:size]):
-            found.append(group)
+            groups.append(group)
             taken.update(group)
-    return found
+    return groups

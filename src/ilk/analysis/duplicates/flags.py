@@ -1,4 +1,4 @@
-"""ImageSet that look blank or broken, or unlike the whole collection in light or sharpness: one reason each."""
+"""Images that look blank or cut off, or differ from the collection in brightness or sharpness, with one reason each."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from ilk.analysis.duplicates.find import BLANK, detail_of
 from ilk.analysis.duplicates.sketches import ImageSet, Progress, blocks, spread_of
 
-DARK, BRIGHT = 50.0, 205.0  # levels of 255, of an image's light end and of its dark end
-USUAL = 50.0  # levels by which the collection's typical image must differ from that
-FLAT, EDGE, CUT = 4.0, 12.0, 0.15  # levels a cut-off part varies by and differs from the rest; its share of the height
-SAME_BORDER = 0.15  # of the rest's border; where more has the colour of the flat part, it is a plain ground
-BLURRED = 5.0  # deviations (robust) of the logarithm of the sharpness below the collection's median
-COMMON, FEWEST = 0.05, 50  # what more than so many have is the collection's way; sizes below say nothing about it
+DARK, BRIGHT = 50.0, 205.0  # levels of 255: a dark image's light end is below, a bright image's dark end above
+USUAL = 50.0  # levels by which the collection's median must differ from that limit
+FLAT, EDGE, CUT = 4.0, 12.0, 0.15  # a cut-off part: levels within it, levels to the rest, least share of the height
+SAME_BORDER = 0.15  # if more of the rest's border has the colour of the flat part, that is a plain background
+BLURRED = 5.0  # robust deviations of log sharpness below the collection's median
+COMMON, FEWEST = 0.05, 50  # a flag on a larger share of images is dropped; images needed for a comparison
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Why an image should be looked at. `flag`: blank, cut, dark, bright or blurred; `value` is what was measured."""
+    """A reason to look at an image. `flag`: blank, cut, dark, bright or blurred; `value`: the measurement behind it."""
 
     row: int
     flag: str
@@ -28,10 +28,11 @@ class Flag:
 
 
 def flag_images(images: ImageSet, *, progress: Progress | None = None) -> list[Flag]:
-    """The images that look blank, cut off, very dark, very bright or blurred, in order; the first reason of these.
+    """The flags of images that look blank, cut off, very dark, very bright or blurred, in order of the images.
 
-    All but blank are judged against the collection: what many have, such as a black ground, is no fault, and in
-    collections of fewer than 50 images only blank and cut ones are named. Blur is looked for at the size in use.
+    An image has one flag: the first of these that applies. All but "blank" depend on the collection: a property of
+    more than 5 % of the images, such as a black background, is not flagged, and with fewer than 50 images only blank
+    and cut images are. Blur is measured at the size of `images`, not of the files.
     """
     if len(images) == 0:
         return []
@@ -48,7 +49,7 @@ def flag_images(images: ImageSet, *, progress: Progress | None = None) -> list[F
     blur = blurred(sharpness, blank) if many else np.zeros_like(blank)
     short = (cut >= CUT) & ~blank
     usual = max(float(np.median(sharpness)), 1e-9)
-    found: dict[int, Flag] = {}
+    flags: dict[int, Flag] = {}
     for flag, chosen, value, words in (
         ("blank", blank, spread, "Nearly one colour: brightness varies by {:.1f} of 255 levels."),
         ("cut", short, cut, "The lowest {:.0%} is one flat colour, as in a file that was cut short."),
@@ -59,12 +60,15 @@ def flag_images(images: ImageSet, *, progress: Progress | None = None) -> list[F
         if flag != "blank" and chosen.sum() > max(1, COMMON * len(images)):
             continue
         for row in np.flatnonzero(chosen).tolist():
-            found.setdefault(row, Flag(row, flag, float(value[row]), words.format(float(value[row]))))
-    return [found[row] for row in sorted(found)]
+            flags.setdefault(row, Flag(row, flag, float(value[row]), words.format(float(value[row]))))
+    return [flags[row] for row in sorted(flags)]
 
 
 def measure(block: np.ndarray) -> np.ndarray:
-    """(5, b) of uint8 (b, c, h, w): spread, light end, dark end, sharpness, and the share that is cut off."""
+    """Spread, light end, dark end, sharpness and cut-off share of the height of each image, (5, b).
+
+    `block`: (b, c, h, w) uint8. The ends are the mean brightness plus and minus two standard deviations.
+    """
     values = block.astype(np.float32)
     gray = values.mean(1).reshape(len(block), -1)
     mean, spread = gray.mean(1), gray.std(1)
@@ -73,26 +77,27 @@ def measure(block: np.ndarray) -> np.ndarray:
 
 
 def blurred(sharpness: np.ndarray, blank: np.ndarray) -> np.ndarray:
+    """Which images are much less sharp than the median of those that are not blank, (n,) bool."""
     logarithm = np.log(np.maximum(sharpness, 1e-6))
     middle = np.median(logarithm[~blank]) if not blank.all() else 0.0
     deviation = 1.4826 * np.median(np.abs(logarithm[~blank] - middle)) if not blank.all() else 0.0
-    result: np.ndarray = ~blank & (logarithm < middle - BLURRED * max(float(deviation), 0.05))
-    return result
+    is_blurred: np.ndarray = ~blank & (logarithm < middle - BLURRED * max(float(deviation), 0.05))
+    return is_blurred
 
 
 def cut_off(block: np.ndarray) -> np.ndarray:
-    """The share of the height, from the bottom, that is one flat colour which the rest's border has not; (b,)."""
+    """The share of the height, from the bottom, with one flat colour that the rest's border lacks, (b,); 0 for none."""
     b, _, height, _ = block.shape
     values = block.astype(np.int16)
-    last = values[:, :, -1:, :]
-    colour = np.median(last.reshape(b, block.shape[1], -1), axis=2)[:, :, None, None]
-    off = np.abs(values - colour).max(1)  # (b, h, w)
-    flat = (off.max(2) <= FLAT)[:, ::-1]
+    last_row = values[:, :, -1:, :]
+    colour = np.median(last_row.reshape(b, block.shape[1], -1), axis=2)[:, :, None, None]
+    difference = np.abs(values - colour).max(1)  # (b, h, w)
+    flat = (difference.max(2) <= FLAT)[:, ::-1]
     rows = np.where(flat.all(1), height, flat.argmin(1))
-    found = np.zeros(b)
+    share = np.zeros(b)
     for i in np.flatnonzero((rows >= CUT * height) & (rows < 0.95 * height)):
-        rest = off[i, : height - int(rows[i])]
+        rest = difference[i, : height - int(rows[i])]
         border = np.concatenate([rest[0], rest[:, 0], rest[:, -1]])
         if (border <= EDGE).mean() <= SAME_BORDER and rest[-2:].max(0).mean() > EDGE:
-            found[i] = rows[i] / height
-    return found
+            share[i] = rows[i] / height
+    return share

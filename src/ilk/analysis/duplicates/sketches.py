@@ -1,4 +1,4 @@
-"""Sketches of images, 16 x 16 gray and 64 bits of their low frequencies, and which of them are alike."""
+"""Sketches of images (16 x 16 gray pixels and a 64-bit hash of their low frequencies), and pairs of similar ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 
 Progress = Callable[[int, int], None]
 
-SKETCH, BITS, LOOSE_BITS = 16, 64, 16  # side of a sketch; bits of its hash, of which so many may differ
-TABLES, PAIRS, FEWEST, MOST = 16, 500_000, 4, 1_000  # orders of the hashes; pairs a table, neighbours an image
-SKETCH_ALIKE = 0.85  # correlation; crops of 2 % on two sides leave 0.88 in 99 of 100 photographs
-BATCH_BYTES = 16 << 20
+SKETCH, BITS, LOOSE_BITS = 16, 64, 16  # pixels, side of a sketch; bits of its hash; bits that may differ in a pair
+TABLES, PAIRS = 16, 500_000  # orders of the hashes; pairs that are compared in each
+FEWEST, MOST = 4, 1_000  # next images, in each order, that an image is compared with
+SKETCH_ALIKE = 0.85  # least correlation; 99 % of photographs have 0.88 after crops of 2 % on two sides
+BATCH_BYTES = 16 << 20  # float32 pixels in memory at a time
 
 
 class ImageSet(Protocol):
@@ -31,7 +32,7 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True)
 class Sketches:
-    """What is kept of every image, about 300 bytes each."""
+    """The sketches of n images, about 300 bytes each."""
 
     digest: np.ndarray  # (n,) 16 bytes, equal for equal pixels
     spread: np.ndarray  # (n,) standard deviation in levels
@@ -40,40 +41,46 @@ class Sketches:
 
 
 def blocks(images: ImageSet) -> Iterator[tuple[int, np.ndarray]]:
-    """All images in order, a few megabytes at a time: where the block starts, uint8 (b, c, h, w)."""
-    step = max(1, BATCH_BYTES // (4 * int(np.prod(images.shape))))  # 4: they become float32
+    """All images in blocks of a few megabytes: the number of the first image, and uint8 (b, c, h, w)."""
+    step = max(1, BATCH_BYTES // (4 * int(np.prod(images.shape))))  # 4 bytes, as float32
     for start in range(0, len(images), step):
         yield start, images[start : start + step].numpy()
 
 
 def sketch_all(images: ImageSet, progress: Progress | None) -> Sketches:
+    """The sketches of all images; `progress(done, n)` is called after each block."""
     n, (_, height, width) = len(images), images.shape
     digest, spread = np.zeros((n, 2), dtype=np.uint64), np.zeros(n, dtype=np.float32)
     small, frequencies = np.zeros((n, SKETCH**2), dtype=np.int8), np.zeros((n, BITS), dtype=np.float16)
     down, across, cosine = averaging(height, SKETCH), averaging(width, SKETCH), cosine_basis(SKETCH)
     low = np.argsort(np.add.outer(np.arange(SKETCH), np.arange(SKETCH)).ravel(), kind="stable")[1 : BITS + 1]
     for start, block in blocks(images):
-        here = slice(start, start + len(block))
-        digest[here] = [np.frombuffer(hashlib.blake2b(one.tobytes(), digest_size=16).digest(), "<u8") for one in block]
+        part = slice(start, start + len(block))
+        digest[part] = [
+            np.frombuffer(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), "<u8") for image in block
+        ]
         values = block.astype(np.float32)
-        spread[here] = spread_of(values)
+        spread[part] = spread_of(values)
         unit = unit_rows(down @ values.mean(1) @ across.T)
-        small[here] = (unit * 508).clip(-127, 127).round()
+        small[part] = (unit * 508).clip(-127, 127).round()
         waves = cosine @ unit.reshape(-1, SKETCH, SKETCH) @ cosine.T
-        frequencies[here] = waves.reshape(len(block), -1)[:, low]
+        frequencies[part] = waves.reshape(len(block), -1)[:, low]
         if progress:
-            progress(here.stop, n)
+            progress(part.stop, n)
     return Sketches(digest.view("V16").ravel(), spread, small, frequencies)
 
 
 def spread_of(values: np.ndarray) -> np.ndarray:
-    """The standard deviation over the places of (b, c, h, w), root mean square of the channels; (b,)."""
-    result: np.ndarray = np.sqrt(values.var(axis=(2, 3)).mean(1))
-    return result
+    """The standard deviation over the pixels of each image, root mean square over channels, (b,).
+
+    `values`: (b, c, h, w) floats.
+    """
+    spread: np.ndarray = np.sqrt(values.var(axis=(2, 3)).mean(1))
+    return spread
 
 
 def averaging(side: int, size: int) -> np.ndarray:
-    """(size, side): the mean over each of `size` equal parts of `side` pixels; rows sum to 1."""
+    """The matrix (size, side) that averages over `size` equal parts of `side` pixels; rows sum to 1."""
     edges = np.linspace(0, side, size + 1)
     pixel = np.arange(side)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -81,28 +88,29 @@ def averaging(side: int, size: int) -> np.ndarray:
 
 
 def cosine_basis(size: int) -> np.ndarray:
-    """(size, size): row u is the u-th cosine of the discrete cosine transform."""
+    """The matrix (size, size) of the discrete cosine transform; row u is the u-th cosine."""
     return np.cos(np.pi / size * np.outer(np.arange(size), np.arange(size) + 0.5)).astype(np.float32)
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:
-    """(b, ...) as rows (b, m) with mean 0 and length 1."""
+    """`values`, (b, ...), as rows (b, m) with mean 0 and length 1."""
     flat = values.reshape(len(values), -1)
     flat = flat - flat.mean(1, keepdims=True)
-    result: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    return result
+    normalised: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return normalised
 
 
-def candidates(found: Sketches, rows: np.ndarray) -> np.ndarray:
-    """Pairs of `rows` whose sketches are alike, (m, 2), smaller first: each with its next ones in 16 orders.
+def candidates(sketches: Sketches, rows: np.ndarray) -> np.ndarray:
+    """Pairs of `rows` with similar sketches, (m, 2), the smaller row first.
 
-    Bits are cut at the collection's medians, so that each parts it in two halves. An order is that of the hashes
-    after a random permutation of their bits: copies, which differ in a few bits, are next to each other in some.
+    A bit of a hash says whether a frequency is above its median over the collection. The hashes are sorted 16 times,
+    each time with their bits in another random order, and each image is compared with those next to it. Copies differ
+    in only a few bits, so they are next to each other in some of these orders.
     """
     n = len(rows)
     if n < 2:
         return np.zeros((0, 2), dtype=np.int64)
-    wave = found.frequencies[rows]
+    wave = sketches.frequencies[rows]
     bits = wave > np.median(wave, axis=0)
     packed = np.packbits(bits, axis=1).view(np.uint16)  # (n, 4)
     ones = np.array([bin(value).count("1") for value in range(1 << 16)], dtype=np.uint8)
@@ -118,24 +126,25 @@ def candidates(found: Sketches, rows: np.ndarray) -> np.ndarray:
                 differing = sum(ones[sorted_bits[step:, i] ^ sorted_bits[:-step, i]] for i in range(4))
                 near = np.flatnonzero(differing <= LOOSE_BITS)
             a, b = ordered[:-step][near], ordered[step:][near]
-            alike = sketch_correlation(found.small, a, b) >= SKETCH_ALIKE
-            keys.append(np.minimum(a, b)[alike] * len(found.spread) + np.maximum(a, b)[alike])
+            alike = sketch_correlation(sketches.small, a, b) >= SKETCH_ALIKE
+            keys.append(np.minimum(a, b)[alike] * len(sketches.spread) + np.maximum(a, b)[alike])
         keys = [distinct(np.concatenate(keys))]
-    return np.stack(np.divmod(keys[0], len(found.spread)), axis=1)
+    return np.stack(np.divmod(keys[0], len(sketches.spread)), axis=1)
 
 
 def sketch_correlation(small: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    found = np.empty(len(a), dtype=np.float32)
+    """The correlation of the sketches of rows `a` and `b`, (m,). `small`: (n, 256) int8; `a`, `b`: (m,)."""
+    correlation = np.empty(len(a), dtype=np.float32)
     for start in range(0, len(a), 1 << 14):
-        here = slice(start, start + (1 << 14))
-        one, other = small[a[here]].astype(np.float32), small[b[here]].astype(np.float32)
-        size = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", other, other))
-        found[here] = np.einsum("ij,ij->i", one, other) / np.maximum(size, 1e-6)
-    return found
+        part = slice(start, start + (1 << 14))
+        first, second = small[a[part]].astype(np.float32), small[b[part]].astype(np.float32)
+        size = np.sqrt(np.einsum("ij,ij->i", first, first) * np.einsum("ij,ij->i", second, second))
+        correlation[part] = np.einsum("ij,ij->i", first, second) / np.maximum(size, 1e-6)
+    return correlation
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """The values, each once, ascending; `np.unique` hashes integers, which took five times as long."""
+    """The distinct `values`, (m,), ascending. Five times as fast as `np.unique`, which hashes integers."""
     ordered = np.sort(values, axis=None)
-    result: np.ndarray = ordered[np.diff(ordered, prepend=-1) != 0]
-    return result
+    unique: np.ndarray = ordered[np.diff(ordered, prepend=-1) != 0]
+    return unique

@@ -1,7 +1,7 @@
-"""How many clusters a collection has, and the tree of finer and coarser ones, when nobody says.
+"""How many clusters a collection has, and the tree of finer and coarser clusters, if the number is not given.
 
-`grow_tree` over-clusters the features, merges the fine clusters into a tree and scores every number of
-clusters without labels; `density_clusters` leaves out the images that belong to none. Pure functions of
+`grow_tree` divides the features into many fine clusters, merges these into a tree and scores every number of clusters
+without labels; `density_clusters` finds dense clusters and leaves out the images between them. Pure functions of
 arrays: no images, no files, no network.
 """
 

@@ -1,4 +1,4 @@
-"""Where distances are taken: features of any length and offset as directions in a few dimensions."""
+"""The space in which distances are measured: features without length and offset, in a few dimensions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sklearn.utils.extmath import randomized_svd
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-DIMENSIONS = 50  # more add noise to the neighbours of 384-wide features, fewer cannot hold 50 kinds apart
-CHUNK = 8192
-WIDE = 1024  # features wider than this are decomposed at random, or their covariance would cost minutes
+DIMENSIONS = 50  # more add noise to the neighbours of 384-wide features, fewer cannot separate 50 classes
+CHUNK = 8192  # rows converted to float32 at a time
+WIDE = 1024  # wider features get a randomised SVD; their covariance would take minutes
 
 
 class Space(NamedTuple):
-    """What `place` needs: rows of length 1, less `mean`, of length 1 again, less `middle`, turned by `basis`."""
+    """The parameters of `place`: rows are normalised, minus `mean`, normalised again, minus `middle`, times `basis`."""
 
     mean: Floats  # (d,)
     middle: Floats  # (d,)
@@ -27,9 +27,9 @@ class Space(NamedTuple):
 
 
 def checked(features: Any, what: str = "features", axes: int = 2) -> Any:
-    """`features` as an array of `axes` axes; a tensor is moved to the CPU, nothing is widened.
+    """`features` as a NumPy array of the same precision (float32 for bfloat16) with `axes` axes.
 
-    Raises ValueError for another shape, and for rows that are not finite.
+    `what`: the name in error messages. Raises ValueError for another shape, or rows that are not finite.
     """
     array = features.detach().cpu() if isinstance(features, torch.Tensor) else np.asarray(features)
     if isinstance(array, torch.Tensor):
@@ -38,34 +38,34 @@ def checked(features: Any, what: str = "features", axes: int = 2) -> Any:
         shape = {2: "(images, width)", 3: "(images, views, width)"}[axes]
         raise ValueError(f"{what} must have the shape {shape}; got {array.shape}.")
     for _ in chunks(array):
-        pass  # before any sample is drawn, so that the error names the row
+        pass  # all rows, before a sample is drawn, so that the error names the right row
     return array
 
 
 def chunks(array: Any) -> Iterator[tuple[slice, Floats]]:
-    """Rows of `array` as float32, a few at a time. Raises ValueError for a row that is not finite."""
+    """The rows of `array` as float32, `CHUNK` at a time, with their slices. Raises ValueError for non-finite rows."""
     for start in range(0, len(array), CHUNK):
         rows = np.asarray(array[start : start + CHUNK], dtype=np.float32)
         if not np.isfinite(rows).all():
-            bad = start + int(np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(1))[0])
+            row = start + int(np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(1))[0])
             raise ValueError(
-                f"The features of image {bad} are not finite numbers. Leave it out, or compute them again."
+                f"The features of image {row} are not finite. Leave the image out, or compute its features again."
             )
         yield slice(start, start + len(rows)), rows
 
 
 def unit(rows: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays 0."""
-    result: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    return result
+    normalised: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return normalised
 
 
 def find_space(sample: Any, seed: int) -> Space:
-    """The space of a sample, (n, d).
+    """The space of a `sample`, (n, d): its main directions after removing length and mean.
 
-    Without the mean taken off, encoder features all point the same way and pixels are all positive, and
-    cosines say little. The length has to go before: two images that differ in nothing but length would lie on
-    opposite sides of the mean.
+    The mean is removed because encoder features all point in a similar direction, and pixels are all positive, so
+    their cosines are all near 1. Rows are normalised before that, since two images that differ in length only would
+    end up on opposite sides of the mean.
     """
     x = unit(np.concatenate([rows for _, rows in chunks(sample)]))
     mean = x.mean(0)
@@ -81,14 +81,14 @@ def find_space(sample: Any, seed: int) -> Space:
 
 
 def place(features: Any, space: Space) -> Floats:
-    """`features`, (n, d), in that space, (n, at most DIMENSIONS)."""
-    out = np.empty((len(features), space.basis.shape[1]), dtype=np.float32)
+    """The coordinates of `features`, (n, d), in the space, (n, at most DIMENSIONS)."""
+    coordinates = np.empty((len(features), space.basis.shape[1]), dtype=np.float32)
     for rows, x in chunks(features):
-        out[rows] = (unit(unit(x) - space.mean) - space.middle) @ space.basis
-    return out
+        coordinates[rows] = (unit(unit(x) - space.mean) - space.middle) @ space.basis
+    return coordinates
 
 
 def nearest_centre(x: Floats, centres: Floats) -> Integers:
-    """The number of the nearest centre of each row."""
+    """The number of the centre nearest to each row, (n,). `x`: (n, d), `centres`: (m, d)."""
     half = (centres**2).sum(1) / 2
     return np.concatenate([(half - rows @ centres.T).argmin(1) for _, rows in chunks(x)]).astype(np.int64)
