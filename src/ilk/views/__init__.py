@@ -1,4 +1,4 @@
-"""Two randomly changed views of every image in a batch, made on the device, one draw per image."""
+"""Two random views of every image in a batch, computed on the device, with one random draw per image."""
 
 from ilk.system.pixels import channels_last, plain
 from ilk.views.domains import DOMAINS, choose_views, describe, from_description, get_views, view_names

@@ -1,7 +1,7 @@
-"""Image operations on a whole batch, each image with its own parameters; nothing random here.
+"""Image operations on a batch, with parameters for each image; only those with a `generator` are random.
 
-Images are (b, c, h, w) floats in [0, 1]; parameters are (b,) tensors on the same device. Each
-operation equals torchvision's published per-image behaviour on tensors, and is tested against it.
+Images are (b, c, h, w) floats in [0, 1]; parameters are (b,) tensors on the same device. Each operation gives the same
+result as torchvision's operation on a single image, and is tested against it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.2989, 0.587, 0.114)  # the weights of red, green and blue in a gray value, as torchvision has them
+LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue in a gray value, as in torchvision
 
 
 @functools.cache
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The values as a tensor on the device, copied there once: each copy of numbers would wait for a GPU."""
+    """The values as a tensor on the device, cached: copying numbers to a GPU each time would wait for it."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
 
 def resized_crop_map(box: Tensor, flip: Tensor, height: int, width: int) -> Tensor:
-    """The affine map of output to input positions that crops, resizes and mirrors, (b, 2, 3).
+    """The affine map from output to input positions for a crop with resize and mirroring, (b, 2, 3).
 
-    `box`: (b, 4) top, left, height, width in input pixels. `flip`: (b,) bool, left-right.
-    Positions run from -1 to 1 from the outer edge of the first to that of the last pixel.
+    `box`: (b, 4) top, left, height, width in input pixels. `flip`: (b,) bool, mirror left-right.
+    Positions are -1 at the outer edge of the first pixel and 1 at that of the last.
     """
     top, left, tall, wide = box.unbind(1)
     scale_x, scale_y = wide / width, tall / height
@@ -39,15 +39,15 @@ def resized_crop_map(box: Tensor, flip: Tensor, height: int, width: int) -> Tens
 
 
 def affine_map(angle: Tensor, zoom: Tensor, shear: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
-    """The inverse map of a rotation by `angle`, a shear, a zoom and a shift, (b, 2, 3).
+    """The map from output to input positions for a rotation, shear, zoom and shift, (b, 2, 3).
 
-    `angle`, `shear`: degrees, clockwise, the shear along x. `zoom` > 1 enlarges.
-    `shift`: (b, 2) in pixels, x then y. Equals torchvision's `affine` about the image centre.
+    `angle`, `shear`: degrees, clockwise; the shear is along x. `zoom`: above 1 enlarges.
+    `shift`: (b, 2) in pixels, x then y. Equals torchvision's `affine` around the image centre.
     """
-    rotation, slant = torch.deg2rad(angle), torch.deg2rad(shear)
-    # forward = rotate . shear . zoom, in pixels; its inverse is written out
-    a, b = torch.cos(rotation), -torch.cos(rotation) * torch.tan(slant) - torch.sin(rotation)
-    c, d = torch.sin(rotation), -torch.sin(rotation) * torch.tan(slant) + torch.cos(rotation)
+    rotation, skew = torch.deg2rad(angle), torch.deg2rad(shear)
+    # the forward map, in pixels, is rotation @ shear * zoom; its inverse is written out
+    a, b = torch.cos(rotation), -torch.cos(rotation) * torch.tan(skew) - torch.sin(rotation)
+    c, d = torch.sin(rotation), -torch.sin(rotation) * torch.tan(skew) + torch.cos(rotation)
     inverse = torch.stack([torch.stack([d, -b], 1), torch.stack([-c, a], 1)], 1) / zoom[:, None, None]
     offset = -(inverse @ shift[:, :, None])
     side = constant((width / 2, height / 2), angle.dtype, angle.device)
@@ -70,12 +70,12 @@ def warp(
     displacement: Tensor | None = None,
     straight: bool = False,
 ) -> Tensor:
-    """`images` seen through `mapping` (output to input positions), bilinear, (b, c, size, size).
+    """`images` sampled bilinearly at the input positions of each output pixel, (b, c, size, size).
 
-    `box`: (b, 4) top, left, height, width; nothing outside is looked at, as if the image had been cut first.
-    `padding`: what lies outside the image, `border` (the nearest pixel) or `zeros`.
-    `displacement`: (b, size, size, 2) added to the input positions (x, y).
-    `straight`: the caller knows that no map turns or slants, which makes it faster.
+    `mapping`: (b, 2, 3) from output to input positions. `box`: (b, 4) top, left, height, width; no pixel outside is
+    used, as if the image had been cropped first. `padding`: values outside the image, "border" (the nearest pixel) or
+    "zeros". `displacement`: (b, size, size, 2) added to the input positions (x, y). `straight`: no map rotates or
+    shears, which is faster.
     """
     height, width = images.shape[2:]
     low = high = None
@@ -83,16 +83,17 @@ def warp(
         top, left, tall, wide = box.unbind(1)
         low = torch.stack([(2 * left + 1) / width - 1, (2 * top + 1) / height - 1], 1)  # (b, 2), x and y
         high = torch.stack([(2 * (left + wide) - 1) / width - 1, (2 * (top + tall) - 1) / height - 1], 1)
-    grid = look_ups(mapping, size, low, high, displacement, straight=straight)
+    grid = input_positions(mapping, size, low, high, displacement, straight=straight)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
-def look_ups(
+def input_positions(
     mapping: Tensor, size: int, low: Tensor | None, high: Tensor | None, displacement: Tensor | None, *, straight: bool
 ) -> Tensor:
-    """The input position (x, y) of each output pixel, between `low` and `high`, (b, size, size, 2).
+    """The input position (x, y) of each output pixel, clipped to `low` and `high`, (b, size, size, 2).
 
-    What `F.affine_grid` gives, without its matrix product over all pixels, which takes as long as the look-up.
+    `low`, `high`: (b, 2), or both None. The same as `F.affine_grid`, whose matrix product over all pixels takes as
+    long as the sampling itself.
     """
     steps = (2 * torch.arange(size, device=mapping.device, dtype=mapping.dtype) + 1) / size - 1
     grid = mapping.new_empty(len(mapping), size, size, 2)
@@ -105,45 +106,46 @@ def look_ups(
                 line = torch.clamp(line, low[:, axis, None], high[:, axis, None])  # type: ignore[index]  # given together
             grid[..., axis] = line[:, None, :] if axis == 0 else line[:, :, None]
             continue
-        where = across[:, None, :] + down[:, :, None]
+        position = across[:, None, :] + down[:, :, None]
         if displacement is not None:
-            where += displacement[..., axis]
+            position += displacement[..., axis]
         if low is not None:
-            where = torch.clamp(where, low[:, axis, None, None], high[:, axis, None, None])  # type: ignore[index]
-        grid[..., axis] = where
+            position = torch.clamp(position, low[:, axis, None, None], high[:, axis, None, None])  # type: ignore[index]
+        grid[..., axis] = position
     return grid
 
 
 def gray(images: Tensor) -> Tensor:
     """The gray value of RGB images, (b, 1, h, w)."""
     red, green, blue = images.split(1, 1)
-    result: Tensor = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
-    return result
+    value: Tensor = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return value
 
 
 def blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    """`factor * images + (1 - factor) * other`, kept in [0, 1]."""
+    """`factor * images + (1 - factor) * other`, clipped to [0, 1]."""
     factor = factor[:, None, None, None]
     return (factor * images + (1 - factor) * other).clamp_(0, 1)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Images multiplied by their factor, clipped to [0, 1]."""
     return blend(images, 0.0, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with the mean gray value of each image."""
+    """Images with their contrast multiplied by the factor: blended with their mean gray value."""
     tones = gray(images) if images.shape[1] == 3 else images
     return blend(images, tones.mean((1, 2, 3), keepdim=True), factor)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blends with the gray image; other than three channels are returned as they are."""
+    """Images with their saturation multiplied by the factor: blended with gray; unchanged unless RGB."""
     return blend(images, gray(images), factor) if images.shape[1] == 3 else images
 
 
 def hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Turns the hue by a part `turn` in [-0.5, 0.5] of the colour circle (in HSV); RGB only, else unchanged."""
+    """Images with their hue (in HSV) shifted by `turn`, in [-0.5, 0.5] full turns; unchanged unless RGB."""
     if images.shape[1] != 3:
         return images
     red, green, blue = images.unbind(1)
@@ -163,7 +165,7 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Blurs by a Gaussian of `sigma` pixels cut to `kernel` (odd) taps, mirrored at the border."""
+    """Images blurred by a Gaussian of `sigma` pixels, truncated to `kernel` taps (odd), mirrored at the border."""
     b, c, h, w = images.shape
     half = kernel // 2
     taps = torch.arange(-half, half + 1, dtype=images.dtype, device=images.device)
@@ -175,7 +177,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def smooth_noise(amount: Tensor, cells: int, size: int, generator: torch.Generator) -> Tensor:
-    """A smooth random displacement field, (b, size, size, 2), of standard deviation about `amount` (b,)."""
+    """A smooth random displacement field, (b, size, size, 2), with a standard deviation of about `amount`, (b,).
+
+    Bicubic interpolation of random values at `cells` x `cells` points.
+    """
     coarse = torch.randn(len(amount), 2, cells, cells, generator=generator, device=generator.device)
     fine = F.interpolate(coarse.to(amount.device), size=(size, size), mode="bicubic", align_corners=False)
     return (fine * amount[:, None, None, None]).permute(0, 2, 3, 1)
@@ -191,10 +196,10 @@ def crop_boxes(
     *,
     attempts: int = 10,
 ) -> Tensor:
-    """Random boxes (count, 4) top, left, height, width, drawn as torchvision's RandomResizedCrop does.
+    """Random crop boxes, (count, 4): top, left, height, width, with the distribution of RandomResizedCrop.
 
-    `scale`: range of the area as a part of the image's. `ratio`: range of width / height, log-uniform.
-    The first of `attempts` draws that fits is taken, else the largest centred box within `ratio`.
+    `scale`: range of the area, as a fraction of the image's. `ratio`: range of width / height, log-uniform. Of
+    `attempts` draws the first that fits into the image is taken, or else the largest centred box within `ratio`.
     """
     draw = torch.rand(4, attempts, count, generator=generator, device=generator.device)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draw[0])

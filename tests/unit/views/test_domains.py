@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ilk.views import DOMAINS, ViewRecipe, Views, choose_views, describe, from_description, get_views, view_names
-from ilk.views.domains import flat_ground, solidity
+from ilk.views.domains import flat_background, solidity
 from places import SHARED_DATA
 
 with_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real image sets are not at {SHARED_DATA}")
@@ -168,7 +168,7 @@ def noise(n: int = 20, channels: int = 3) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_thin_strokes_on_a_flat_ground_are_drawings(light: bool, channels: int) -> None:
     name, why = choose_views(strokes(light=light, channels=channels))
-    assert name == "drawing" and "thin strokes" in why and "% of a typical picture is flat ground" in why
+    assert name == "drawing" and "thin strokes" in why and "% of a typical image is flat background" in why
 
 
 def test_pictures_full_of_detail_are_photographs() -> None:
@@ -179,16 +179,16 @@ def test_pictures_full_of_detail_are_photographs() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_solid_things_on_a_flat_ground_are_objects(channels: int) -> None:
     name, why = choose_views(things()[:, :channels])
-    assert name == "object" and "solid things" in why
+    assert name == "object" and "solid objects" in why
 
 
 def test_how_much_is_ground_and_how_solid_the_rest_by_hand() -> None:
     """A white square of half the side: three quarters ground; a square of 9 leaves 8 x 8 of its 16 x 16."""
     image = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     image[..., 8:24, 8:24] = 255
-    assert flat_ground(image) == 0.75 and solidity(image) == 0.25
+    assert flat_background(image) == 0.75 and solidity(image) == 0.25
     image[..., 8:24, 8:24] = 20  # within what counts as ground, and still the foreground
-    assert flat_ground(image) == 1 and solidity(image) == 0.25
+    assert flat_background(image) == 1 and solidity(image) == 0.25
 
 
 def test_blank_pictures_are_no_error() -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from ilk.views import DOMAINS, ViewRecipe, Views, from_description, random_views
 from ilk.views import operations as op
 from ilk.views.domains import describe
-from ilk.views.linear import hue_turn, identity, jitter_map, luma_of
-from ilk.views.operations import look_ups
+from ilk.views.linear import hue_rotation, identity, jitter_map, luma_of
+from ilk.views.operations import input_positions
 
 EXACT = (op.brightness, op.contrast, op.saturation)
 
@@ -54,17 +54,17 @@ def test_each_image_has_its_own_amounts(middling: Tensor) -> None:
 
 
 def test_a_turn_of_the_hue_keeps_luma_and_gray_and_a_whole_turn_everything(middling: Tensor) -> None:
-    turned = torch.einsum("nij,njhw->nihw", hue_turn(torch.full((6,), 0.2)), middling)
+    turned = torch.einsum("nij,njhw->nihw", hue_rotation(torch.full((6,), 0.2)), middling)
     torch.testing.assert_close(op.gray(turned), op.gray(middling), atol=1e-5, rtol=0)
     level = torch.full((1, 3, 1, 1), 0.5)
-    torch.testing.assert_close(torch.einsum("nij,njhw->nihw", hue_turn(torch.tensor([0.3])), level), level)
-    torch.testing.assert_close(hue_turn(torch.tensor([1.0]))[0], torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.einsum("nij,njhw->nihw", hue_rotation(torch.tensor([0.3])), level), level)
+    torch.testing.assert_close(hue_rotation(torch.tensor([1.0]))[0], torch.eye(3), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("turn", "largest"), [(1 / 3, 1), (-1 / 3, 2)])
 def test_the_hue_turns_the_way_torchvisions_does(turn: float, largest: int) -> None:
     reddish = torch.tensor([0.6, 0.4, 0.4])
-    assert int((hue_turn(torch.tensor([turn]))[0] @ reddish).argmax()) == largest
+    assert int((hue_rotation(torch.tensor([turn]))[0] @ reddish).argmax()) == largest
     exact = op.hue(reddish.view(1, 3, 1, 1), torch.tensor([turn]))
     assert int(exact.flatten().argmax()) == largest
 
@@ -115,17 +115,17 @@ def test_look_ups_are_those_of_affine_grid(straight: bool, displaced: bool) -> N
         mapping[:, 0, 1] = mapping[:, 1, 0] = 0
     moved = torch.randn(5, 7, 7, 2, generator=generator) if displaced else None
     expected = F.affine_grid(mapping, [5, 1, 7, 7], align_corners=False) + (moved if displaced else 0)
-    found = look_ups(mapping, 7, None, None, moved, straight=straight)
+    found = input_positions(mapping, 7, None, None, moved, straight=straight)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     low, high = torch.full((5, 2), -0.3), torch.full((5, 2), 0.5)
-    torch.testing.assert_close(look_ups(mapping, 7, low, high, moved, straight=straight), found.clamp(-0.3, 0.5))
+    torch.testing.assert_close(input_positions(mapping, 7, low, high, moved, straight=straight), found.clamp(-0.3, 0.5))
 
 
 def test_without_waiting_for_the_device_the_jitter_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     recipe = ViewRecipe(jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
     picked = random_views.jittered(x, recipe, torch.Generator().manual_seed(5))
-    monkeypatch.setattr(random_views, "waits", lambda x: False)
+    monkeypatch.setattr(random_views, "selects_rows", lambda x: False)
     torch.testing.assert_close(random_views.jittered(x, recipe, torch.Generator().manual_seed(5)), picked)
     half = random_views.on_some(x, 0.5, torch.Generator().manual_seed(5), lambda part, rows: -part)
     monkeypatch.undo()
