@@ -236,7 +236,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     p, x, _ = cut_and_merged()
     with pytest.raises(ValueError, match=r"\(400, 4\), \(399, 12\)"):
         calibrate(p, x[1:])
-    with pytest.raises(ValueError, match=r"probabilities.*\(2, 12\)"):
+    with pytest.raises(ValueError, match=r"Probabilities.*\(2, 12\)"):
         calibrate(p, x, features=x[:2])
     for bad_p, bad_x in ((np.where(p > 0.5, np.nan, p), x), (p, np.where(x > 9, np.inf, x)), (-p, x)):
         with pytest.raises(ValueError, match="not finite"):
@@ -288,8 +288,8 @@ def test_true_confidences_have_no_error_and_false_ones_have() -> None:
 @pytest.mark.parametrize(
     ("confidence", "correct", "bins", "said"),
     [
-        ([0.5], [True, False], 15, "one confidence an image"),
-        ([], [], 15, "one confidence an image"),
+        ([0.5], [True, False], 15, "lists of one length"),
+        ([], [], 15, "lists of one length"),
         ([1.5], [True], 15, "between 0 and 1.* 1.5"),
         ([float("nan")], [True], 15, "between 0 and 1"),
         ([0.5], [True], 0, "at least 1 bin.* 0"),

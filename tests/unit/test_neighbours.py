@@ -188,8 +188,8 @@ def test_progress_of_nearest_rows_counts_the_reference(monkeypatch: pytest.Monke
     [
         (np.ones((2, 3)), np.ones((4, 5)), 1, None, r"\(2, 3\).*\(4, 5\)"),
         (np.ones(3), np.ones((4, 3)), 1, None, "rows of the same width"),
-        (np.ones((2, 3)), np.ones((4, 3)), 5, None, "4 rows.* 5 "),
-        (np.ones((2, 3)), np.ones((4, 3)), 4, np.array([0, 1]), "3 rows.* 4 "),
+        (np.ones((2, 3)), np.ones((4, 3)), 5, None, "4 reference rows.* 5 "),
+        (np.ones((2, 3)), np.ones((4, 3)), 4, np.array([0, 1]), "3 reference rows.* 4 "),
         (np.ones((2, 3)), np.ones((4, 3)), 0, None, r"\b0 "),
         (np.ones((2, 3)), np.ones((4, 3)), 1, np.array([0]), "2 queries"),
         (np.ones((2, 3)), np.full((4, 3), np.nan), 1, None, "reference.*not finite"),

@@ -38,9 +38,7 @@ def contingency(labels: ArrayLike, clusters: ArrayLike) -> Integers:
     """
     y, c = np.asarray(labels), np.asarray(clusters)
     if y.shape != c.shape or y.ndim != 1:
-        raise ValueError(
-            f"labels and clusters must be two lists of the same length; got shapes {y.shape} and {c.shape}."
-        )
+        raise ValueError(f"labels and clusters must be lists of one length; got shapes {y.shape} and {c.shape}.")
     if len(y) == 0:
         raise ValueError("There are no labelled images to score.")
     if y.min() < 0 or c.min() < 0:
