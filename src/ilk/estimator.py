@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,16 +26,19 @@ from ilk.pipeline.known_labels import FILE as KNOWN_FILE
 from ilk.pipeline.known_labels import Known, known_by_id
 from ilk.pipeline.opening import open_images
 from ilk.pipeline.request import Request
-from ilk.pipeline.results import circumstances, write_hierarchy, write_results
+from ilk.pipeline.results import Listing, circumstances, listing_of, write_hierarchy
 from ilk.pipeline.resume import planned_features
-from ilk.pipeline.trained import OWN, REPRESENTATION, backbone_name, load_parts, on_images, trained_parts
+from ilk.pipeline.saving import Origin, folder_files, origin_of, read_results, write_files, write_saved
+from ilk.pipeline.trained import OWN, backbone_name, load_parts, on_images, trained_parts
 from ilk.runs.folder import Run
-from ilk.runs.tables import read_embeddings, read_table, write_known_labels
+from ilk.runs.tables import write_known_labels
+from ilk.runs.unfinished import REPRESENTATION
 from ilk.system.devices import choose_device, choose_precision, make_fabric, recorded_precision
 from ilk.system.progress import Watch, epoch_line
 from ilk.system.wording import in_python_words, python_words
 from ilk.training.assign import Assignments, assign
 from ilk.training.confidence import read_calibration, write_calibration
+from ilk.training.snapshots import Moments
 from ilk.views import ViewRecipe
 
 RENAMED = {"seed": "random_state", "out": "folder"}  # options that have another name here
@@ -121,6 +123,14 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
     n_iter_ : epochs trained.
     cluster_names_ : the class of each cluster, None where no known labels named it.
     """
+
+    _home = Path()  # holds the folder of a representation that was learned first
+    _representation: Mapping[str, bytes] = {}  # the files of that folder, after pickling
+    _images: Images | None = None  # those of the last training; None after load and after pickling
+    _listing: Listing | None = None
+    _assignments: Assignments | None = None
+    _moments: Moments | None = None
+    _origin: Origin | None = None  # the run that was loaded
 
     def __init__(
         self, n_clusters: int | str = "auto", *, method: str | type[Method] = "cc", preset: str = "default",
@@ -230,6 +240,7 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         self.history_ += [{**record, "epoch": record["epoch"] + done} for record in fitted.history]
         self.method_ = training.method.cpu()
         self._assignments, self._images, self._moments = assignments, images, fitted.moments
+        self._listing, self._origin = listing_of(images), None
         self._calibration = fitted.calibration
         self.labels_, self.confidence_, self.embedding_ = (
             assignments.cluster, assignments.confidence, assignments.embedding
@@ -256,31 +267,38 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     @worded
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty."""
+        """Writes a run folder for `load` and the command line. Raises FileExistsError if it is not empty.
+
+        After pickling, what is made of the images themselves (thumbnails, duplicates) is left out, with a warning.
+        """
         self._fitted()
         run = Run(folder)
         own = self.config_.encoder is not None and self.config_.encoder.spec == OWN
-        if own and not (getattr(self, "_home", Path()) / REPRESENTATION / "config.json").is_file():
+        representation = self._home / REPRESENTATION if own else None
+        if representation is not None and not self._representation and not (representation / "config.json").is_file():
             raise ValueError(
-                "The folder of the representation that this Clusterer has learnt is gone, as after pickling. Save it"
-                " with save() where it was fitted."
+                f"The folder of the representation that this Clusterer has learnt is gone ('{representation}'). Put it"
+                " back, or fit again."
             )
         run.create()
-        if own:
-            shutil.copytree(self._home / REPRESENTATION, run / REPRESENTATION)
+        if representation is not None:
+            write_files(run / REPRESENTATION, self._representation or folder_files(representation))
         if self.hierarchy_ is not None:
             write_hierarchy(run, self.hierarchy_, self.ids_)
-        run.write_config(self.config_)
-        for record in self.history_:
-            run.append_log(record)
         save_model(run, self.method_)
+        write_calibration(run, self._calibration)
         if self._known is not None:
             write_known_labels(run / KNOWN_FILE, self.ids_, self._known.labels())
-        write_calibration(run, self._calibration)
-        if hasattr(self, "_assignments"):
-            if self._moments is not None:
-                self._moments.write(run / "moments.npz")
-            write_results(run, self._images, self._assignments, self.n_clusters_, self._known, watch=self._watch())
+        if self._moments is not None:
+            self._moments.write(run / "moments.npz")
+        run.write_config(self.config_)  # from here the folder is a run, with its model
+        for record in self.history_:
+            run.append_log(record)
+        if self._assignments is not None and self._listing is not None:
+            write_saved(
+                run, self._listing, self._assignments, self.n_clusters_, self._known, images=self._images,
+                origin=self._origin, watch=self._watch(),
+            )  # fmt: skip
 
     @classmethod
     @worded
@@ -315,13 +333,13 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
         loaded.n_iter_, loaded.notes_, loaded.cluster_names_ = len(loaded.history_), plan.notes, plan.cluster_names
         loaded._known = None
         if run.finished:
-            table = read_table(run / "assignments.parquet")
-            loaded.labels_ = table["cluster"].to_numpy().astype(np.int64)
-            loaded.confidence_ = table["confidence"].to_numpy()
-            loaded.ids_ = table["id"].to_pylist()
+            loaded._listing, loaded._assignments = read_results(run)
+            loaded._origin = origin_of(run)
+            loaded.labels_, loaded.confidence_ = loaded._assignments.cluster, loaded._assignments.confidence
+            loaded.ids_, loaded.bad_files_ = loaded._listing.ids, loaded._listing.bad
+            loaded.embedding_ = loaded._assignments.embedding
             if plan.known_labels is not None:
                 loaded._known = known_by_id(run, loaded.ids_, plan.known_labels.names)
-            loaded.embedding_ = np.array(read_embeddings(run / "embeddings.npy", table.num_rows))
         return loaded
 
     def _request(self, known_labels: Any) -> Request:
@@ -367,13 +385,11 @@ class Clusterer(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        for name in (
-            "_assignments",
-            "_images",
-            "_moments",
-            "_kept",
-        ):  # the training images may be a memory map of this machine
+        for name in ("_images", "_kept"):  # the training images may be a memory map of this machine
             state.pop(name, None)
+        home = state.get("_home")
+        if home is not None and (home / REPRESENTATION / "config.json").is_file():
+            state["_representation"] = folder_files(home / REPRESENTATION)  # its folder goes with the original
         return state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from torch import nn
 
 from ilk import Clusterer, ViewRecipe, load_images
 from ilk.analysis.metrics import accuracy
+from ilk.evaluation import score_run
 from ilk.runs.folder import Run
 
 
@@ -276,11 +278,65 @@ def test_a_loaded_clusterer_fits_again_as_the_first_did(tmp_path: Path, fitted: 
     np.testing.assert_array_equal(again.embedding_, fitted.embedding_)
 
 
-@pytest.mark.xfail(strict=True, reason="load does not restore what save writes the tables from")
-def test_a_loaded_clusterer_can_be_saved_with_its_tables(tmp_path: Path, fitted: Clusterer) -> None:
+MADE_OF_IMAGES = {"clusters.png", "duplicates.csv", "flags.csv", "thumbnails/index.json", "thumbnails/sheet-0.webp"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The content of every file of a run but its report, which names the folder."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name not in ("report.html", ".lock"))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_a_loaded_clusterer_is_saved_with_every_file_of_its_run(tmp_path: Path, fitted: Clusterer) -> None:
     fitted.save(tmp_path / "one")
+    loaded = Clusterer.load(tmp_path / "one")
+    for number, clusterer in enumerate((loaded, pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded))):
+        clusterer.save(tmp_path / str(number))
+        assert contents(tmp_path / str(number)) == contents(tmp_path / "one")
+        assert (tmp_path / str(number) / "report.html").is_file()
+    assert contents(tmp_path / "one").keys() >= {*MADE_OF_IMAGES, "moments.npz", "assignments.csv", "scores.json"}
+    assert loaded.bad_files_ == []
+
+
+def test_what_was_added_to_a_run_is_saved_with_it(tmp_path: Path, fitted: Clusterer, X: np.ndarray) -> None:
+    fitted.save(tmp_path / "one")
+    (tmp_path / "labels.csv").write_text("id,label\n" + "".join(f"{i:06d},{i % 2}\n" for i in range(len(X))))
+    score_run(Run(tmp_path / "one"), tmp_path / "labels.csv")
     Clusterer.load(tmp_path / "one").save(tmp_path / "two")
-    assert Run(tmp_path / "two").finished
+    assert (tmp_path / "two" / "scores.json").read_bytes() == (tmp_path / "one" / "scores.json").read_bytes()
+
+
+def test_a_pickled_clusterer_is_saved_with_all_tables_and_says_what_needs_the_images(
+    tmp_path: Path, fitted: Clusterer
+) -> None:
+    fitted.save(tmp_path / "one")
+    with pytest.warns(UserWarning, match="no duplicates.csv, flags.csv, clusters.png, thumbnails"):
+        pickle.loads(pickle.dumps(fitted)).save(tmp_path / "two")
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert one.keys() - two.keys() == MADE_OF_IMAGES
+    assert all(data == one[name] for name, data in two.items())
+    assert Run(tmp_path / "two").finished and (tmp_path / "two" / "report.html").is_file()
+
+
+def test_a_loaded_clusterer_whose_run_is_gone_is_saved_with_its_tables(tmp_path: Path, fitted: Clusterer) -> None:
+    fitted.save(tmp_path / "one")
+    loaded, one = Clusterer.load(tmp_path / "one"), contents(tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    with pytest.warns(UserWarning, match="gone or has changed.*no duplicates.csv.*moments.npz"):
+        loaded.save(tmp_path / "two")
+    two = contents(tmp_path / "two")
+    assert one.keys() - two.keys() == {*MADE_OF_IMAGES, "moments.npz"}
+    assert all(data == one[name] for name, data in two.items())
+
+
+def test_training_on_after_loading_saves_the_results_of_the_new_images(
+    tmp_path: Path, fitted: Clusterer, pictures: Callable[..., Any]
+) -> None:
+    fitted.save(tmp_path / "one")
+    Clusterer.load(tmp_path / "one").partial_fit(pictures(40, start=100)[0]).save(tmp_path / "two")
+    saved = Clusterer.load(tmp_path / "two")
+    assert len(saved.labels_) == len(np.load(tmp_path / "two" / "embeddings.npy")) == 40
+    assert json.loads((tmp_path / "two" / "thumbnails" / "index.json").read_text())["n"] == 40
 
 
 def test_a_backbone_of_your_own_is_copied_saved_and_asked_for(

@@ -110,6 +110,9 @@ def test_a_run_that_has_not_begun_has_an_empty_log(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_has_no_model_and_says_how_to_go_on(run: Run) -> None:
     (run / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors was removed. Put it back"):
+        load_method(run)
+    (run / "assignments.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="training has not finished.*--resume"):
         load_method(run)
 

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,16 @@ def test_the_estimator_finds_the_number_too_and_keeps_what_it_needs(tmp_path: Pa
     assert (tmp_path / "run" / "hierarchy.parquet").is_file()
     thawed = pickle.loads(pickle.dumps(clusterer))
     np.testing.assert_array_equal(thawed.predict(images), clusterer.labels_)
+    shutil.rmtree(clusterer._home)  # as in another process, where the temporary folder is gone
+    with pytest.warns(UserWarning, match="no duplicates.csv"):
+        thawed.save(tmp_path / "thawed")
+    assert (tmp_path / "thawed" / "hierarchy.parquet").is_file()
+    for folder in (tmp_path / "run", tmp_path / "thawed"):
+        again = Clusterer.load(folder)
+        np.testing.assert_array_equal(again.predict(images), clusterer.labels_)
+        again.save(tmp_path / f"{folder.name}-again")
+        assert (tmp_path / f"{folder.name}-again" / "k_curve.csv").is_file()
+        assert (tmp_path / f"{folder.name}-again" / "representation" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("wrong", ["many", "5-", "-5", "9-3", "1-4", "1", 1, 0, True, 2.5])

@@ -9,6 +9,7 @@ from ilk.reports import write_report
 from ilk.reports.exports import FORMATS, export_embedding_atlas, export_fiftyone, fiftyone_lines
 from ilk.reports.folder import read_config
 from ilk.reports.sprites import MOST
+from ilk.runs.unfinished import state_of
 from ilk.system.text import did_you_mean
 
 
@@ -18,7 +19,10 @@ def report(
     """Builds the report, and the figures if wanted, and says where they are and what is in them."""
     file = write_report(run, out, most=most, layout=layout)
     n = read_config(run).get("images", {}).get("n")
-    if not (run / "assignments.parquet").is_file():
+    state = state_of(run)
+    if state == "model":
+        print(f"{file} (a model without results: its training)")
+    elif state != "finished":
         print(f"{file} (the run has not finished: its training so far)")
     elif isinstance(n, int) and n > most:
         print(f"{file} ({most:,} of the {n:,} images)")

@@ -22,6 +22,7 @@ from ilk.networks.weights import Header, Misfit, header_of, put_state, refuse_mi
 from ilk.pipeline.known_labels import Known
 from ilk.runs.config import Plan, TrainConfig
 from ilk.runs.folder import Run
+from ilk.runs.unfinished import why_no_model
 from ilk.sampling import spaced
 from ilk.system.allocator import memory
 from ilk.system.files import replacing
@@ -184,10 +185,7 @@ def load_method(run: Run, backbone: nn.Module | None = None) -> Method:
     """
     file = run / "model.safetensors"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"'{run.folder}' has no model yet: its training has not finished. Go on with: ilk fit ... --out"
-            f" {run.folder} --resume"
-        )
+        raise FileNotFoundError(f"'{run.folder}' has no model. {why_no_model(run.folder)}")
     try:
         method = build_method(run.config, backbone, stored=header_of(file))
         put_state(method, load_file(file))

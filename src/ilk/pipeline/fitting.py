@@ -20,9 +20,10 @@ from ilk.pipeline.known_labels import FILE as KNOWN_FILE
 from ilk.pipeline.request import Request, device_and_precision
 from ilk.pipeline.results import circumstances, write_hierarchy, write_missing, write_results
 from ilk.pipeline.resume import reopen
-from ilk.pipeline.trained import REPRESENTATION, own_encoder
+from ilk.pipeline.trained import own_encoder
 from ilk.runs.folder import Run
 from ilk.runs.tables import write_bad_files, write_known_labels
+from ilk.runs.unfinished import REPRESENTATION
 from ilk.system.devices import make_fabric
 from ilk.system.processes import in_turn, several, shared, together
 from ilk.system.progress import Watch, collapse_warning, collapsing

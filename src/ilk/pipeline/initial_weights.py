@@ -17,6 +17,7 @@ from ilk.methods.base import Method
 from ilk.networks.weights import Header, Misfit, header_of, header_of_state
 from ilk.runs.config import FrontEndSettings, InitialWeights, Plan
 from ilk.runs.folder import Run
+from ilk.runs.unfinished import why_no_model
 from ilk.system.files import file_hash
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ def find_initial(path: str | os.PathLike[str]) -> Initial:
     if place.is_dir():
         run = Run(place).open()
         if not (run / "model.safetensors").is_file():
-            raise FileNotFoundError(f"'{path}' has no model to start from: its training has not finished.")
+            raise FileNotFoundError(f"'{path}' has no model to start from. {why_no_model(place)}")
         return Initial(place, run.config)
     if not place.is_file():
         raise FileNotFoundError(

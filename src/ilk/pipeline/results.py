@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,6 +11,7 @@ from ilk.analysis.duplicates import find_duplicates, flag_images, odd_line
 from ilk.analysis.hierarchy import Hierarchy, table
 from ilk.evaluation import score_run
 from ilk.images import Images
+from ilk.images.collection import BadFile
 from ilk.images.embeddings import STAND_INS
 from ilk.pipeline.contact_sheet import write_sheet
 from ilk.pipeline.known_labels import FILE as KNOWN_FILE
@@ -64,6 +66,21 @@ def write_hierarchy(run: Run, hierarchy: Hierarchy, ids: Sequence[str]) -> None:
     write_parquet(run / "hierarchy.parquet", table(hierarchy, [safe_text(name) for name in ids]))
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What the tables say of the images beside their assignments, one item an image."""
+
+    ids: list[str]
+    paths: list[str]
+    labels: list[str | None] | None  # None for an image without one; None where no image has one
+    bad: list[BadFile]  # what could not be read
+
+
+def listing_of(images: Images) -> Listing:
+    """The ids, paths and labels of images, and what could not be read."""
+    return Listing(images.ids, images.paths, label_texts(images), images.bad)
+
+
 def write_results(
     run: Run,
     images: Images,
@@ -76,28 +93,50 @@ def write_results(
 ) -> list[Cluster]:
     """Writes every result file of a run; `assignments.parquet` marks it finished, scores and report come after it."""
     watch = watch or Watch()
+    return write_result_files(
+        run, listing_of(images), assignments, n_clusters, known,
+        pictures=lambda clusters: write_pictures(run, images, assignments, clusters, watch), report=report, watch=watch,
+    )  # fmt: skip
+
+
+def write_result_files(
+    run: Run, listing: Listing, assignments: Assignments, n_clusters: int, known: Known | None, *,
+    pictures: Callable[[list[Cluster]], None], report: bool = True, watch: Watch,
+) -> list[Cluster]:  # fmt: skip
+    """Writes the result files of a run. `pictures`: writes those that are made of pixels.
+
+    `assignments.parquet` marks the run as finished; what of `LAST` is not there by then is made afterwards.
+    """
     rows = assignments_table(
-        images.ids, images.paths, assignments.cluster, assignments.confidence, assignments.second, assignments.margin,
-        label_texts(images), None if known is None else known.codes >= 0, assignments.uncertain,
+        listing.ids, listing.paths, assignments.cluster, assignments.confidence, assignments.second,
+        assignments.margin, listing.labels, None if known is None else known.codes >= 0, assignments.uncertain,
     )  # fmt: skip
     clusters = summarise(
         assignments.cluster, assignments.confidence, assignments.margin, assignments.embedding, n_clusters
     )
-    write_clusters(run / "clusters.csv", clusters, images.ids, None if known is None else known.names)
+    write_clusters(run / "clusters.csv", clusters, listing.ids, None if known is None else known.names)
     if known is not None:
-        write_known_labels(run / KNOWN_FILE, images.ids, known.labels())
+        write_known_labels(run / KNOWN_FILE, listing.ids, known.labels())
     write_embeddings(run / "embeddings.npy", assignments.embedding)
-    write_sheet(run / "clusters.png", images, clusters)
-    write_bad_files(run / "bad_files.csv", images.bad)
-    attempt(watch, "tables of duplicates and odd images", write_odd, run, images, assignments, watch)
-    attempt(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
+    write_bad_files(run / "bad_files.csv", listing.bad)
     for name in LAST:
         (run / name).unlink(missing_ok=True)  # of a training under way: what is there afterwards was made afterwards
+    pictures(clusters)
     write_table(rows, run.folder, "assignments")
-    score_run(run)
+    if not (run / "scores.json").is_file():
+        score_run(run)
     if report:
         attempt(watch, "report", write_report, run.folder)
     return clusters
+
+
+def write_pictures(
+    run: Run, images: Images, assignments: Assignments, clusters: list[Cluster], watch: Watch
+) -> None:  # fmt: skip
+    """Writes what is made of the images themselves: contact sheet, thumbnails, duplicates and odd images."""
+    write_sheet(run / "clusters.png", images, clusters)
+    attempt(watch, "tables of duplicates and odd images", write_odd, run, images, assignments, watch)
+    attempt(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
 
 
 def label_texts(images: Images) -> list[str | None] | None:

@@ -20,6 +20,7 @@ from ilk.pipeline.request import Request
 from ilk.pipeline.trained import pretrained_backbone, run_encoder
 from ilk.runs.config import Plan
 from ilk.runs.folder import Run
+from ilk.runs.unfinished import state_of, why_no_results
 from ilk.system.progress import Watch
 from ilk.views import from_description
 
@@ -30,6 +31,7 @@ def reopen(
 ) -> Training:  # fmt: skip
     """The training of an existing run, as it began. Raises ValueError where what is asked contradicts it."""
     plan, device = run.open().config, fabric.device.type
+    refuse_untrainable(run)
     refuse_other_request(request, run, plan, extra=extra is not None)
     images, features = reopen_images(request, source, run, plan, device, labels, cache_dir, watch)
     further = open_extra(extra, images, device=device, cache_dir=cache_dir, watch=watch)
@@ -54,6 +56,16 @@ def reopen(
         f"going on with '{run}' after {len(run.log())} of {plan.train.epochs} epochs, with the settings it began with"
     )
     return training
+
+
+def refuse_untrainable(run: Run) -> None:
+    """Raises ValueError for a folder whose training cannot go on: it would start from scratch over a trained model."""
+    state = state_of(run.folder)
+    if state in ("model", "prediction"):
+        raise ValueError(
+            f"'{run}' cannot be resumed, since it has no checkpoint of a training. {why_no_results(run.folder)}. To"
+            " train anew, choose another --out."
+        )
 
 
 def refuse_other_request(request: Request, run: Run, plan: Plan, *, extra: bool) -> None:

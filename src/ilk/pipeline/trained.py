@@ -16,9 +16,9 @@ from ilk.pipeline.encoders import find_encoder, is_encoder
 from ilk.pipeline.frozen_features import EMBEDDINGS
 from ilk.runs.config import CUSTOM, Plan
 from ilk.runs.folder import Run
+from ilk.runs.unfinished import REPRESENTATION
 from ilk.system.progress import Watch
 
-REPRESENTATION = "representation"  # the run inside a run that learned the encoder of its heads
 OWN = f"run:{REPRESENTATION}"  # the name of that encoder, wherever the outer run is moved
 
 

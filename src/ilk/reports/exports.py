@@ -13,6 +13,7 @@ from ilk.reports.folder import Results, read_run
 from ilk.reports.neighbours import nearest, unit_rows
 from ilk.reports.projection import find_map, principal_map
 from ilk.reports.sprites import LOSSLESS_BELOW, PER_SHEET, Thumbnails, read_thumbnails, webp
+from ilk.runs.unfinished import why_no_results
 from ilk.system.files import replacing, write_json
 
 NEIGHBOURS = 15
@@ -24,10 +25,7 @@ def finished(folder: str | os.PathLike[str]) -> tuple[Results, Thumbnails | None
     """The results and the thumbnails of a finished run. Raises ValueError for one that has not finished."""
     files = read_run(folder)
     if files.results is None:
-        raise ValueError(
-            f"'{files.folder}' has no results yet: its training has not finished."
-            f" Go on with: ilk fit SOURCE --clusters K --out {files.folder} --resume"
-        )
+        raise ValueError(f"'{files.folder}' has no results. {why_no_results(files.folder, files.config)}")
     return files.results, read_thumbnails(files.folder, len(files.results))
 
 

@@ -114,12 +114,15 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 
 def read_bad_files(file: Path) -> list[dict[str, str]]:
-    """The `id` and `reason` of each file that could not be read."""
+    """The `id`, `path` ("" in old tables) and `reason` of each file that could not be read."""
     if not file.is_file():
         return []
     try:
         with open(file, encoding="utf-8", newline="") as stream:
-            return [{"id": row["id"] or "", "reason": row["reason"] or ""} for row in csv.DictReader(stream)]
+            return [
+                {"id": row["id"] or "", "path": row.get("path") or "", "reason": row["reason"] or ""}
+                for row in csv.DictReader(stream)
+            ]
     except (KeyError, UnicodeDecodeError, csv.Error):
         raise ValueError(f"'{file}' is damaged, so files that could not be read are not listed.") from None
 

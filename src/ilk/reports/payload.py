@@ -25,6 +25,7 @@ from ilk.reports.sprites import MOST, Thumbnails, read_thumbnails
 from ilk.reports.training import training_payload
 from ilk.runs.papers import paper_of
 from ilk.runs.tables import Cluster
+from ilk.runs.unfinished import resume_command, state_of
 from ilk.system.text import safe_text
 
 BAD_FILES = 100  # the most files that could not be read that are listed
@@ -59,7 +60,7 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
         "run": run_payload(files, len(shown["images"]["row"])),
         **shown,
         "training": training_payload(files.log),
-        "bad_files": files.bad[:BAD_FILES],
+        "bad_files": [{"id": bad["id"], "reason": bad["reason"]} for bad in files.bad[:BAD_FILES]],
         "made": made_payload(files, notes),
         "next": next_commands(files),
     })  # fmt: skip
@@ -68,7 +69,9 @@ def collect(folder: str | os.PathLike[str], most: int = MOST, *, layout: str | N
 
 def no_results(files: RunFiles, notes: list[str]) -> dict[str, Any]:
     """The part of the payload that results make, for a run without results."""
-    notes.append("the run has not finished, so there are no clusters to show yet")
+    model_only = state_of(files.folder, files.config) == "model"
+    why = "holds a model without results" if model_only else "has not finished"
+    notes.append(f"the run {why}, so there are no clusters to show yet")
     return {
         "scores": [], "label_names": None, "images": NO_IMAGES, "sprites": None, "large": None, "clusters": [],
         "map": None, "neighbours": None, "confidence": None, "affinity": None, "confusion": None,
@@ -248,13 +251,13 @@ def next_commands(files: RunFiles) -> list[str]:
     """Commands that go on with the run."""
     run = shlex.quote(str(files.folder))
     if files.results is None:
-        command = files.config.get("command")
-        words = [str(word) for word in command] if isinstance(command, list) else []
-        if words[:2] != ["ilk", "fit"]:
-            return [f"ilk fit SOURCE --clusters {files.config['n_clusters']} --out {run} --resume"]
-        if not any(word == "--out" or word.startswith("--out=") for word in words):
-            words += ["--out", str(files.folder)]
-        return [shlex.join([*words, *([] if "--resume" in words else ["--resume"])])]
+        state = state_of(files.folder, files.config)
+        if state == "training":
+            return [resume_command(files.folder, files.config)]
+        if state == "prediction":
+            by = shlex.quote(str(files.config["predicted_with"]))
+            return [f"ilk predict {by} SOURCE --out {run}"]
+        return [f"ilk predict {run} MORE_IMAGES"]
     commands = [f"ilk export {run} --folders sorted/", f"ilk export {run} --to embedding-atlas atlas.parquet"]
     if "predicted_with" not in files.config:
         commands.insert(1, f"ilk predict {run} MORE_IMAGES")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ilk.runs.config import FORMAT, Plan, read_plan
 from ilk.runs.entries import is_leftover, refuse_odd_entries
+from ilk.runs.unfinished import predicted_with, state_of
 from ilk.system.files import read_json, read_json_lines, room_for, sweep, write_json, write_text
 from ilk.system.lock import held
 
@@ -45,9 +46,9 @@ class Run:
     def refuse_used(self, but: Iterable[str] = ()) -> None:
         """Raises FileExistsError if there is something in the folder already, files named in `but` left aside."""
         if self.exists:
-            raise FileExistsError(
-                f"'{self.folder}' is not empty: it holds a run. Choose another --out, or add --resume to go on with it."
-            )
+            resumable = state_of(self.folder) != "model" and predicted_with(self.folder) is None
+            further = ", or add --resume to go on with it" if resumable else ""
+            raise FileExistsError(f"'{self.folder}' is not empty: it holds a run. Choose another --out{further}.")
         if self.folder.exists() and (
             not self.folder.is_dir()
             or any(place.name not in but and not is_leftover(place) for place in self.folder.iterdir())

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ilk.runs.config import MOST_CLUSTERS
+from ilk.runs.unfinished import predicted_with, why_no_results
 from ilk.system.files import read_json, replacing, write_text
 from ilk.system.text import safe_text
 
@@ -124,10 +125,7 @@ def read_table(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise FileNotFoundError(
-            f"'{path.parent}' has no {path.name} yet: its training has not finished."
-            f" Go on with: ilk fit SOURCE --clusters K --out {path.parent} --resume"
-        )
+        raise FileNotFoundError(f"'{path.parent}' has no results (no {path.name}). {why_no_results(path.parent)}")
     try:
         refuse_bomb(path, pq.read_metadata(path))
         table = pq.ParquetFile(path).read()  # of this file alone; read_table would take names for partitions
@@ -296,7 +294,11 @@ def write_flags(path: Path, flags: Sequence[Any], ids: Sequence[str]) -> None:
 def read_embeddings(path: Path, n: int) -> np.ndarray:
     """The embeddings of a run's n images, memory-mapped. Raises FileNotFoundError or ValueError with a sentence."""
     if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is missing. Make the results again with: ilk fit ... --resume")
+        model = predicted_with(path.parent) or path.parent
+        raise FileNotFoundError(
+            f"'{path}' is missing. Make results with all their tables in another folder: ilk predict {model} SOURCE"
+            " --out FOLDER"
+        )
     try:
         embedding: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy reads the header with Python's own parser, which raises many kinds
