@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,15 @@ def test_a_stopped_search_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, af
     models = [load_method(run).state_dict() for run in (whole, broken)]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_an_iterator_serves_both_trainings_of_a_search_for_the_number(
+    photo_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The training of the representation and that of the heads both read the source."""
+    files = iter(sorted(photo_folder(tmp_path / "photos", 40).rglob("*.png")))
+    request = Request(
+        n_clusters="2-4", epochs=2, train="all", settings={"batch_size": 16}, device="cpu", precision="float32"
+    )
+    run = fit(request, files, Run(tmp_path / "run"), cache_dir=tmp_path / "cache", report=False)
+    assert run.config.images.n == 40 and 2 <= run.config.n_clusters <= 4

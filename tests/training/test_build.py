@@ -177,16 +177,6 @@ def test_photographs_are_decoded_once_on_the_way_to_an_encoder(
     assert len(list(cache.glob("images-*"))) == 1
 
 
-def test_an_iterator_serves_both_trainings_of_a_search_for_the_number(photos_folder: Path, tmp_path: Path) -> None:
-    """The training of the representation and that of the heads both read the source."""
-    files = iter(sorted(photos_folder.glob("*.png")))
-    run = fit(
-        request(n_clusters="2-4", backbone=None, views=None, train="all", settings={"batch_size": 16}), files,
-        Run(tmp_path / "run"), cache_dir=tmp_path / "cache", report=False,
-    )  # fmt: skip
-    assert run.config.images.n == 40 and 2 <= run.config.n_clusters <= 4
-
-
 class Means(torch.nn.Module):
     """An encoder of colours, for images of 20 pixels."""
 

@@ -47,7 +47,7 @@ def load_images(
     label per item of the source, a mapping from ids, "none", or None for those of the source itself.
     `ids`: a name for each item, in place of paths or positions. `workers`: threads that decode; None: one per core.
     `cache_dir`: the folder for decoded images; default $ILK_CACHE or the platform's cache folder.
-    With `cache=False`, and for sources that cannot be recognised when they come again, nothing stays on disk.
+    `cache`: False keeps nothing on disk; nor is a source kept that cannot be recognised when it comes again.
     `progress`: called as progress(done, total, what) now and then, in this thread.
 
     Items that cannot be read are listed in `.bad`. Raises ValueError if none can be read, TypeError for an unknown

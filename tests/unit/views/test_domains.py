@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ilk.views import DOMAINS, ViewRecipe, Views, choose_views, describe, from_description, get_views, view_names
 from ilk.views.domains import flat_background, solidity
-from places import SHARED_DATA
-
-with_data = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real image sets are not at {SHARED_DATA}")
 
 # the authors' lists: crop, flip, jitter (probability and four strengths), gray, blur
 PUBLISHED = {"cc": (0.5, 0.0), "cc-strong": (1.0, 0.0), "cc-strong-blur": (1.0, 0.5)}
@@ -205,35 +199,3 @@ def test_one_picture_is_enough_to_choose() -> None:
 
 def test_the_choice_is_always_a_domain() -> None:
     assert all(choose_views(images)[0] in DOMAINS for images in (strokes(), things(), noise(), noise(2, 4)))
-
-
-# real pictures
-
-
-@pytest.fixture(scope="module")
-def sets() -> ModuleType:
-    """The reader that lies beside the packed image sets."""
-    spec = importlib.util.spec_from_file_location("sets", SHARED_DATA / "sets.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@with_data
-def test_scanned_digits_are_drawings(sets: ModuleType) -> None:
-    images = torch.from_numpy(sets.load("usps").images[::50])[:, None]
-    assert choose_views(images)[0] == "drawing"
-
-
-@with_data
-def test_pictures_of_clothes_are_objects(sets: ModuleType) -> None:
-    images = torch.from_numpy(sets.load("fashion_mnist").images[::300])[:, None]
-    assert choose_views(images)[0] == "object"
-
-
-@with_data
-def test_photographs_of_flowers_are_photographs() -> None:
-    files = sorted((SHARED_DATA / "flowers").glob("*/*"))[::40]
-    images = [np.asarray(Image.open(file).convert("RGB").resize((64, 64))) for file in files]
-    assert choose_views(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))[0] == "photo"
