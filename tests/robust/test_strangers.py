@@ -44,7 +44,7 @@ class Bomb:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """A file that must not come to be."""
+    """The path of a file that must not be created."""
     return tmp_path / "the bomb went off"
 
 
@@ -70,7 +70,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
 
 
 def commands(run: Run, photos: Path, tmp_path: Path) -> dict[str, list[object]]:
-    """Everything that opens a run folder."""
+    """The arguments of all commands that open a run folder, by name."""
     tiny = ["--clusters", 2, "--device", "cpu", "--precision", "float32", "--no-report"]
     return {
         "predict": ["predict", run, photos, "--out", tmp_path / "new", "--device", "cpu", "--no-report"],
@@ -389,8 +389,8 @@ def test_a_tensor_file_with_a_false_header_is_refused(
     [
         (lambda state: state.pop("epoch"), "KeyError"),
         (lambda state: state.update(epoch="many"), "ValueError"),
-        (lambda state: state.update(epoch=-4), "less than nothing"),
-        (lambda state: state.update(seconds=float("nan")), "less than nothing"),
+        (lambda state: state.update(epoch=-4), "negative or not finite"),
+        (lambda state: state.update(seconds=float("nan")), "negative or not finite"),
         (lambda state: state.update(method=[1, 2]), "damaged"),
         (lambda state: state["method"].popitem(), "Missing key"),
         (lambda state: next(iter(state["method"].values())).fill_(torch.nan), "not finite"),
@@ -695,7 +695,7 @@ def resumed(run: Run) -> None:
 
 
 def complaint(read: Callable[[Run], None], run: Run) -> str | None:
-    """What is said where a damaged run is refused; any other error is a defect."""
+    """The message with which a damaged run is refused; any other error is a defect."""
     try:
         read(run)
     except (ValueError, FileNotFoundError) as error:

@@ -23,8 +23,8 @@ from ilk.system.devices import choose_device, make_fabric, recorded_precision
 from ilk.system.files import file_hash, read_json, write_json
 from ilk.system.processes import shared, together
 from ilk.system.progress import Watch
-from ilk.training.assign import PARTS, assign_in_parts, forget_parts, parts_begun
-from ilk.training.confidence import read_calibration, sorted_out, write_calibration
+from ilk.training.assign import PARTS, assign_in_parts, parts_begun, remove_parts
+from ilk.training.confidence import mark_uncertain, read_calibration, write_calibration
 
 
 def predict(
@@ -82,8 +82,8 @@ def predict(
         target.write_config(plan.replace(predicted_with=str(run.folder.resolve()), **facts))
         if (run / SELECTION).is_file():  # scores of new images are scores of that model
             write_json(target / SELECTION, read_json(run / SELECTION))
-        assignments = sorted_out(assignments, calibration)
+        assignments = mark_uncertain(assignments, calibration)
         write_calibration(target, calibration)
         clusters = write_results(target, images, assignments, plan.n_clusters, known, report=report, watch=watch)
-        forget_parts(target.folder)
+        remove_parts(target.folder)
         return clusters

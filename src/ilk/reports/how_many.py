@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ilk.reports.folder import Results, RunFiles, attempt
-from ilk.runs.tables import Bomb, refuse_bomb
+from ilk.runs.tables import OversizedTable, refuse_oversized
 from ilk.system.files import read_limited
 from ilk.system.text import safe_text
 
@@ -135,13 +135,13 @@ def read_levels(file: Path, ids: Sequence[str]) -> Levels | None:
     import pyarrow.parquet as pq
 
     try:
-        refuse_bomb(file, pq.read_metadata(file))
+        refuse_oversized(file, pq.read_metadata(file))
         table = pq.ParquetFile(file)
         k = levels_in(table, len(ids), file)
         if [safe_text(text or "") for text in column(table, "id").to_pylist()] != list(ids):
             refuse(file, "names other images than the assignments")
         return nested(table, k, file)
-    except Bomb as error:
+    except OversizedTable as error:
         raise ValueError(f"'{file}' {error}; it was not written by ilk.") from None
     except ValueError as error:
         if "so the levels" in str(error):

@@ -1,4 +1,4 @@
-"""The confidence of a run: calibrated when its images are assigned, kept beside the model, used for new images."""
+"""The calibration of a run's confidence: computed after training, saved in calibration.json, used to predict."""
 
 from __future__ import annotations
 
@@ -19,47 +19,54 @@ FILE = "calibration.json"
 
 
 def calibrated(
-    found: Assignments, features: Features | None, seed: int, watch: Watch
+    assignments: Assignments, features: Features | None, seed: int, watch: Watch
 ) -> tuple[Assignments, Calibration]:
-    """The assignments with a confidence that was calibrated without labels, and how; as they are if that fails.
+    """The assignments with calibrated confidence, and the calibration; no labels are used.
 
-    `found` must hold the probabilities; what comes back does not. `features`: those of a frozen encoder, if any.
+    `assignments` must have probabilities; the result does not. `features`: those of a frozen encoder, if any. If the
+    calibration fails, warns and returns the confidence of the model. Raises ValueError without probabilities.
     """
-    if found.probability is None:
+    if assignments.probability is None:
         raise ValueError("Confidence is calibrated from all probabilities; assign with probabilities=True.")
     try:
         plain = None if features is None else features.plain()
-        made = calibrate(found.probability, found.embedding, features=plain, seed=seed)
-    except Exception as error:  # an opinion that cannot be asked must not cost the results
-        watch.warn(f"the confidence could not be calibrated ({in_short(error)}); it is the model's own")
-        return replace(found, probability=None), Calibration()
-    y = tempered(torch.from_numpy(found.probability), made.calibration.temperature).numpy()  # as for new images
+        fitted = calibrate(assignments.probability, assignments.embedding, features=plain, seed=seed)
+    except Exception as error:  # the results of the training must not be lost
+        watch.warn(f"the confidence could not be calibrated ({in_short(error)}); it is that of the model")
+        return replace(assignments, probability=None), Calibration()
+    y = tempered(torch.from_numpy(assignments.probability), fitted.calibration.temperature).numpy()  # as for new images
     rows = np.arange(len(y))
-    confidence = y[rows, found.cluster]
+    confidence = y[rows, assignments.cluster]
     return replace(
-        found, confidence=confidence, margin=confidence - y[rows, found.second], uncertain=made.uncertain,
-        probability=None,
-    ), made.calibration  # fmt: skip
+        assignments, confidence=confidence, margin=confidence - y[rows, assignments.second],
+        uncertain=fitted.uncertain, probability=None,
+    ), fitted.calibration  # fmt: skip
 
 
-def sorted_out(found: Assignments, calibration: Calibration) -> Assignments:
-    """New images, assigned with the temperatures of `calibration`, and which of them are uncertain."""
-    return replace(found, uncertain=found.confidence < calibration.sure)
+def mark_uncertain(assignments: Assignments, calibration: Calibration) -> Assignments:
+    """The assignments of new images with `uncertain`; their confidence must be calibrated already."""
+    return replace(assignments, uncertain=assignments.confidence < calibration.sure)
 
 
 def write_calibration(run: Run, calibration: Calibration) -> None:
+    """Writes calibration.json."""
     write_json(run / FILE, calibration.described())
 
 
 def read_calibration(run: Run) -> Calibration:
-    """How the confidence of a run was calibrated; one that changes nothing for runs of earlier versions."""
+    """The calibration of a run; for a run without one, a calibration that changes nothing.
+
+    Raises ValueError for a damaged file, or one with another number of clusters.
+    """
     file = run / FILE
     if not file.is_file():
         return Calibration()
     try:
-        found = calibration_of(read_json(file))
+        calibration = calibration_of(read_json(file))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"'{file}' is damaged: {in_short(error)}") from None
-    if found.temperature and len(found.temperature) != run.config.n_clusters:
-        raise ValueError(f"'{file}' is of a run with {len(found.temperature)} clusters, not of this one.")
-    return found
+    if calibration.temperature and len(calibration.temperature) != run.config.n_clusters:
+        raise ValueError(
+            f"'{file}' is for {len(calibration.temperature)} clusters, but the run has {run.config.n_clusters}."
+        )
+    return calibration

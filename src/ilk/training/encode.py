@@ -1,4 +1,4 @@
-"""The pass of a frozen encoder over a collection: features of every image and of random views of it, computed once."""
+"""Features of every image, and of random views of it, by a frozen encoder; computed once and cached."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ilk.system.lock import held
 from ilk.system.processes import in_turn
 from ilk.views import ViewRecipe, Views, channels_last, describe, plain
 
-SAVE_EVERY = 10.0  # seconds; a kill loses at most this
-BATCH = {"cpu": 32, "cuda": 256, "mps": 64}
-SMALLEST, LARGEST = 1e-2, 6e4  # the largest number of a row, so that float16 holds the others well
+SAVE_EVERY = 10.0  # seconds; a kill loses at most these
+BATCH = {"cpu": 32, "cuda": 256, "mps": 64}  # images
+SMALLEST, LARGEST = 1e-2, 6e4  # range of a row's largest number, so that float16 is precise enough for the row
 
 Progress = Callable[[int, int], None]
 
@@ -43,102 +43,107 @@ def encode_images(
     progress: Progress | None = None,
     waiting: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """Features of each plain image and of `views` random views of it, (n, 1 + views, d) float16.
+    """The features of each plain image and of `views` random views of it, (n, 1 + views, d) float16.
 
-    `encoder`: (b, c, h, w) floats in [0, 1] -> (b, feature_dim). `recipe`, `size`: how views are made and
-    their side in pixels. `identity`: what tells this encoder's weights from others.
-    With `cache_dir`, the result is a memory map of a file there whose name is a hash of encoder, images
-    and views; a pass that was stopped goes on where it was, and one that was finished is not done again.
-    The views of a batch are a function of its first position, so a resumed pass gives the same numbers.
-    A row whose numbers float16 cannot hold is scaled, which keeps its direction. Raises ValueError if the
-    encoder gives numbers that are not finite, OSError for a full disk.
+    `encoder`: (b, c, h, w) floats in [0, 1] -> (b, feature_dim). `recipe`, `size`: the recipe of the views and their
+    side in pixels. `identity`: a text that identifies the weights of the encoder. `progress(done, n)` is called after
+    each batch, `waiting()` if another process encodes the same images.
+    With `cache_dir`, the result is a memory map of a file there whose name is a hash of encoder, images and views; an
+    interrupted pass is resumed, and a finished one is not repeated. The views of a batch depend only on the position
+    of its first image, so a resumed pass gives the same numbers.
+    A row with numbers that float16 cannot represent is scaled, which keeps its direction. Raises ValueError if
+    features are not finite, OSError for a full disk.
     """
     d = int(encoder.feature_dim)  # type: ignore[arg-type]  # the contract of backbones
     shape = (len(images), 1 + views, d)
     encoder = encoder.to(fabric.device).eval()
     maker = None if recipe is None or views == 0 else Views(recipe, size=size)
     if cache_dir is None:
-        found = np.empty(shape, dtype=np.float16)
-        for start, part in passed(encoder, images, fabric, maker, views, 0, progress):
-            found[start : start + len(part)] = part
-        return found
+        features = np.empty(shape, dtype=np.float16)
+        for start, part in encoded_batches(encoder, images, fabric, maker, views, 0, progress):
+            features[start : start + len(part)] = part
+        return features
     key = hashlib.blake2b(digest_size=12)
-    shown = None if recipe is None else describe(recipe)
-    batch = BATCH.get(fabric.device.type, 32)  # which draws an image gets depends on it
+    recipe_values = None if recipe is None else describe(recipe)
+    batch = BATCH.get(fabric.device.type, 32)  # the random draws of an image depend on it
     precision = fabric.strategy.precision.precision
-    key.update(repr((identity, images.fingerprint, images.shape, shape, shown, size, batch, precision)).encode())
+    parts = (identity, images.fingerprint, images.shape, shape, recipe_values, size, batch, precision)
+    key.update(repr(parts).encode())
     folder = cache_dir / f"features-{key.hexdigest()}"
 
     def fill() -> np.ndarray:
         array = folder / "features.npy"
-        if rows_done(folder / "state.json", array, shape) == len(images):  # perhaps where nothing can be written
-            result: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
-            return result
+        if rows_done(folder / "state.json", array, shape) == len(
+            images
+        ):  # without the lock, since the folder may be read-only
+            complete: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
+            return complete
         with held(folder, wait=True, waiting=waiting):  # another process may encode the same images
             sweep(folder)
-            return filled(folder, encoder, images, fabric, maker, views, shape, progress)
+            return complete_cache(folder, encoder, images, fabric, maker, views, shape, progress)
 
     return in_turn(fill)
 
 
-def filled(
+def complete_cache(
     folder: Path, encoder: nn.Module, images: Images, fabric: Fabric, maker: Views | None, views: int,
     shape: tuple[int, int, int], progress: Progress | None,
 ) -> np.ndarray:  # fmt: skip
-    """The features in `folder`, after the missing ones were put there.
+    """The features in `folder`, (n, 1 + views, d), after computing those that are missing; memory-mapped.
 
-    They are written, not mapped, because a full disk kills a process that maps.
+    They are written to the file, not to a memory map, because a full disk kills a process that writes to a map.
     """
     array, state = folder / "features.npy", folder / "state.json"
     done = rows_done(state, array, shape)
     if done == 0:
-        state.unlink(missing_ok=True)  # before the array it speaks of is begun anew
+        state.unlink(missing_ok=True)  # before the array that it describes is overwritten
         advice = "choose another disk with --cache-dir, or take fewer views with --feature-views"
         need_room(folder, int(np.prod(shape)) * 2, what="feature cache", advice=advice)
         np.lib.format.open_memmap(array, mode="w+", dtype=np.float16, shape=shape).flush()
     if done < len(images):
         row = shape[1] * shape[2] * 2  # bytes
-        with room_for(array), open(array, "r+b") as kept:
-            kept.seek(os.path.getsize(array) - (len(images) - done) * row)
+        with room_for(array), open(array, "r+b") as file:
+            file.seek(os.path.getsize(array) - (len(images) - done) * row)
             saved, stop = time.monotonic(), done
             try:
-                for start, part in passed(encoder, images, fabric, maker, views, done, progress):
-                    kept.write(np.ascontiguousarray(part).data)
+                for start, part in encoded_batches(encoder, images, fabric, maker, views, done, progress):
+                    file.write(np.ascontiguousarray(part).data)
                     stop = start + len(part)
                     if time.monotonic() - saved > SAVE_EVERY:
-                        save_rows(kept, state, stop)
+                        save_rows(file, state, stop)
                         saved = time.monotonic()
             finally:
-                save_rows(kept, state, stop)  # also after Ctrl-C
-    result: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
-    return result
+                save_rows(file, state, stop)  # also after Ctrl-C
+    features: np.ndarray = np.load(array, mmap_mode="r", allow_pickle=False)
+    return features
 
 
-def save_rows(kept: IO[bytes], state: Path, rows: int) -> None:
-    """The rows are on disk before the file says so."""
-    kept.flush()
-    os.fsync(kept.fileno())
+def save_rows(file: IO[bytes], state: Path, rows: int) -> None:
+    """Writes `file` to disk, and then to `state` that its first `rows` images are done."""
+    file.flush()
+    os.fsync(file.fileno())
     write_json(state, {"rows": rows})
 
 
 def rows_done(state: Path, array: Path, shape: tuple[int, ...]) -> int:
-    """How many images of an earlier pass are there; 0 for none, or for files that do not belong together."""
+    """The number of images that an earlier pass has done; 0 if there was none, or the files do not fit together."""
     try:
         rows = json.loads(state.read_text(encoding="utf-8"))["rows"]
-        found = np.load(array, mmap_mode="r", allow_pickle=False)
-        fits = found.shape == shape and found.dtype == np.float16 and isinstance(rows, int)
+        features = np.load(array, mmap_mode="r", allow_pickle=False)
+        fits = features.shape == shape and features.dtype == np.float16 and isinstance(rows, int)
         return rows if fits and 0 <= rows <= shape[0] else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
-def passed(
+def encoded_batches(
     encoder: nn.Module, images: Images, fabric: Fabric, maker: Views | None, views: int, first: int,
     progress: Progress | None,
 ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
-    """(start, features of the images from there on), batch by batch from image `first`.
+    """The position of the first image of each batch, and the batch's features, (b, 1 + views, d); from image `first`.
 
-    The next batch is read, and changed into views, while the encoder works.
+    The next batch is read, and its views are made, while the encoder computes. Raises ValueError for features that are
+    not finite.
     """
     n = len(images)
 
@@ -163,8 +168,8 @@ def passed(
         yield int(positions[0]), in_range(features).half().cpu().numpy()
 
 
-def in_range(found: Tensor) -> Tensor:
-    """`found`, (..., d), with rows scaled whose largest number is not within what float16 holds well."""
-    largest = found.abs().amax(-1, keepdim=True)
-    wanted = largest.clamp(SMALLEST, LARGEST)
-    return torch.where((wanted == largest) | (largest == 0), found, found / largest * wanted)
+def in_range(features: Tensor) -> Tensor:
+    """`features`, (..., d), with rows scaled if their largest number is outside [`SMALLEST`, `LARGEST`]."""
+    largest = features.abs().amax(-1, keepdim=True)
+    target = largest.clamp(SMALLEST, LARGEST)
+    return torch.where((target == largest) | (largest == 0), features, features / largest * target)

@@ -1,4 +1,4 @@
-"""One epoch: a pass over the extra images, where there are any, then a pass over the images."""
+"""One epoch of training: a pass over the extra images, if there are any, then a pass over the images."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ENCODED_AT_ONCE = 512  # images
 
 
 class Loop:
-    """What stays the same from epoch to epoch.
+    """What stays the same in all epochs of a training.
 
-    `model` is `method` as Fabric wrapped it: only calls of `model` average gradients over processes. `source`: the
-    images on the device. `steps` and `extra_steps`: those of one pass.
+    `model`: `method` wrapped by Fabric; only calls of `model` average gradients over processes. `source`: the images on
+    the device. `steps`, `extra_steps`: the steps of one pass over the images and over the extra images.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Loop:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training, which the learning rate follows; extra passes count even if left out."""
+        """The steps of the whole training, for the learning rate; extra passes count even in epochs without one."""
         return self.config.epochs * (self.steps + self.extra_steps)
 
 
@@ -60,12 +60,12 @@ class Pass(NamedTuple):
     terms: dict[str, float]  # means over the steps
     images: int
     learning_rate: float  # of the last step
-    counts: Tensor  # images in each cluster, (k,), as far as the method has clusters
-    confidence: float | None
+    counts: Tensor  # (k,) images in each cluster; zeros before the method has clusters
+    confidence: float | None  # mean over the images; None before the method has clusters
 
 
 def run_epoch(loop: Loop, epoch: int) -> Record:
-    """The record of one epoch of training. The extra images come first, in the epochs that take them."""
+    """The record of one epoch, after training on the extra images, if this epoch uses them, and on the images."""
     began = time.monotonic()
     extra: Pass | None = None
     if loop.extra is not None and loop.method.takes_extra(epoch, loop.config.epochs):
@@ -80,33 +80,36 @@ def run_epoch(loop: Loop, epoch: int) -> Record:
         "learning_rate": main.learning_rate,
         "loss": math.fsum(main.terms.values()) if all(map(math.isfinite, main.terms.values())) else math.nan,
         "terms": main.terms | extra_terms,
-        "effective_clusters": None if main.confidence is None else round(effective(main.counts), 2),
+        "effective_clusters": None if main.confidence is None else round(effective_clusters(main.counts), 2),
         "confidence": None if main.confidence is None else round(main.confidence, 4),
     }
 
 
 def main_pass(loop: Loop, epoch: int, limit: int | None = None) -> Pass:
-    """One pass over the images in an order drawn from (seed, epoch), the short last batch left out."""
+    """The result of one pass over the images, or of its first `limit` steps, in an order drawn from (seed, epoch)."""
     order = batches(loop.n, loop.config.batch_size, loop.config.seed, epoch, known=loop.known)
     first = epoch * (loop.steps + loop.extra_steps) + loop.extra_steps
     return run_pass(loop, epoch, loop.source, order[:limit], first)
 
 
 def extra_pass(loop: Loop, epoch: int, limit: int | None = None) -> Pass:
-    """One pass over the extra images."""
+    """The result of one pass over the extra images, or of its first `limit` steps."""
     order = batches(loop.n_extra, loop.config.batch_size, loop.config.seed, epoch, EXTRA)
     return run_pass(loop, epoch, loop.extra, order[:limit], epoch * (loop.steps + loop.extra_steps), extra=True)
 
 
 def run_pass(loop: Loop, epoch: int, source: Any, order: list[Tensor], first: int, *, extra: bool = False) -> Pass:
-    """A step for each batch of `order`; the first is step number `first` of the training."""
+    """The result of one step for each batch of `order`, positions in `source`.
+
+    `first`: the number of the first step in the whole training. `extra`: whether `source` is the extra images.
+    """
     method, config, fabric = loop.method, loop.config, loop.fabric
     draws = seeded(config.seed, epoch, (EXTRA if extra else 0) + 1 + fabric.global_rank, fabric.device)
     sums: dict[str, Tensor] = {}
     counts = torch.zeros(method.n_clusters, device=fabric.device)
     confidence, observed, images = torch.zeros((), device=fabric.device), 0, 0
-    placed = torch.cat(order).to(fabric.device).split([len(batch) for batch in order])  # one wait, not one a step
-    for step, batch in enumerate(placed, first):
+    on_device = torch.cat(order).to(fabric.device).split([len(batch) for batch in order])  # waits once, not each step
+    for step, batch in enumerate(on_device, first):
         local = len(batch) // fabric.world_size
         index = batch[fabric.global_rank * local : (fabric.global_rank + 1) * local]
         with torch.no_grad():
@@ -121,14 +124,14 @@ def run_pass(loop: Loop, epoch: int, source: Any, order: list[Tensor], first: in
             confidence, observed = confidence + top.sum(), observed + len(top)
         if loop.on_step is not None:
             loop.on_step(step + 1, loop.total)
-    totals = mean_of_ranks(torch.stack(list(sums.values())))  # a term that is NaN in one process is NaN in all
+    totals = mean_of_ranks(torch.stack(list(sums.values())))  # NaN in one process becomes NaN in all
     means = {name: float(total) / len(order) for name, total in zip(sums, totals, strict=True)}
     rate = learning_rate(first + len(order) - 1, loop.total, config)
     return Pass(means, images, rate, counts, float(confidence) / observed if observed else None)
 
 
 def take_step(loop: Loop, step: int, view_a: Tensor, view_b: Tensor, index: Tensor | None) -> dict[str, Tensor]:
-    """The loss terms of a batch, after the weights were updated by their gradients."""
+    """The loss terms of a batch, after one update of the weights. `index`: positions of its images, None for extra."""
     for group in loop.optimizer.param_groups:
         group["lr"] = learning_rate(step, loop.total, loop.config)
     try:
@@ -140,26 +143,26 @@ def take_step(loop: Loop, step: int, view_a: Tensor, view_b: Tensor, index: Tens
         batch = len(view_a) * loop.fabric.world_size
         raise OutOfMemory(
             f"The device has no memory left for a batch of {batch} images. Use --set batch_size={batch // 2} (another"
-            " batch is another training: in a new --out), a smaller --image-size or a smaller --backbone."
+            " batch size is another training, so in a new --out), a smaller --image-size or a smaller --backbone."
         ) from None
     loop.method.after_step()
     return terms
 
 
-def effective(counts: Tensor) -> float:
-    """How many clusters of equal size have the entropy of these sizes: exp(H), between 1 and k."""
+def effective_clusters(counts: Tensor) -> float:
+    """The effective number of clusters, exp(entropy of the sizes), in [1, k]. `counts`: (k,) images."""
     share = counts.double() / counts.sum()
     return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
 
 
 def encoder(method: Method, source: Any, n: int, fabric: Fabric) -> Encode:
-    """The function that `Method.start_epoch` gets: backbone features of up to m evenly spaced images, (m, d)."""
+    """The function `encode(m)` for `Method.start_epoch`: backbone features of m evenly spaced images, (m, d)."""
 
     def encode(m: int) -> Tensor:
         with evaluating(method):
             (h,) = map_images(
                 lambda x: (method.backbone(x).float(),), source, spaced(n, m), fabric, batch_size=ENCODED_AT_ONCE
             )
-        return h.clone()  # a tensor made in inference mode cannot be trained on
+        return h.clone()  # tensors from inference mode cannot be used in training
 
     return encode

@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields one record an epoch."""
+"""The training loop: a generator that yields one record per epoch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ilk.training.optimizer import make_optimizer
 from ilk.training.snapshots import Moments, pair_similarity
 from ilk.views import Views
 
-CHECKPOINT_EVERY = 5.0  # seconds; a killed training loses at most these and the epoch under way
+CHECKPOINT_EVERY = 5.0  # seconds; a kill loses at most these and the current epoch
 
 
 class TrainingDiverged(RuntimeError):
-    """A loss term is no longer a finite number; the last good checkpoint is kept."""
+    """A loss term is not finite; the last good checkpoint is kept."""
 
 
 def train(
@@ -45,13 +45,13 @@ def train(
 ) -> Generator[Record, None, None]:
     """Trains `method` in place and yields a record after each epoch.
 
-    `extra`: images that are learned from and not clustered, by a pass over them at the start of the epochs that the
-    method chooses. `known`: positions of the images with a known label; every batch has some of them. `moments`:
-    records where some images are at four moments. `on_step(done, total)` is called after each step. `log` gets each
+    `extra`: images to learn from but not to cluster; the method chooses the epochs that begin with a pass over them.
+    `known`: positions of the images with a known label; every batch contains some of them. `moments`: records
+    embeddings of some images at four moments. `on_step(done, total)` is called after each step. `log` gets each
     record before its checkpoint is written, so a resumed run has no gaps.
 
-    With a `checkpoint` path the state is saved there, and training goes on from it if it exists. Every random draw is
-    a function of (seed, epoch, rank), so on a CPU the result is that of an uninterrupted run.
+    `checkpoint`: the file in which the state is saved, and from which training is resumed if it exists. Every random
+    draw is a function of (seed, epoch, rank), so on a CPU the result equals that of an uninterrupted run.
     A record holds epoch (from 1), epochs, seconds, images_per_second, learning_rate, loss, terms (those of the extra
     images, named `extra_...`, are not part of the loss), effective_clusters and confidence (None while the method has
     no clusters), pairs (see `pair_similarity`), and message (or None).
@@ -75,10 +75,10 @@ def train(
     for epoch in range(first, config.epochs):
         began, last = time.monotonic(), epoch + 1 == config.epochs
         message = method.start_epoch(epoch, config.epochs, encode, config.seed)
-        agree(method)  # processes on machines of different kinds differ in the last digits
+        agree(method)  # results of different processors differ in the last digits
         if message is not None and several():
-            # Cluster heads were trained on their own, outside DDP, which then expects their gradients in the next
-            # step, where DCDC may not use them. A new wrapper expects nothing.
+            # The method has trained its cluster heads outside of DDP, which now expects their gradients in the next
+            # step, where DCDC may not use the heads. A new wrapper has no such expectation.
             loop.model = fabric.setup_module(method)
         method.train()
         record = run_epoch(loop, epoch)
@@ -90,7 +90,7 @@ def train(
         spent += time.monotonic() - began
         record |= {"pairs": pairs, "seconds": round(spent, 3), "message": message}
         refuse_nonfinite(record, kept=checkpoint is not None and checkpoint.exists())
-        if moments is not None:  # before the checkpoint, so that a resumed training has them
+        if moments is not None:  # before the checkpoint, so that a resumed training has it
             moments.keep(epoch + 1, method, loop.source, fabric, clusters=clusters)
         if log is not None and fabric.is_global_zero:
             log(record)
@@ -104,17 +104,17 @@ def refuse_processes(batch_size: int, processes: int) -> None:
     """Raises ValueError unless every process gets at least two images of a batch."""
     if processes > batch_size // 2:
         raise ValueError(
-            f"A batch of {batch_size} images cannot be shared by {processes} processes, each of which needs two. Use"
-            f" {batch_size // 2} processes or less."
+            f"A batch of {batch_size} images cannot be divided among {processes} processes, each of which needs two."
+            f" Use {batch_size // 2} processes or fewer."
         )
 
 
 def refuse_nonfinite(record: Record, *, kept: bool) -> None:
     """Raises TrainingDiverged if a loss term is not finite. `kept`: whether there is a checkpoint."""
-    bad = [name for name, value in record["terms"].items() if not math.isfinite(value)]
-    if bad:
+    diverged = [name for name, value in record["terms"].items() if not math.isfinite(value)]
+    if diverged:
         raise TrainingDiverged(
-            f"The {' and '.join(bad)} term became {record['terms'][bad[0]]} in epoch {record['epoch']}. "
+            f"The {' and '.join(diverged)} term became {record['terms'][diverged[0]]} in epoch {record['epoch']}. "
             f"{'The last good checkpoint is kept. ' if kept else ''}Try a lower learning rate (--set learning_rate=...)"
             " or --precision float32."
         )

@@ -1,4 +1,4 @@
-"""How long a step of a training takes on this machine, before it has begun."""
+"""The time of a training step on this machine, measured before the training begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ilk.views import Views
 
 
 def epochs_with_extra(method: Method, epochs: int) -> float:
-    """The part of the epochs that take extra images."""
+    """The fraction of the epochs that use extra images, in [0, 1]."""
     return sum(method.takes_extra(epoch, epochs) for epoch in range(epochs)) / epochs
 
 
@@ -33,9 +33,9 @@ def seconds_per_step(
     fabric: Fabric,
     extra: Images | None = None,
 ) -> float:
-    """The mean time of a training step: a few as in the first epoch and a few as in the last.
+    """The mean time of a training step, from a few steps of the first and of the last epoch.
 
-    Steps of `extra` images count by their share. All are done on a copy; `method` itself stays as it is.
+    Steps on `extra` images are weighted by their share. The steps are done on a copy, so `method` does not change.
     """
     trial = copy.deepcopy(method).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     share_statistics(trial, fabric.device)
@@ -44,22 +44,25 @@ def seconds_per_step(
     encode = encoder(trial, loop.source, loop.n, fabric)
 
     def sampled(m: int) -> Tensor:
-        return encode(m if m == loop.n else min(m, 1000))  # some methods need all images, none needs many
+        return encode(
+            m if m == loop.n else min(m, 1000)
+        )  # a sample is enough for the methods that do not need all images
 
-    def fastest(one_pass: Callable[[Loop, int, int], Pass], epoch: int, most: int) -> float:
+    def fastest(run_steps: Callable[[Loop, int, int], Pass], epoch: int, most: int) -> float:
+        """Seconds per step of the faster of two repeats, after a warm-up."""
         times = []
         for steps in (1, 3, 3):
             began = time.monotonic()
-            one_pass(loop, epoch, steps)
+            run_steps(loop, epoch, steps)
             times.append((time.monotonic() - began) / min(steps, most))
         return min(times[1:])
 
-    ahead = loop.extra_steps * epochs_with_extra(trial, config.epochs)  # steps an epoch
+    extra_steps = loop.extra_steps * epochs_with_extra(trial, config.epochs)  # per epoch, on average
     means, extra_mean = [], 0.0
     for epoch in (0, config.epochs - 1):
         trial.start_epoch(epoch, config.epochs, sampled, config.seed)
         trial.train()
-        if epoch == 0 and ahead:
+        if epoch == 0 and extra_steps:
             extra_mean = fastest(extra_pass, epoch, loop.extra_steps)
         means.append(fastest(main_pass, epoch, loop.steps))
-    return (loop.steps * sum(means) / 2 + ahead * extra_mean) / (loop.steps + ahead)
+    return (loop.steps * sum(means) / 2 + extra_steps * extra_mean) / (loop.steps + extra_steps)

@@ -1,4 +1,4 @@
-"""Which epoch's model a run keeps: that of the last epoch, or of the one with the least value of a `Rule`."""
+"""The choice of the epoch whose model a run keeps: the last epoch, or the one with the smallest value of a `Rule`."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ MIN_LOSS = Rule(
 RULES: dict[str, Rule | None] = {"last": None, "min_loss": MIN_LOSS}  # None: the last epoch's model, nothing to compare
 
 
-def rule_for(run: Run, name: str, given: Rule | None) -> Rule | None:
+def rule_for(run: Run, name: str, chosen: Rule | None) -> Rule | None:
     """The rule of a run whose config.json says `select = name`.
 
-    `given`: the rule that the caller brings, for names that are not in `RULES`. Raises ValueError where the run needs
-    a rule that was not given, or was started with another one.
+    `chosen`: the rule of the caller, for names that are not in `RULES`. Raises ValueError where the run needs
+    a rule that is missing, or was started with another one.
     """
-    if given is not None and given.name == name:
-        return given
-    if given is not None:
-        raise ValueError(f"'{run}' was started with select={name}, not {given.name}. Choose another folder.")
+    if chosen is not None and chosen.name == name:
+        return chosen
+    if chosen is not None:
+        raise ValueError(f"'{run}' was started with select={name}, not {chosen.name}. Choose another folder.")
     if name not in RULES:
         raise ValueError(
             f"'{run}' was started with select={name}, which lets labels choose the epoch. Only the ilk compare or"

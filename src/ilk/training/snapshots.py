@@ -1,4 +1,4 @@
-"""What is kept of a training for people to look at later; it changes nothing in the training itself."""
+"""Records of a training for the report, which do not affect it: similarities of views, embeddings at four moments."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ilk.sampling import seeded, spaced
 from ilk.system.files import replacing
 from ilk.views import Views, channels_last
 
-PAIR_IMAGES = 256
-FOLLOWED = 1000
-PAIRS = 3072  # random stream beside those of `batches`
-BATCH = 512
+PAIR_IMAGES = 256  # at most so many images for `pair_similarity`
+FOLLOWED = 1000  # at most so many images for `Moments`
+PAIRS = 3072  # random stream of the views, apart from those in `sampling`
+BATCH = 512  # images
 
 
 def pair_similarity(
     method: Method, source: Any, n: int, views: Views | FeatureViews, fabric: Fabric, *, seed: int, clusters: bool
 ) -> dict[str, float | None]:
-    """Mean cosines of two views in evaluation mode: of the same image and of others, of the same cluster and of others.
+    """Mean cosines between two views, of the same and of different images, and of the same and of different clusters.
 
-    Rows of the embeddings give `instance_positive` and `instance_negative`, columns of the assignments
-    give `cluster_positive` and `cluster_negative` (None unless `clusters`). Always the same views of the
-    same images, a twentieth of all but at most 256, so that epochs can be compared; the draws are its own,
-    and the method is left as it was.
+    Embeddings (rows) give `instance_positive` and `instance_negative`; assignments (columns) give `cluster_positive`
+    and `cluster_negative` (None unless `clusters`). Evaluated on the same views of the same images in every epoch, a
+    twentieth of all images but at most 256, so that epochs can be compared. Uses a random stream of its own and leaves
+    the method in its mode.
     """
     draws = seeded(seed, 0, PAIRS, fabric.device)
 
@@ -50,7 +50,7 @@ def pair_similarity(
 
 
 def mean_cosines(a: Tensor, b: Tensor) -> tuple[float | None, float | None]:
-    """The mean cosine of row i of `a` with row i of `b`, and with its other rows; None where there are no others."""
+    """The mean cosine of row i of `a` with row i of `b`, and with the other rows of `b` (None if there are none)."""
     a, b = (torch.nn.functional.normalize(x.double(), dim=1) for x in (a, b))
     n, same = len(a), float((a * b).sum())
     other = (float(a.sum(0) @ b.sum(0)) - same) / (n * (n - 1)) if n > 1 else None
@@ -58,9 +58,9 @@ def mean_cosines(a: Tensor, b: Tensor) -> tuple[float | None, float | None]:
 
 
 class Moments:
-    """Embeddings and assignments of some images before training, after a third, two thirds and all of it.
+    """Embeddings and clusters of some images before training and after a third, two thirds and all of its epochs.
 
-    With a `path` they are also written there after each moment, and a resumed training goes on with them.
+    `path`: the file to which they are written after each moment, and from which a resumed training reads them.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -69,7 +69,7 @@ class Moments:
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def begin(self, n: int, epochs: int, done: int) -> None:
-        """Chooses the images, 1,000 or fewer in short trainings, and takes up what was kept until epoch `done`."""
+        """Chooses the images, at most 1,000 of `n`, and reads what was recorded up to epoch `done`."""
         self.epochs = (0, round(epochs / 3), round(2 * epochs / 3), epochs)
         self.rows = spaced(n, min(FOLLOWED, max(64, n * epochs * 15 // 1000))).numpy()
         self.kept = {}
@@ -80,11 +80,11 @@ class Moments:
                 if np.array_equal(saved["rows"], self.rows):
                     parts = zip(saved["epochs"], saved["embedding"], saved["cluster"], strict=True)
                     self.kept = {int(epoch): (z, c) for epoch, z, c in parts if epoch <= done}
-        except Exception:  # numpy and zipfile raise several kinds for a damaged file; it is begun anew
+        except Exception:  # numpy and zipfile raise many types for a damaged file; start again
             self.kept = {}
 
     def keep(self, epoch: int, method: Method, source: Any, fabric: Fabric, *, clusters: bool) -> None:
-        """Looks at the images, if `epoch` (0 = before training) is one of the moments. Not `clusters`: -1 for each."""
+        """Records the images if `epoch` (0: before training) is one of the moments; cluster -1 unless `clusters`."""
         if epoch not in self.epochs or epoch in self.kept or not fabric.is_global_zero:
             return
         with evaluating(method):
@@ -98,7 +98,7 @@ class Moments:
             self.write(self.path)
 
     def write(self, path: Path) -> None:
-        """Saves what there is; an array a kind, the moments in order along the first axis."""
+        """Writes rows, epochs, embeddings and clusters to an .npz file, with moments in order along the first axis."""
         order = sorted(self.kept)
         if not order:
             return
