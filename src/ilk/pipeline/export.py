@@ -1,4 +1,4 @@
-"""A run's clusters as folders of files, as a table, and its model as ONNX."""
+"""Export of a run's clusters as folders of image files, or as a table; undo of the former."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ilk.runs.tables import read_table, write_csv_table
 from ilk.system.files import file_hash, read_json, write_json
 from ilk.system.text import safe_text
 
-PART = ".ilk-part"  # the file that is being copied
+PART = ".ilk-part"  # temporary name of the file that is being copied
 MANIFEST = "ilk-export.json"
 MOST_MANIFEST = 2**30  # bytes, about three million files
 MODES = ("copy", "symlink", "hardlink")
@@ -26,13 +26,13 @@ ORIGINAL = "that are the original itself, or all that it leads to"
 
 @dataclass(frozen=True)
 class Undone:
-    """What an undo did. `kept`: the manifest's entries that are still there, with the reason for each."""
+    """The result of an undo. `removed`: number of files; `kept`: entries of the manifest that remain, with reasons."""
 
     removed: int
     kept: list[tuple[dict[str, str], str]]
 
     def kept_line(self) -> str:
-        """How many files were kept and why, in one line; empty where none was."""
+        """One line on how many files were kept, and why; empty if none was."""
         counts = Counter(reason for _, reason in self.kept)
         first = {reason: item["to"] for item, reason in reversed(self.kept)}
         parts = [f"{count:,} {reason} (the first: {first[reason]})" for reason, count in counts.items()]
@@ -40,8 +40,8 @@ class Undone:
 
 
 def export_csv(run: Run, file: Path) -> int:
-    """Writes the assignments to a CSV file of your choice; returns the number of rows."""
-    table = read_table(run.open() / "assignments.parquet")  # refuses an unfinished run with a sentence
+    """The number of images, after writing the assignments to the CSV file `file`."""
+    table = read_table(run.open() / "assignments.parquet")  # raises an error for an unfinished run
     file.parent.mkdir(parents=True, exist_ok=True)
     write_csv_table(file, table)
     return int(table.num_rows)
@@ -50,13 +50,13 @@ def export_csv(run: Run, file: Path) -> int:
 def export_folders(
     run: Run, folder: Path, mode: str = "copy", progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Puts the image files of each cluster into a sub-folder `cluster-NN` of `folder`.
+    """The manifest of the export, with `made` and `left_out`, after putting the image files into `folder`.
 
-    `mode`: "copy", "symlink" or "hardlink"; the originals are never moved or changed. Every file made
-    is listed in `ilk-export.json` there *before* it is made, so that `undo_folders` can take it away; at the end,
-    copies are listed with the hash of their content.
-    Images without a file of their own (arrays, archives) or whose file has gone are left out and listed.
-    Returns the manifest: made, left_out. Raises FileExistsError if `folder` holds anything.
+    The files of each cluster go into a sub-folder `cluster-NN`. `mode`: "copy", "symlink" or "hardlink"; the originals
+    are never moved or changed. Files are listed in `ilk-export.json` *before* they are made, so that `undo_folders` can
+    remove them; at the end, copies are listed with the hash of their content. Images without a file of their own (in
+    arrays, archives), or whose file is missing, are left out and listed.
+    Raises FileExistsError if `folder` is not empty, ValueError if no image is a file on disk.
     """
     if mode not in MODES:
         raise ValueError(f"Unknown mode '{mode}'. Use {', '.join(MODES)}.")
@@ -82,19 +82,19 @@ def export_folders(
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"format": 1, "run": str(run.folder.resolve()), "mode": mode, "made": made, "left_out": left_out}
     write_json(folder / MANIFEST, manifest)
-    puts: dict[str, Callable[..., str | None]] = {"copy": copied, "symlink": os.symlink, "hardlink": os.link}
+    make_file: dict[str, Callable[..., str | None]] = {"copy": copy_whole, "symlink": os.symlink, "hardlink": os.link}
     for done, item in enumerate(made, 1):
         target = folder / item["to"]
         target.parent.mkdir(exist_ok=True)
         try:
-            content = puts[mode](os.path.abspath(item["from"]), target)
+            content = make_file[mode](os.path.abspath(item["from"]), target)
         except BaseException as error:
-            target.with_name(PART).unlink(missing_ok=True)  # half of it
+            target.with_name(PART).unlink(missing_ok=True)  # an incomplete copy
             if not isinstance(error, OSError):
                 raise
             raise OSError(
                 f"'{item['from']}' cannot be put into '{folder}' by {mode} ({error.strerror}). Use another mode"
-                f" ({', '.join(MODES)}) or folder; undo first, which takes away the {done - 1:,} files made so far."
+                f" ({', '.join(MODES)}) or folder; undo first, which removes the {done - 1:,} files made so far."
             ) from None
         if content is not None:
             item["hash"] = content
@@ -106,7 +106,7 @@ def export_folders(
 
 
 def flat_name(name: str, path: str) -> str:
-    """A file name that keeps the id readable: its folders joined by `__`, cut to what file systems allow."""
+    """A file name made of the id `name`, its folders joined by `__`, at most 200 bytes, with the suffix of `path`."""
     parts = [part for part in PurePosixPath(safe_text(name)).parts if part not in ("/", "..", ".")]
     text = "__".join(parts) or os.path.basename(path)
     suffix = os.path.splitext(path)[1]
@@ -118,7 +118,10 @@ def flat_name(name: str, path: str) -> str:
 
 
 def free_target(folder: str, name: str, taken: set[str]) -> str:
-    """`folder/name`, numbered where that is taken, also on file systems that ignore case or accents' spelling."""
+    """`folder/name`, with a number if it is in `taken`, to which it is added.
+
+    Names that differ only in case or Unicode normalisation count as equal, as on some file systems.
+    """
     stem, suffix = os.path.splitext(name)
     target, number = f"{folder}/{name}", 1
     while (key := unicodedata.normalize("NFC", target).casefold()) in taken:
@@ -128,8 +131,8 @@ def free_target(folder: str, name: str, taken: set[str]) -> str:
     return target
 
 
-def copied(source: str, target: Path) -> str:
-    """Makes a copy with the original's time, which gets its name only when it is whole; the hash of its content."""
+def copy_whole(source: str, target: Path) -> str:
+    """The hash of a file, after copying it with its modification time, under a temporary name until it is complete."""
     part = target.with_name(PART)
     shutil.copy2(source, part)
     content = file_hash(part)
@@ -138,11 +141,12 @@ def copied(source: str, target: Path) -> str:
 
 
 def undo_folders(folder: Path) -> Undone:
-    """Removes what `export_folders` made in `folder`, and nothing else; says what was removed and kept.
+    """What was removed and what was kept, after removing the files that `export_folders` made in `folder`.
 
-    A file is removed only if it is as the export made it and its original is another file with the same content: any
-    other may be the last of its kind. Files that are not in the manifest stay, and so do the folders that hold them.
-    The manifest then still lists the kept files. Raises FileNotFoundError or ValueError, before anything is removed.
+    A file is removed only if it is as the export made it and its original is another file with the same content;
+    otherwise it may be the only copy. Files that are not in the manifest stay, and so do their folders. The manifest
+    then lists the kept files only. Raises FileNotFoundError if there is no manifest and ValueError for a damaged one,
+    before anything is removed.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -180,7 +184,7 @@ def undo_folders(folder: Path) -> Undone:
     else:
         file.unlink()
     for child in {target.parent for target, _, _ in made}:
-        (child / PART).unlink(missing_ok=True)  # of an export that was killed
+        (child / PART).unlink(missing_ok=True)  # left by a killed export
     for child in [*sorted({target.parent for target, _, _ in made}), folder]:
         if child.is_dir() and not any(child.iterdir()):
             child.rmdir()
@@ -190,8 +194,8 @@ def undo_folders(folder: Path) -> Undone:
 def why_keep(target: Path, original: str, mode: str, content: str | None) -> str | None:
     """Why `target` must not be removed; None if it is as the export made it and something else holds its content.
 
-    `content`: the hash of a copy, where the manifest has it. Look just before removing: what was removed before may
-    have been the original of this one.
+    `content`: the hash of a copy, if the manifest has one. To be called right before removing, since a file that was
+    removed before may have been the original of this one.
     """
     if mode == "symlink" or target.is_symlink():
         made = mode == "symlink" and target.is_symlink() and os.readlink(target) == original
@@ -211,7 +215,7 @@ def why_keep(target: Path, original: str, mode: str, content: str | None) -> str
         return ORIGINAL
     if target.stat().st_size != os.stat(original).st_size:
         return CHANGED
-    ours = file_hash(target)
-    if content is not None and ours != content:
+    target_hash = file_hash(target)
+    if content is not None and target_hash != content:
         return CHANGED
-    return None if ours == file_hash(Path(original)) else CHANGED
+    return None if target_hash == file_hash(Path(original)) else CHANGED

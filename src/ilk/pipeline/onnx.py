@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file, preprocessing inside, checked against PyTorch before it is kept."""
+"""Export of a trained model, with its preprocessing, to an ONNX file that is checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ilk.system.files import replacing
 
 
 class Deployed(nn.Module):
-    """uint8 images of any size in; probabilities and embeddings out."""
+    """A method with its preprocessing: uint8 images of any size -> probabilities (b, k) and embeddings (b, d)."""
 
     def __init__(self, method: Method, size: int) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class Deployed(nn.Module):
 
 
 def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> float:
-    """Writes `method` as ONNX and returns the largest difference from PyTorch that onnxruntime shows.
+    """The largest absolute difference between onnxruntime and PyTorch on random images, after writing `file`.
 
-    Input `images`: uint8 (b, channels, h, w), any b, h and w; it is scaled to [0, 1] and, if needed,
-    bilinearly to `size` (without antialiasing: shrink large photographs before). Outputs:
-    `probabilities` (b, k) and `embeddings` (b, d). Needs the extra `ilk[onnx]`. Raises ValueError,
-    and keeps no file, if the results differ by more than 1e-4.
+    Input `images`: uint8 (b, channels, h, w), any b, h and w; scaled to [0, 1] and resized bilinearly to `size`
+    (without antialiasing, so reduce large photographs before). Outputs: `probabilities` (b, k) and `embeddings`
+    (b, d). Needs the extra `ilk[onnx]`. Raises ValueError if that is not installed, or if the results differ by 1e-4
+    or more; then no file is kept.
     """
     try:
         import onnxruntime
@@ -45,7 +45,7 @@ def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> floa
         raise ValueError(
             f"ONNX export needs the package {error.name}. Install it with: pip install 'ilk[onnx]'"
         ) from None
-    model = Deployed(settled(method), size).eval()
+    model = Deployed(with_fixed_head(method), size).eval()
     example = torch.randint(0, 256, (2, channels, size + 5, size + 3), dtype=torch.uint8)
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,19 +69,20 @@ def export_onnx(method: Method, file: Path, *, channels: int, size: int) -> floa
     return worst
 
 
-def settled(method: Method) -> Method:
-    """A copy on the CPU whose choice of a head is made: tracing cannot follow a choice that a tensor makes."""
+def with_fixed_head(method: Method) -> Method:
+    """A copy of `method` on the CPU whose best head is fixed, since tracing cannot follow a choice by a tensor."""
     method = copy.deepcopy(method).cpu().eval()
     for module in method.modules():
         choose: Any = getattr(module, "best", None)
         if choose is not None:
-            module.best = lambda best=choose(): best  # type: ignore[assignment]  # the tracer calls it instead
+            module.best = lambda best=choose(): best  # type: ignore[assignment]  # called by the tracer instead
     return method
 
 
 def difference(model: nn.Module, session: object, batch: int, channels: int, height: int, width: int) -> float:
+    """The largest absolute difference between `model` and `session` on random images of that shape."""
     images = torch.randint(0, 256, (batch, channels, height, width), dtype=torch.uint8)
     with torch.inference_mode():
-        ours = [output.numpy() for output in model(images)]
-    theirs = session.run(None, {"images": images.numpy()})  # type: ignore[attr-defined]  # an InferenceSession
-    return float(max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)))
+        expected = [output.numpy() for output in model(images)]
+    actual = session.run(None, {"images": images.numpy()})  # type: ignore[attr-defined]  # an InferenceSession
+    return float(max(np.abs(a - b).max() for a, b in zip(expected, actual, strict=True)))

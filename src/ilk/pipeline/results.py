@@ -1,4 +1,4 @@
-"""What a run folder holds besides its plan: circumstances, results, scores and the report."""
+"""The result files of a run: tables, pictures, scores and the report; and the facts for its config."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from ilk.training.selection import SELECTED
 
 
 def circumstances(images: Images, device: str, precision: str, command: Sequence[str] = ()) -> dict[str, Any]:
-    """What config.json says of the source and the machine."""
+    """The facts about source, labels and machine that config.json records."""
     return {
         "source": {
             "name": images.name,
@@ -91,7 +91,11 @@ def write_results(
     report: bool = True,
     watch: Watch | None = None,
 ) -> list[Cluster]:
-    """Writes every result file of a run; `assignments.parquet` marks it finished, scores and report come after it."""
+    """The clusters of a run, after writing all its result files.
+
+    `assignments.parquet` marks the run as finished, so scores and report are written after it. `known`: the labels that
+    were used in training.
+    """
     watch = watch or Watch()
     return write_result_files(
         run, listing_of(images), assignments, n_clusters, known,
@@ -140,16 +144,16 @@ def write_pictures(
 
 
 def label_texts(images: Images) -> list[str | None] | None:
-    """The label of each image, None where it has none; None where no image has one."""
+    """The label of each image, None for an image without one; None if the source has no labels."""
     if images.labels is None:
         return None
     return [images.label_names[code] if code >= 0 else None for code in images.labels]
 
 
-def write_odd(run: Run, images: Images, assignments: Assignments, watch: Watch) -> None:
-    """Writes duplicates.csv and flags.csv, and says what is in them if anything is."""
+def write_duplicates_and_flags(run: Run, images: Images, assignments: Assignments, watch: Watch) -> None:
+    """Writes duplicates.csv and flags.csv, and reports how many images they list."""
     for name in ("duplicates.csv", "flags.csv"):
-        (run / name).unlink(missing_ok=True)  # those of other images must not outlive a failure
+        (run / name).unlink(missing_ok=True)  # if this fails, no files of other images remain
     if images.source_kind == STAND_INS:
         return
     groups = find_duplicates(
@@ -164,20 +168,20 @@ def write_odd(run: Run, images: Images, assignments: Assignments, watch: Watch) 
 
 
 def write_missing(run: Run, report: bool, watch: Watch) -> None:
-    """Makes the scores and the report of a run that was killed right after its assignments."""
+    """Writes the scores and the report of a run that was killed after writing its assignments."""
     missing = run.lacks(report=report)
     (run / SELECTED).unlink(missing_ok=True)
     if "scores.json" in missing:
         score_run(run)
     if "report.html" in missing:
         attempt(watch, "report", write_report, run.folder)
-    made = f"; made {' and '.join(missing)}, which it still lacked" if missing else "; nothing is left to do"
-    watch.say(f"'{run}' is finished{made}")
+    written = f"; {' and '.join(missing)} had been missing and is written now" if missing else "; nothing is left to do"
+    watch.say(f"'{run}' is finished{written}")
 
 
 def attempt(watch: Watch, what: str, write: Callable[..., Any], *arguments: Any) -> None:
-    """Writes what a run can do without; whatever goes wrong there is a warning."""
+    """Calls `write(*arguments)` for a file that is not essential; any error becomes a warning."""
     try:
         write(*arguments)
-    except Exception as error:  # a full disk, a picture that cannot be drawn: the results are worth more
-        watch.warn(f"the {what} could not be written ({in_short(error)}); the results are all there")
+    except Exception as error:  # such as a full disk; the results must not be lost
+        watch.warn(f"the {what} could not be written ({in_short(error)}); the other results are complete")
