@@ -116,8 +116,11 @@ def fit_heads(heads: nn.ModuleList, features: Tensor, labels: Tensor, generator:
         optimizer.step()
 
 
-def renamed(labels: Tensor, known: Tensor, k: int) -> Tensor:
-    """`labels` with clusters renamed so that as many as possible of the `known` ones (>= 0) agree."""
+def agree_with_known(labels: Tensor, known: Tensor, k: int) -> Tensor:
+    """The partition `labels` renumbered to agree with the known clusters of as many images as possible, (n,).
+
+    `labels`: (n,) in [0, k). `known`: (n,) a cluster in [0, k), or -1 where it is not known.
+    """
     rows = known >= 0
     votes = torch.bincount(labels[rows] * k + known[rows], minlength=k * k).view(k, k)
     _, names = linear_sum_assignment(votes.cpu().numpy(), maximize=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ilk.losses import negative_marginal_entropy
-from ilk.methods.start import JUDGED, SAMPLE, Encode, due, fit_heads, partitions, renamed, togetherness
+from ilk.methods.start import JUDGED, SAMPLE, Encode, agree_with_known, due, fit_heads, partitions, togetherness
 from ilk.networks.heads import side_by_side
 from ilk.sampling import spaced
 
@@ -115,14 +115,14 @@ class SubHeads(nn.Module):
     def start(self, encode: Encode, k: int, seed: int, epoch: int, known: Tensor | None = None) -> str:
         """Gives each head its own partition of the features to begin from; returns what to say.
 
-        `known`: (n_images,) a cluster where it is known, else -1; the partitions are then renamed to fit.
+        `known`: (n_images,) a cluster where it is known, else -1; the partitions are then renumbered to agree.
         """
         generator = torch.Generator(self.loss.device).manual_seed(seed * 1_000_003 + epoch)
         features, candidates = partitions(encode, k, len(self.heads), generator)
         labels = torch.stack([partition.labels for partition in candidates])  # (heads, n)
         if known is not None:
             of_sample = known[spaced(len(known), len(features)).to(known.device)]
-            labels = torch.stack([renamed(row, of_sample, k) for row in labels])
+            labels = torch.stack([agree_with_known(row, of_sample, k) for row in labels])
         fit_heads(self.heads, features, labels, generator)
         if self.balance == "estimated":
             sizes = torch.stack([torch.bincount(row, minlength=k) / len(row) for row in labels])

@@ -15,7 +15,7 @@ from ilk.analysis.kmeans import kmeans
 from ilk.analysis.metrics import accuracy
 from ilk.methods import start
 from ilk.methods.base import Encode
-from ilk.methods.start import due, fit_heads, information, likeness, merged, partitions, renamed
+from ilk.methods.start import agree_with_known, due, fit_heads, information, likeness, merged, partitions
 from ilk.methods.subheads import SubHeads
 from ilk.networks.heads import mlp
 
@@ -306,25 +306,25 @@ def test_merged_partitions_of_few_distinct_rows_are_finite(distinct: int) -> Non
 def test_clusters_are_renamed_after_the_known_labels_by_hand() -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     known = torch.tensor([2, -1, 0, -1, 1, -1])
-    assert renamed(labels, known, 3).tolist() == [2, 2, 0, 0, 1, 1]
+    assert agree_with_known(labels, known, 3).tolist() == [2, 2, 0, 0, 1, 1]
 
 
 def test_the_majority_of_the_known_labels_decides() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     known = torch.tensor([1, 1, 0, 0, 0, 1])
-    assert renamed(labels, known, 2).tolist() == [1, 1, 1, 0, 0, 0]
+    assert agree_with_known(labels, known, 2).tolist() == [1, 1, 1, 0, 0, 0]
 
 
 def test_no_two_clusters_get_one_name_even_if_both_hold_mostly_the_same_kind() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
     known = torch.tensor([0, 0, 0, 0, 0, 1])
-    assert renamed(labels, known, 3).tolist() == [0, 0, 0, 2, 2, 1]
+    assert agree_with_known(labels, known, 3).tolist() == [0, 0, 0, 2, 2, 1]
 
 
 @pytest.mark.parametrize("known", [[-1] * 6, [-1, -1, -1, -1, 0, -1]])
 def test_renaming_keeps_the_partition_however_little_is_known(known: list[int]) -> None:
     labels = torch.tensor([0, 2, 1, 1, 2, 0])
-    found = renamed(labels, torch.tensor(known), 3)
+    found = agree_with_known(labels, torch.tensor(known), 3)
     assert torch.equal(found[:, None] == found[None], labels[:, None] == labels[None])
     assert found.unique().tolist() == [0, 1, 2]
     if known[4] == 0:

@@ -97,10 +97,10 @@ def grow_tree(
     space = find_space(features[sample], seed)
     x = place(features[sample], space)
     judged = np.sort(random.permutation(len(x))[:JUDGED_ROWS])
-    seen = None if views is None else place_views(features[sample[judged]], views[sample[judged]], space)
+    placed_views = None if views is None else place_views(features[sample[judged]], views[sample[judged]], space)
     steps.total = REPEATS + 2
     while True:
-        curve = score_all(x[judged], seen, range(k_low, k_high + 1), random, steps)
+        curve = score_all(x[judged], placed_views, range(k_low, k_high + 1), random, steps)
         verdict = judge(curve)
         more = min(2 * k_high, most, MOST)
         if not (open_ended and more > k_high and verdict.chosen >= END * k_high and verdict.clear):
@@ -116,17 +116,17 @@ def grow_tree(
 
 
 def score_all(
-    x: Floats, seen: Floats | None, ks: Sequence[int], random: np.random.Generator, steps: Steps
+    x: Floats, placed_views: Floats | None, ks: Sequence[int], random: np.random.Generator, steps: Steps
 ) -> list[Level]:
     """The evidence for each of `ks`, from `REPEATS` pairs of resamplings.
 
-    `x`: (n, d) images in the space. `seen`: (n, v, d) their views in the space, or None.
+    `x`: (n, d) images in the space. `placed_views`: (n, v, d) their views in the space, or None.
     """
     graph = affinities(x)
     evidence: dict[str, list[Doubles]] = {}
     for repeat in range(REPEATS):
         steps(f"resampling {repeat + 1} of {REPEATS}, up to {ks[-1]} clusters")
-        for name, values in resample(x, graph, seen, ks, random).items():
+        for name, values in resample(x, graph, placed_views, ks, random).items():
             evidence.setdefault(name, []).append(values)
     chance = np.mean([shuffled_agreement(x, ks, random) for _ in range(SHUFFLES)], axis=0)
     return make_curve(ks, {name: np.stack(values) for name, values in evidence.items()}, chance)
@@ -188,7 +188,7 @@ def place_views(features: Any, views: Any, space: Space) -> Floats:
 
 
 def resample(
-    x: Floats, graph: Any, seen: Floats | None, ks: Sequence[int], random: np.random.Generator
+    x: Floats, graph: Any, placed_views: Floats | None, ks: Sequence[int], random: np.random.Generator
 ) -> dict[str, Doubles]:
     """The gain of each criterion, (slopes, ks), from two trees that are grown from random parts of `x`.
 
@@ -207,8 +207,8 @@ def resample(
             "generalisation": prediction(linear_scores(x[part], tree, random), tree, usable).gain,
             "silhouette": np.tile(silhouettes(tree, usable), (len(SLOPES), 1)),
         }
-        if seen is not None:
-            values["views"] = view_agreement(seen, tree, usable).gain
+        if placed_views is not None:
+            values["views"] = view_agreement(placed_views, tree, usable).gain
         for name, value in values.items():
             each.setdefault(name, []).append(value)
     usable = [min(k, len(a.centres), len(b.centres)) for k in ks]
@@ -247,10 +247,10 @@ def fine_clusters(x: Floats, part: Integers, tree: Tree) -> Integers:
     return fine
 
 
-def view_agreement(seen: Floats, tree: Tree, ks: Sequence[int]) -> Evidence:
-    """Evidence from the clusters of two views of the same image, over all pairs of views. `seen`: (n, v, width)."""
-    n, v, width = seen.shape
-    fine = nearest_centre(seen.reshape(n * v, width), tree.centres).reshape(n, v)
+def view_agreement(placed_views: Floats, tree: Tree, ks: Sequence[int]) -> Evidence:
+    """Evidence from the clusters of two views of an image, over all pairs of views. `placed_views`: (n, v, width)."""
+    n, v, width = placed_views.shape
+    fine = nearest_centre(placed_views.reshape(n * v, width), tree.centres).reshape(n, v)
     pairs = list(combinations(range(v), 2))
     a, b = (np.concatenate([fine[:, pair[side]] for pair in pairs]) for side in (0, 1))
     return agreement(np.concatenate([a, b]), tree, np.concatenate([b, a]), tree, ks)
