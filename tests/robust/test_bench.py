@@ -40,7 +40,7 @@ def conditions(tmp_path: Path) -> Conditions:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still but where a case moves it: `clock[0] += seconds`."""
+    """A clock that only a test case advances: `clock[0] += seconds`."""
     now = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     return now
@@ -213,7 +213,7 @@ def test_the_shares_of_a_step_are_those_of_its_parts_and_the_loop_is_as_before(c
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells a process's own memory apart")
 def test_the_memory_of_a_training_does_not_grow_with_its_images(tmp_path: Path) -> None:
-    """614 MB of pixels, of which a few steps see a hundredth; beyond the page cache they cost names and places."""
+    """Training on 614 MB of pixels needs memory for the ids and paths only, apart from the page cache."""
     found = {}
     for n in (2_000, 200_000):
         file = tmp_path / f"{n}.npy"

@@ -195,7 +195,7 @@ def softly(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_view(a: Tensor, b: Tensor) -> Tensor:
-    """DCDC with two perturbations an image, which are no negatives of each other."""
+    """DCDC with two perturbed views per image, which are not negatives of each other."""
     y_a, y_b = softly(a, b)
     image = torch.arange(N).repeat(2)
     same = image[:, None] == image[None, :]
@@ -241,7 +241,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Whole(nn.Module):
-    """A network and one of the losses on what it makes of both views."""
+    """A network with one of the losses on its outputs for both views."""
 
     def __init__(self, loss: str) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ def gradients(model: nn.Module, a: Tensor, b: Tensor) -> list[Tensor]:
 
 
 def work(rank: int, folder: Path) -> None:
-    """One of two processes: saves what it finds to `folder`."""
+    """The work of one of two processes, which saves its results to `folder`."""
     workers.meet(rank, 2, folder)
     mine = slice(rank * N // 2, (rank + 1) * N // 2)
     a, b = batch()

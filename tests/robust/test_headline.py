@@ -34,7 +34,7 @@ def headline() -> Any:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 pictures of ten kinds: squares of ten colours under noise."""
+    """200 images of ten classes: squares of ten colours with noise."""
     draws = np.random.default_rng(0)
     y = np.arange(200) % 10
     x = draws.integers(0, 256, (10, 1, 1, 3))[y] + draws.normal(0, 30, (200, 32, 32, 3))
@@ -45,7 +45,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(headline: Any, file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uncut run; do not change it."""
+    """The folder of a run without interruption; do not change it."""
     out = tmp_path_factory.mktemp("whole")
     assert headline.main([str(file), "--out", str(out), *TINY]) == 0
     return out
@@ -53,7 +53,7 @@ def whole(headline: Any, file: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after every epoch, however short."""
+    """Writes a checkpoint after every epoch, however short."""
     monkeypatch.setattr(ilk.training.loop, "CHECKPOINT_EVERY", -1.0)
 
 

@@ -93,7 +93,7 @@ def refuse_half(folder: Path) -> None:
 
 
 def refuse_other(run: Path, alike: Path) -> None:
-    """The run has the bytes of the unbroken one, its log, and nothing that does not belong there."""
+    """Checks that a run equals one without interruption, byte by byte and in its log, and has no other files."""
     for name in SAME:
         assert (run / name).read_bytes() == (alike / name).read_bytes(), name
     logs = ([(one["epoch"], one["terms"]) for one in read_json_lines(place / "log.jsonl")] for place in (run, alike))
@@ -103,7 +103,7 @@ def refuse_other(run: Path, alike: Path) -> None:
 
 
 def trial(source: Path, home: Path, unbroken: Any, phase: str, method: str, number: int) -> None:
-    """Kills at the `number`-th change of a file, looks at what is there, and goes on."""
+    """Kills a training at the `number`-th change of a file, checks the folder, and resumes."""
     alike, _ = unbroken(phase, method)
     assert workers.run_alone(workers.attempt, phase, method, source, home, number) == KILLED
     if home.exists():
@@ -237,7 +237,7 @@ def test_folders_of_a_killed_export_can_be_undone(source: Path, tmp_path: Path, 
 def test_a_full_disk_is_told_in_a_sentence_and_costs_nothing_that_was_there(
     source: Path, tmp_path: Path, unbroken: Any, name: str, most: int
 ) -> None:
-    """A limit on the size of files stands for it: writers see an error in the same places."""
+    """A limit on the size of files takes the place of a full disk: writes fail at the same places."""
     home = tmp_path / "home"
     assert workers.run_alone(workers.on_a_full_disk, source, home, name, most) == 5
     said = (home / "said").read_text()

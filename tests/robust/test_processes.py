@@ -176,7 +176,7 @@ def torchrun(*words: str, **options: Any) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Launchers to be ended with all that they started, whatever happens."""
+    """The started launchers, which are ended with their processes after the test."""
     running: list[subprocess.Popen[str]] = []
     yield running
     for one in running:

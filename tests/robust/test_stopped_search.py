@@ -17,7 +17,7 @@ from ilk.system.progress import Watch
 
 
 def pictures(n: int) -> np.ndarray:
-    """Gray pictures of 8 x 8 with one bright quarter each."""
+    """Gray images of 8 x 8 pixels with one bright quarter each."""
     random = np.random.default_rng(0)
     images = random.integers(0, 60, (n, 8, 8))
     for row in range(n):
@@ -27,7 +27,7 @@ def pictures(n: int) -> np.ndarray:
 
 
 class Stop(Exception):
-    """A stand-in for a kill."""
+    """The exception that takes the place of a kill."""
 
 
 class Stopper(Watch):

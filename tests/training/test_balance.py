@@ -36,7 +36,7 @@ def heads(balance: str, count: int = 2, k: int = 3) -> SubHeads:
 
 
 def assignments(*means: list[float]) -> Tensor:
-    """Logarithms of two assignments a head whose mean is as given, (heads, 2, k)."""
+    """Log-probabilities of two images per head whose mean is as given, (heads, 2, k)."""
     middle = torch.tensor(means, dtype=torch.float64)
     shift = 0.5 * middle.min(1).values[:, None] * torch.tensor([1.0, -1.0] + [0.0] * (middle.shape[1] - 2))
     return torch.stack([middle + shift, middle - shift], 1).log()
@@ -140,7 +140,7 @@ def test_every_method_knows_the_three_and_no_fourth(method: str) -> None:
 
 @pytest.fixture
 def uneven(pictures: Callable[..., Any]) -> Any:
-    """80 images, 64 of one kind and 16 of the other."""
+    """80 images: 64 of one class and 16 of the other."""
     return load_images(np.concatenate([pictures(128)[0][:64], pictures(32)[0][16:]]))
 
 

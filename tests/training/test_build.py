@@ -135,7 +135,7 @@ def test_a_clusterer_finds_the_clusters_of_the_command_line(X: np.ndarray, tmp_p
 
 @pytest.fixture
 def photos_folder(tmp_path: Path) -> Path:
-    """40 noisy pictures of 40 x 40 pixels, which look like photographs."""
+    """40 noisy images of 40 x 40 pixels, which look like photographs."""
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ def pictures(n: int, side: int, seed: int = 0) -> Tensor:
 
 
 def made(name: str = "resnet18", **shape: int) -> Published:
-    """A network that tells pictures apart: its running statistics are those of some, its heads are not timid."""
+    """A network whose outputs differ clearly between images: with running statistics, and with confident heads."""
     torch.manual_seed(3)
     network = Published(DEPTHS[name], wide=name == "resnet50", **shape)
     for module in network.modules():
@@ -114,7 +114,7 @@ def made(name: str = "resnet18", **shape: int) -> Published:
 
 
 def write(network: nn.Module, file: Path, epoch: int = 1000) -> Path:
-    """As the authors do: the network, Adam's state after a step, and the epoch."""
+    """A checkpoint like the authors': the network, Adam's state after a step, and the epoch."""
     optimizer = torch.optim.Adam(network.cluster_projector.parameters(), lr=3e-4)  # type: ignore[union-attr]
     torch.save({"net": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, file)
     return file

@@ -22,7 +22,7 @@ from ilk.training.confidence import FILE, calibrated, read_calibration
 
 
 def pictures(n: int = 120) -> np.ndarray:
-    """Two kinds of pictures, and some that are both."""
+    """Images of two classes, and some that show both."""
     random = np.random.default_rng(0)
     images = random.integers(0, 90, (n, 8, 8))
     images[: n // 2, :4] += 120

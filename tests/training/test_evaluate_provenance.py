@@ -61,7 +61,7 @@ def change(run: Run, name: str, values: list[Any]) -> None:
 
 
 def cut(run: Run, rows: list[int]) -> None:
-    """Leaves only those images in a run."""
+    """Removes all other images from a run."""
     write_table(read_table(run / "assignments.parquet").take(rows), run.folder, "assignments")
     write_embeddings(run / "embeddings.npy", np.array(np.load(run / "embeddings.npy")[rows]))
 

@@ -19,7 +19,7 @@ from ilk.runs.tables import assignments_table, read_table, write_table
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """Everything below a folder: names, bytes, times of change."""
+    """The names, bytes and times of change of everything below a folder."""
     return {
         str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns)
         for file in folder.rglob("*")

@@ -104,7 +104,7 @@ def weights(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def asked(backbone: Any, method: str = "cc", **changes: Any) -> Request:
-    """A request that 60 images meet in a blink."""
+    """A request that trains on 60 images in a moment."""
     preset = get_preset(method, "default")
     settings = {"batch_size": 32, "cluster_heads": 2, **changes.pop("settings", {})}
     settings = {name: value for name, value in settings.items() if any(hasattr(part, name) for part in preset[:2])}
@@ -144,7 +144,7 @@ def clusters(run: Run) -> np.ndarray:
 
 
 def predicted(run: Run, source: Any, module: nn.Module | None = None) -> np.ndarray:
-    """The clusters by the way that takes images."""
+    """The clusters that `run` predicts for `source`, computed from the images."""
     from ilk.system.devices import make_fabric
 
     images = load_images(source, image_size=run.config.images.size, channels=run.config.images.channels)
@@ -414,13 +414,13 @@ def test_training_all_goes_on_after_a_stop(
 
 
 def choose_encoder(request: Request, images: Any, watch: Any) -> Any:
-    """The encoder that the request decides on, or, where that is left to the images, the one that they get."""
+    """The encoder of the request, or the one chosen for the images if the request leaves it open."""
     named = named_encoder(request, watch)
     return encoder_for(images, request, watch) if named is None and images_decide(request) else named
 
 
 def open_request(**changes: Any) -> Request:
-    """One that leaves the backbone open."""
+    """A request that leaves the choice of the backbone open."""
     return Request(**{"n_clusters": 2, "epochs": 1, "device": "cpu", "precision": "float32", "feature_views": 1,
                       "minutes": None, **changes})  # fmt: skip
 

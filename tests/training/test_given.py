@@ -20,7 +20,7 @@ from ilk.runs.tables import read_table
 
 
 def blobs(n: int = 90, d: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Three kinds of directions, and which kind each row is."""
+    """Directions of three classes, and the class of each row."""
     random = np.random.default_rng(0)
     kind = np.arange(n) % 3
     return (np.eye(3, d)[kind] + 0.1 * random.normal(size=(n, d))).astype(np.float32), kind

@@ -35,7 +35,7 @@ SETTINGS = {"batch_size": 32, "cluster_heads": 2}
 
 @pytest.fixture
 def npz(tmp_path: Path, pictures: Callable[..., Any]) -> str:
-    """60 pictures of two kinds, the first 20 of each for training."""
+    """60 images of two classes; the first 20 of each are for training."""
     x, y = pictures(60)
     is_test = np.arange(60) % 30 >= 20
     np.savez(tmp_path / "kinds.npz", x=x, y=y, is_test=is_test)
@@ -81,7 +81,7 @@ def test_whatever_changes_the_training_changes_the_key(change: dict[str, Any]) -
 
 
 def test_every_field_but_the_read_out_is_in_the_key_of_a_training() -> None:
-    """Fields that are added later must be thought of."""
+    """Fails when a field is added, so that the new field is considered here."""
     tested = {
         "source", "method", "seed", "preset", "settings", "views", "backbone", "image_size", "balance", "epochs",
         "minutes", "n_clusters", "images", "imbalance", "split", "on", "select",
@@ -511,7 +511,7 @@ def test_one_bar_runs_over_all_jobs_and_the_time_left_is_that_of_like_jobs(npz: 
 
 
 def test_folders_and_archives_are_trained_on_in_whole_and_in_part(tmp_path: Path, photos: Path) -> None:
-    """The three files that cannot be read count nowhere."""
+    """The three unreadable files are not counted anywhere."""
     archive = str(tmp_path / "photos.zip")
     with zipfile.ZipFile(archive, "w") as packed:
         for file in sorted(photos.rglob("*.*")):

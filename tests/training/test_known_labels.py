@@ -58,7 +58,7 @@ class Listener(Watch):
 
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
-    """The classes of eight of the sixty photographs, and of one that is not there."""
+    """The labels of eight of the sixty photographs, and of one that does not exist."""
     file = tmp_path / "few.csv"
     rows = [(f"disc/{i:02}.png", "round") for i in range(0, 8, 2)]
     rows += [(f"stripes/{i:02}.png", "banded") for i in range(30, 38, 2)]
@@ -177,7 +177,7 @@ def test_the_files_of_a_run_say_what_was_known(tmp_path: Path, photos: Path, few
 
 
 def test_known_labels_make_their_images_right_and_name_the_clusters(tmp_path: Path, photos: Path, few: Path) -> None:
-    """A second training has the names in the other order."""
+    """Also in a second training, which has the names in the other order."""
     strong = {"supervised_weight": 5.0, "learning_rate": 5e-3, "warmup": 0}
     run = fit(asked(few, epochs=10, settings=strong), photos, Run(tmp_path / "a"), labels="folders")
     scores = json.loads((run / "scores.json").read_text())

@@ -28,7 +28,7 @@ from ilk.training.selection import MIN_LOSS, RULES, SELECTED, Rule, Selection
 
 
 class Weight(nn.Module):
-    """As much of a method as a selection looks at."""
+    """The part of a method that a selection uses."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ def work(training: Any, images: Any, fabric: Any, **options: Any) -> Generator[d
 
 
 def lasting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records without what a clock says."""
+    """The records without their times."""
     return [{k: v for k, v in one.items() if k not in ("seconds", "images_per_second")} for one in records]
 
 
@@ -197,7 +197,7 @@ def test_a_record_says_everything_the_docstring_promises(unbroken: Any) -> None:
 
 
 def seen_in(training: Any, images: Any, fabric: Any) -> list[list[int]]:
-    """The rows that each step of a training looked at."""
+    """The rows that were used in each step of a training."""
     steps: list[list[int]] = []
     forward = training.method.forward
 

@@ -28,7 +28,7 @@ KINDS = 4
 
 
 def pictures(n: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """Gray pictures of 8 x 8 with one bright quarter each, and which quarter that is."""
+    """Gray images of 8 x 8 pixels with one bright quarter each, and the number of that quarter."""
     random = np.random.default_rng(0)
     kind = np.arange(n) % KINDS
     images = random.integers(0, 60, (n, 8, 8))
@@ -39,7 +39,7 @@ def pictures(n: int = 160) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Pixels(nn.Module):
-    """An encoder that has learnt nothing and needs not: the pixels."""
+    """An encoder without weights, whose features are the pixels."""
 
     feature_dim, image_size = 64, 8
 

@@ -51,7 +51,7 @@ def watched(source: Path) -> dict:
 
 
 def clean(data: bytes) -> np.ndarray:
-    """The pixels of a good file read alone, (3, SIDE, SIDE)."""
+    """The pixels of a readable file that is read on its own, (3, SIDE, SIDE)."""
     with strict_pillow():
         outcome = decode(data, SIDE, "squash")
     assert isinstance(outcome, Decoded), outcome
@@ -65,7 +65,7 @@ def fill(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def files_in(folder: Path) -> int:
-    """All that is no folder, leads to none and is not hidden."""
+    """The number of files below a folder that are neither hidden nor links to folders."""
     return sum(
         not name.startswith(".") and not os.path.isdir(os.path.join(here, name))
         for here, _, names in os.walk(folder)

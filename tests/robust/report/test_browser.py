@@ -24,7 +24,7 @@ HOSTILE_RUN = make_payload(60, 4, labels=True, names=HOSTILE, bad=9)
 
 
 def to_map(page: Page) -> tuple[float, float]:
-    """Brings the map into view; its middle."""
+    """The centre of the map, after scrolling it into view."""
     centre = middle(page, ".stage")
     wait(page, "document.querySelector('.map-canvas').width > 300")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -357,7 +357,7 @@ def test_fifty_thousand_points_move_smoothly(show: Show) -> None:
 
 @pytest.fixture(scope="module")
 def trained_on_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of a run on the first n photographs of each kind of flower."""
+    """The folder of a run on the first n photographs of each class of flowers."""
     if not FLOWERS.is_dir():
         pytest.skip(f"the real photographs are not at {FLOWERS}")
     from ilk.pipeline.fitting import fit

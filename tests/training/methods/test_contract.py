@@ -81,14 +81,14 @@ def encode_with(method: Method) -> Encode:
 
 
 def start(method: Method, epoch: int = EPOCHS - 1, seed: int = 0) -> Method:
-    """All that waits for its turn in the training starts: the last epoch is about to begin."""
+    """Starts everything that begins later in training, as at the start of the last epoch."""
     method.start_epoch(epoch, EPOCHS, encode_with(method), seed)
     return method.train()
 
 
 @pytest.fixture(scope="module")
 def begun(make: Callable[[], Method]) -> Callable[[], Method]:
-    """Copies of a method in which all has started, in training mode."""
+    """Copies of a method in training mode, with all of its parts started."""
     template = start(make())
     return lambda: copy.deepcopy(template).train()
 
@@ -105,7 +105,7 @@ def steps(method: Method, count: int = 3) -> Method:
 
 
 def changed(a: Method, b: Method) -> set[str]:
-    """The names of what differs between two states."""
+    """The names of the entries in which two states differ."""
     ours, theirs = a.state_dict(), b.state_dict()
     assert ours.keys() == theirs.keys()
     return {name for name in ours if not torch.equal(ours[name], theirs[name])}
@@ -122,7 +122,7 @@ def test_forward_returns_named_finite_scalars(make: Callable[[], Method], begun:
 
 
 def silent(method: nn.Module) -> set[int]:
-    """Biases before a BatchNorm, which takes them out again."""
+    """The ids of the biases before a BatchNorm, which cancels them."""
     layers = [list(module) for module in method.modules() if isinstance(module, nn.Sequential)]
     pairs = [pair for row in layers for pair in pairwise(row)]
     return {id(a.bias) for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d)}
@@ -307,7 +307,7 @@ def test_what_a_method_does_not_use_it_does_not_take(make: Callable[[], Method])
 
 
 def lasting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records without what a clock says."""
+    """The records without their times."""
     return [{k: v for k, v in one.items() if k not in ("seconds", "images_per_second")} for one in records]
 
 
@@ -336,7 +336,7 @@ def unbroken(
     three_kinds: tuple[np.ndarray, np.ndarray],
     fabric: Any,
 ) -> Unbroken:
-    """Four epochs of three steps, never interrupted; what waits starts in the third."""
+    """A training of four epochs of three steps without interruption; parts that begin later start in the third."""
     name, preset = request.param
     pictures = load_images(three_kinds[0][:52])
     config = get_preset(name, preset).config
@@ -385,7 +385,7 @@ def finished(
     three_kinds: tuple[np.ndarray, np.ndarray],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
-    """The run folder of the default preset on the pictures of three kinds."""
+    """The run folder of the default preset on images of three classes."""
     pictures, kind = three_kinds
     views = ViewRecipe(crop_scale=(0.6, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
     few = {"cluster_heads": 3} if hasattr(get_preset(request.param, "default").config, "cluster_heads") else {}

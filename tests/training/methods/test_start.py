@@ -20,7 +20,7 @@ def on_circle(angle: Tensor) -> Tensor:
 
 
 def encode(m: int) -> Tensor:
-    """A wide kind along an arc and two narrow ones near each other."""
+    """A wide class along an arc, and two narrow classes near each other."""
     draws = generator(0)
     wide = 1.6 * torch.rand(300, generator=draws)
     narrow = [centre + 0.03 * torch.randn(300, generator=draws) for centre in (2.4, 2.8)]
@@ -104,7 +104,7 @@ def test_with_many_clusters_there_are_fewer_candidates(
 
 
 def line(n: int) -> Tensor:
-    """Directions in a row, a step apart: the nearest of each are those before and after it."""
+    """Directions on an arc, one step apart: the nearest neighbours of each are those before and after it."""
     return on_circle(torch.linspace(0, 1, n))
 
 
@@ -136,7 +136,7 @@ def test_togetherness_is_the_mean_over_neighbourhoods_that_double() -> None:
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_togetherness_prefers_whole_kinds_to_cut_and_to_merged_ones(scale: float) -> None:
-    """Four arcs, one of them wide; fewer clusters than kinds, and as many of other shapes."""
+    """Four arcs, one of them wide; for fewer clusters than classes, and as many of other shapes."""
     kind = torch.arange(400) % 4
     width = torch.tensor([0.5, 0.1, 0.1, 0.1])[kind]
     h = scale * on_circle(torch.tensor([0.0, 1.2, 1.5, 2.5])[kind] + width * torch.rand(400, generator=generator()))
