@@ -69,10 +69,10 @@ def test_without_labels_the_column_is_there_and_empty() -> None:
         ({"paths": ["/p/0.png"]}, "different lengths"),
         ({"cluster": np.zeros(2, dtype=int)}, "different lengths"),
         ({"labels": ["cat"]}, "1 labels.*3 images"),
-        ({"confidence": np.array([0.5, np.nan, 0.5])}, "not a probability"),
-        ({"confidence": np.array([0.5, 1.5, 0.5])}, "not a probability"),
-        ({"confidence": np.array([0.5, -0.1, 0.5])}, "not a probability"),
-        ({"margin": np.array([0.5, np.inf, 0.5])}, "not a probability"),
+        ({"confidence": np.array([0.5, np.nan, 0.5])}, "not probabilities"),
+        ({"confidence": np.array([0.5, 1.5, 0.5])}, "not probabilities"),
+        ({"confidence": np.array([0.5, -0.1, 0.5])}, "not probabilities"),
+        ({"margin": np.array([0.5, np.inf, 0.5])}, "not probabilities"),
     ],
 )
 def test_columns_that_contradict_each_other_are_refused(changes: dict[str, Any], sentence: str) -> None:

@@ -175,7 +175,7 @@ def write_missing(run: Run, report: bool, watch: Watch) -> None:
         score_run(run)
     if "report.html" in missing:
         attempt(watch, "report", write_report, run.folder)
-    written = f"; {' and '.join(missing)} had been missing and is written now" if missing else "; nothing is left to do"
+    written = f"; wrote the missing {' and '.join(missing)}" if missing else "; nothing is left to do"
     watch.say(f"'{run}' is finished{written}")
 
 

@@ -64,6 +64,6 @@ def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
         for parameter in group["params"]:
             for name, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                    raise Misfit(f"the optimizer's {name} does not have the shape of its parameter.")
+                    raise Misfit(f"the optimizer's {name} has another shape than its parameter.")
                 if isinstance(value, Tensor) and not torch.isfinite(value).all():
                     raise Misfit(f"the optimizer's {name} holds numbers that are not finite.")
