@@ -68,7 +68,7 @@ def write_hierarchy(run: Run, hierarchy: Hierarchy, ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the tables say of the images beside their assignments, one item an image."""
+    """What the tables list about the images besides their assignments, with one entry per image."""
 
     ids: list[str]
     paths: list[str]
@@ -77,7 +77,7 @@ class Listing:
 
 
 def listing_of(images: Images) -> Listing:
-    """The ids, paths and labels of images, and what could not be read."""
+    """The ids, paths and labels of the images, and the files that could not be read."""
     return Listing(images.ids, images.paths, label_texts(images), images.bad)
 
 
@@ -107,9 +107,9 @@ def write_result_files(
     run: Run, listing: Listing, assignments: Assignments, n_clusters: int, known: Known | None, *,
     pictures: Callable[[list[Cluster]], None], report: bool = True, watch: Watch,
 ) -> list[Cluster]:  # fmt: skip
-    """Writes the result files of a run. `pictures`: writes those that are made of pixels.
+    """The clusters of a run, after writing all its result files. `pictures(clusters)` writes those made of pixels.
 
-    `assignments.parquet` marks the run as finished; what of `LAST` is not there by then is made afterwards.
+    `assignments.parquet` marks the run as finished; files of `LAST` that do not exist by then are written after it.
     """
     rows = assignments_table(
         listing.ids, listing.paths, assignments.cluster, assignments.confidence, assignments.second,
@@ -124,7 +124,7 @@ def write_result_files(
     write_embeddings(run / "embeddings.npy", assignments.embedding)
     write_bad_files(run / "bad_files.csv", listing.bad)
     for name in LAST:
-        (run / name).unlink(missing_ok=True)  # of a training under way: what is there afterwards was made afterwards
+        (run / name).unlink(missing_ok=True)  # they are from an earlier training
     pictures(clusters)
     write_table(rows, run.folder, "assignments")
     if not (run / "scores.json").is_file():
@@ -137,9 +137,9 @@ def write_result_files(
 def write_pictures(
     run: Run, images: Images, assignments: Assignments, clusters: list[Cluster], watch: Watch
 ) -> None:  # fmt: skip
-    """Writes what is made of the images themselves: contact sheet, thumbnails, duplicates and odd images."""
+    """Writes the files that need the images themselves: contact sheet, thumbnails, duplicates.csv and flags.csv."""
     write_sheet(run / "clusters.png", images, clusters)
-    attempt(watch, "tables of duplicates and odd images", write_odd, run, images, assignments, watch)
+    attempt(watch, "tables of duplicates and odd images", write_duplicates_and_flags, run, images, assignments, watch)
     attempt(watch, "thumbnails", write_thumbnails, run.folder, images, clusters)
 
 
