@@ -354,12 +354,12 @@ def on_a_full_disk(source: Path, home: Path, name: str, most: int) -> None:
 
     settle()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    heard = ilk.system.files.os.open
+    real_open = ilk.system.files.os.open
 
-    def opened(path: Any, *rest: Any) -> int:
+    def opened(path: Any, *rest: Any, **named: Any) -> int:
         if Path(path).name.startswith(name):
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-        return heard(path, *rest)
+        return real_open(path, *rest, **named)
 
     os.open = opened  # type: ignore[assignment]
     try:
