@@ -13,6 +13,8 @@ import numpy as np
 
 from ilk.images.columns import ID_COLUMNS, LABEL_COLUMNS
 
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "dev"})
+
 
 def encode_labels(values: Any, count: int) -> tuple[np.ndarray, list[str]]:
     """(int64 codes, (count,), -1 where unknown; the sorted names that the codes are indices of).
@@ -60,7 +62,21 @@ def _is_integer(text: str) -> bool:
 
 
 def folder_labels(names: Sequence[str]) -> list[str | None]:
-    """The first folder of each relative path, None without one. Raises ValueError if no path has a folder."""
+    """The first folder of each relative path, None without one.
+
+    Where the first folders, or those below the only one, are names of splits (train/, val/, ...), the folder below
+    them is the label. Raises ValueError if no path has a folder, or only folders that are splits.
+    """
+    below = [name.partition("/")[2] for name in names]
+    if splits := split_folders(names):
+        if not any("/" in name for name in below):
+            raise ValueError(
+                f"labels='folders' finds only the folders {', '.join(splits)}, which are parts of a split and not"
+                " classes. Leave labels out, or give a table with columns id and label."
+            )
+        return folder_labels(below)
+    if len({name.split("/", 1)[0] for name in names if "/" in name}) == 1 and split_folders(below):
+        return folder_labels(below)
     labels = [name.split("/", 1)[0] if "/" in name else None for name in names]
     if not any(labels):
         raise ValueError(
@@ -68,6 +84,12 @@ def folder_labels(names: Sequence[str]) -> list[str | None]:
             f"(the first is {names[0]!r}). Leave labels out, or give a table with columns id and label."
         )
     return labels
+
+
+def split_folders(names: Sequence[str]) -> list[str]:
+    """The sorted first folders of the relative paths if all are names of splits (train, val, ...), else none."""
+    first = {name.split("/", 1)[0] for name in names if "/" in name}
+    return sorted(first) if first and all(folder.lower() in SPLITS for folder in first) else []
 
 
 def labels_from_file(file: Path, ids: Sequence[str], paths: Sequence[str]) -> list[str | None]:

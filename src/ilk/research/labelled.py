@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ilk.images import Images, load_images
-from ilk.images.labels import folder_labels
+from ilk.images.labels import folder_labels, split_folders
 from ilk.pipeline.request import MAX_SIZE
 from ilk.system.progress import Watch
 from ilk.system.text import in_short
@@ -24,7 +24,6 @@ __all__ = ["SPLITS", "Labelled", "load_digits", "load_program", "open_labelled",
 SPLITS = ("train+test", "train", "test")
 DIGITS = "digits"  # scikit-learn's, which need no file
 FINEST = 256  # largest side of the images of an archive of which a part is used
-SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
 PROGRAM = re.compile(r"^(?P<file>.+\.py):(?P<name>[^:/\\]+)$")
 
 
@@ -126,7 +125,8 @@ def open_labelled(
                 f"'{source}' has no labels to score with. Give a folder with one sub-folder a class, an .npz with x and"
                 " y, or --labels FILE (a CSV or Parquet table with columns id and label)."
             ) from None
-        refuse_splits(source, images)
+        if is_test is None:
+            refuse_splits(source, images)
     if not (images.labels is not None and (images.labels >= 0).any()):
         raise ValueError(f"None of the images of '{source}' has a label. Give them with --labels FILE.")
     if images.bad:
@@ -192,12 +192,11 @@ def checked_split(values: Any, n: int, source: str) -> np.ndarray:
 
 
 def refuse_splits(source: str, images: Images) -> None:
-    """Raises ValueError where the folder names that became labels are names of splits."""
-    assert images.labels is not None  # the caller has set them
-    names = {images.label_names[code].lower() for code in np.unique(images.labels) if code >= 0}
-    if names and names <= SPLIT_NAMES and any(name.count("/") > 1 for name in images.ids):
+    """Raises ValueError where the top-level folders are splits other than train/ and test/ as they are known here."""
+    names = [name.lower() for name in split_folders(images.ids)]
+    if names and any(name.count("/") > 1 for name in images.ids):
         raise ValueError(
-            f"The top-level folders of '{source}' ({', '.join(sorted(names))}) are splits, not classes. Only train/ and"
+            f"The top-level folders of '{source}' ({', '.join(names)}) are splits, not classes. Only train/ and"
             " test/ are known as a split, with every image in a class folder below them; give one of these folders as"
             " the source, or --labels FILE."
         )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ilk.images import load_images
-from ilk.images.labels import encode_labels
+from ilk.images.labels import encode_labels, folder_labels, split_folders
 
 
 def named(images):
@@ -28,6 +28,39 @@ def test_the_first_folder_is_the_label(photos, photo):
     (photos / "dog" / "puppies").mkdir()
     (photos / "dog" / "puppies" / "x.png").write_bytes(photo(9))
     assert named(load_images(photos, labels="folders"))["dog/puppies/x.png"] == "dog"
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("Train", "TEST"), ("training", "valid"), ("validation",)])
+@pytest.mark.parametrize("above", ["", "set/"])
+def test_folders_of_a_split_are_no_labels(tmp_path, photo, splits, above):
+    for number, split in enumerate(splits):
+        for kind in ("cat", "dog"):
+            file = tmp_path / above / split / kind / f"{number}.png"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(photo(number))
+    images = load_images(tmp_path, labels="folders")
+    assert images.label_names == ["cat", "dog"]
+    assert named(images) == {name: name.split("/")[-2] for name in images.ids}
+    if not above:
+        assert split_folders(images.ids) == sorted(splits)
+
+
+def test_a_picture_beside_the_classes_of_a_split_has_no_label(tmp_path, photo):
+    for name in ("train/cat/a.png", "train/stray.png", "val/dog/young/b.png", "top.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(photo(1))
+    assert named(load_images(tmp_path, labels="folders")) == {
+        "top.png": None, "train/cat/a.png": "cat", "train/stray.png": None, "val/dog/young/b.png": "dog",
+    }  # fmt: skip
+
+
+def test_a_class_that_is_called_like_a_split_stays_one_among_others():
+    assert folder_labels(["test/a.png", "cat/b.png"]) == ["test", "cat"]
+
+
+def test_folders_that_are_only_a_split_are_refused_as_labels():
+    with pytest.raises(ValueError, match="only the folders test, train"):
+        folder_labels(["train/a.png", "test/b.png", "c.png"])
 
 
 def test_folder_labels_work_for_archives_and_lists_and_with_given_ids(photos, tmp_path):
