@@ -32,8 +32,8 @@ from ilk.pipeline.saving import Origin, folder_files, origin_of, read_results, w
 from ilk.pipeline.trained import OWN, backbone_name, load_parts, on_images, trained_parts
 from ilk.runs.folder import Run
 from ilk.runs.tables import write_known_labels
-from ilk.runs.unfinished import REPRESENTATION
 from ilk.system.devices import choose_device, choose_precision, make_fabric, recorded_precision
+from ilk.system.own_folders import REPRESENTATION
 from ilk.system.progress import Watch, epoch_line
 from ilk.system.wording import in_python_words, python_words
 from ilk.training.assign import Assignments, assign

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ilk.evaluation import EvaluationOptions, evaluate_run
+from ilk.images.choose_files import Patterns, choose_files
 from ilk.methods import Method, use_method
 from ilk.pipeline import fitting, predicting, trained
 from ilk.pipeline.request import Request
@@ -39,6 +40,8 @@ def fit(
     extra: Any = None,
     resume: bool = False,
     report: bool = True,
+    include: Patterns = None,
+    exclude: Patterns = None,
     cache_dir: PathLike | None = None,
     watch: Watch | None = None,
     on_epoch: Callable[[dict[str, Any], Callable[[], np.ndarray]], None] | None = None,
@@ -54,6 +57,7 @@ def fit(
     `runs/`, named after the source.
     `labels`: for scores only, as for `load_images`; they never affect the training. `extra`: a source of further
     images that are learnt from but not clustered.
+    `include`, `exclude`: which files of the source to take, as for `load_images`.
     `cache_dir`: where decoded images are kept; None: the platform's cache folder. `watch`: gets messages, progress
     and the record of each epoch.
     `on_epoch`: called after each epoch, when its checkpoint is written, with its record (a dict with epoch, loss, terms
@@ -70,8 +74,9 @@ def fit(
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with.")
     run = Run(out if out is not None else free_name(Path("runs"), stem_of(source)))
+    chosen = choose_files(source, include, exclude)
     return fitting.fit(
-        request, source, run, extra=extra, labels=labels, resume=resume, cache_dir=cache_dir, command=["ilk.fit"],
+        request, chosen, run, extra=extra, labels=labels, resume=resume, cache_dir=cache_dir, command=["ilk.fit"],
         report=report, on_epoch=on_epoch, watch=watch,
     )  # fmt: skip
 
@@ -87,22 +92,24 @@ def predict(
     embeddings: Any = None,
     device: str = "auto",
     report: bool = True,
+    include: Patterns = None,
+    exclude: Patterns = None,
     cache_dir: PathLike | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """The prediction of a finished run's model for the images of a new source: a folder with the tables of a run.
 
-    `source`, `labels`, `cache_dir`, `watch`: as for `fit`. `out`: the folder to write to; None: a new one below
-    `RUN/predictions/`. `method`: your own, if the run was trained with one: its class, "FILE.py:CLASS" or
-    "MODULE:CLASS". `embeddings`: (n, d) features of the images, for a run that was trained on embeddings.
+    `source`, `labels`, `include`, `exclude`, `cache_dir`, `watch`: as for `fit`. `out`: the folder to write to; None:
+    a new one below `RUN/predictions/`. `method`: your own, if the run was trained with one: its class, "FILE.py:CLASS"
+    or "MODULE:CLASS". `embeddings`: (n, d) features of the images, for a run that was trained on embeddings.
     `device`: "auto", "cpu", "cuda" or "mps". `report`: whether to write report.html.
     A prediction that was stopped goes on in its folder. Raises ValueError, FileNotFoundError or FileExistsError.
     """
     opened = opened_with(run, method)
     target = out if out is not None else free_name(opened / "predictions", stem_of(source), but="parts/parts.json")
     predicting.predict(
-        opened, source, Path(target), device=device, labels=labels, cache_dir=cache_dir, embeddings=embeddings,
-        report=report, watch=watch,
+        opened, choose_files(source, include, exclude), Path(target), device=device, labels=labels,
+        cache_dir=cache_dir, embeddings=embeddings, report=report, watch=watch,
     )  # fmt: skip
     return Run(target)
 

@@ -16,6 +16,8 @@ from ilk.cli.options import (
     REQUEST,
     TRAINING,
     CacheDir,
+    Exclude,
+    Include,
     MaybeSource,
     NoReport,
     Panels,
@@ -55,6 +57,8 @@ def fit(
         bool,
         typer.Option("--resume", help="Go on with the run in --out, or start it.", rich_help_panel=FIRST),
     ] = False,
+    include: Include = None,
+    exclude: Exclude = None,
     cache_dir: CacheDir = None,
     no_report: NoReport = False,
     quiet: Quiet = False,
@@ -69,14 +73,16 @@ def fit(
     if resume and out is None:
         raise ValueError("--resume needs --out RUN, to say which run to go on with.")
     request = Request(**{**options, "settings": settings_of(options["settings"])})
+    from ilk.images.choose_files import choose_files
     from ilk.pipeline.fitting import fit as run_fit
     from ilk.runs.folder import Run, free_name
 
+    chosen = choose_files(source, include, exclude)
     run = Run(out or free_name(Path("runs"), Path(source or str(embeddings)).resolve().stem or "images"))
     with Display(quiet=quiet or rank() > 0) as display:
         try:
             run_fit(
-                request, source, run, extra=extra, labels=None if labels == "auto" else labels, resume=resume,
+                request, chosen, run, extra=extra, labels=None if labels == "auto" else labels, resume=resume,
                 cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], report=not no_report, watch=display,
             )  # fmt: skip
         except KeyboardInterrupt:

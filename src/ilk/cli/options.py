@@ -133,6 +133,21 @@ CacheDir = Annotated[
         show_default=False,
     ),
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="PATTERN", show_default=False,
+        help="Take only files of SOURCE whose path in it, or a folder of that path, matches, such as 'cats/*' or"
+        " '*.jpg'. May be repeated.",
+    ),
+]  # fmt: skip
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", metavar="PATTERN", show_default=False,
+        help="Leave out files of SOURCE whose path in it, or a folder of that path, matches. May be repeated.",
+    ),
+]  # fmt: skip
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write report.html.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")]
 SourceLabels = Annotated[
@@ -145,7 +160,7 @@ SourceLabels = Annotated[
     ),
 ]
 __all__ = [
-    "EXPERT", "FIRST", "OTHER", "REQUEST", "TRAINING", "CacheDir", "Device", "Embeddings", "MaybeSource", "Mode",
-    "NoReport", "Panels", "Precision", "Quiet", "RunFolder", "Seed", "Source", "SourceLabels", "as_typer",
-    "settings_of", "split_words", "with_options",
+    "EXPERT", "FIRST", "OTHER", "REQUEST", "TRAINING", "CacheDir", "Device", "Embeddings", "Exclude", "Include",
+    "MaybeSource", "Mode", "NoReport", "Panels", "Precision", "Quiet", "RunFolder", "Seed", "Source", "SourceLabels",
+    "as_typer", "settings_of", "split_words", "with_options",
 ]  # fmt: skip

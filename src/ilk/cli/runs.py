@@ -14,6 +14,8 @@ from ilk.cli.options import (
     CacheDir,
     Device,
     Embeddings,
+    Exclude,
+    Include,
     Mode,
     NoReport,
     OwnMethod,
@@ -37,12 +39,15 @@ def predict(
     method: OwnMethod = None,
     labels: SourceLabels = "auto",
     device: Device = "auto",
+    include: Include = None,
+    exclude: Exclude = None,
     cache_dir: CacheDir = None,
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Sort new images into the clusters of a finished run."""
     from ilk.cli.display import Display, cluster_table, score_lines
+    from ilk.images.choose_files import choose_files
     from ilk.methods import use_method
     from ilk.pipeline.predicting import predict as run_predict
     from ilk.runs.folder import Run, free_name
@@ -54,7 +59,8 @@ def predict(
     target = out or free_name(opened / "predictions", Path(source).resolve().stem or "images", but=begun)
     with Display(quiet=quiet or rank() > 0) as display:
         run_predict(
-            opened, source, target, device=device, labels=None if labels == "auto" else labels, cache_dir=cache_dir,
+            opened, choose_files(source, include, exclude), target, device=device,
+            labels=None if labels == "auto" else labels, cache_dir=cache_dir,
             embeddings=embeddings, report=not no_report, watch=display,
         )  # fmt: skip
     if rank() > 0:
@@ -174,7 +180,8 @@ def export(
             print(undone.kept_line())
     if folders:
         from ilk.cli.display import Display
-        from ilk.pipeline.export import MANIFEST, export_folders
+        from ilk.pipeline.export import export_folders
+        from ilk.system.own_folders import MANIFEST
 
         with Display() as display:
             made = export_folders(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ilk.images.archive_limits import TarStream, check_expansion, zip_member
+from ilk.images.choose_files import FoldersLeftOut, left_out_line
 from ilk.images.collection import BadFile
 from ilk.images.open_picture import explain, picture_extensions
 from ilk.images.source import MAX_MEMBER_BYTES, Source, Unreadable, file_stamp, is_hidden, member_path, unique_names
@@ -121,9 +122,11 @@ def _archive_source(
     """
     absolute = safe_text(os.path.abspath(file))
     members, names, bad, ignored, unpacked = [], [], list[BadFile](), 0, 0
+    listed = list(listed)
+    folders = FoldersLeftOut(raw for _, raw, _, _ in listed)
     for member, raw, size, refusal in listed:
         name = safe_text(raw)
-        if is_hidden(name):
+        if folders.leave_out(raw) or is_hidden(name):
             continue
         if os.path.splitext(name)[1].lower() not in picture_extensions():
             ignored += 1
@@ -143,8 +146,9 @@ def _archive_source(
         if bad:
             first = "; ".join(f"{item.id}: {item.reason}" for item in bad[:3])
             raise ValueError(f"none of the {len(bad):,} images in '{file}' could be read ({first}).")
+        also = f" ({left_out_line(folders.counts())})" if folders.counts() else ""
         raise ValueError(
-            f"'{file}' holds no images, only {ignored:,} files of other kinds. Give an archive of pictures."
+            f"'{file}' holds no images, only {ignored:,} files of other kinds{also}. Give an archive of pictures."
         )
     ids = unique_names(names)
     lock = threading.Lock()
@@ -173,6 +177,7 @@ def _archive_source(
         folders=ids,
         bad=bad,
         ignored=ignored,
+        left_out=folders.counts(),
         close=close,
     )
 

@@ -228,6 +228,7 @@ def images_source(images: Images) -> Source:
         folders=images.ids,
         bad=images.bad,
         ignored=images.ignored,
+        left_out=images.left_out,
     )
     return source
 

@@ -35,6 +35,8 @@ class Images:
     `channels`: those of `shape` and of the tensors; 1 and 3 are converted into each other when an image is read.
     `labels`: int64 (n,), an index into `label_names`, -1 where unknown; or None.
     `paths`: of each image a file, `archive.zip::member`, or "".
+    `ignored`: how many files of other kinds the source has. `left_out`: folders and files that were not taken, counted
+    by reason: "own" (folders that ilk wrote), "system" (thumbnails, deleted files), "unchosen" (by patterns).
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Images:
         label_names: Sequence[str] = (),
         bad: Sequence[BadFile] = (),
         ignored: int = 0,
+        left_out: Mapping[str, int] | None = None,
         title: str = "array",
         fingerprint: str = "",
         source_kind: str = "array",
@@ -71,6 +74,7 @@ class Images:
         self.label_names = list(label_names)
         self.bad = list(bad)
         self.ignored = ignored
+        self.left_out = dict(left_out or {})
         self.fingerprint = fingerprint or content_hash(self._pixels, self._rows)
         self.source_kind = source_kind
         self.original_size = original_size
@@ -177,6 +181,7 @@ class Images:
             "label_names": self.label_names,
             "bad": self.bad,
             "ignored": self.ignored,
+            "left_out": self.left_out,
             "title": self._title,
             "fingerprint": self.fingerprint,
             "source_kind": self.source_kind,

@@ -289,6 +289,7 @@ def to_images(
             *(BadFile(source.ids[i], source.paths[i], reason) for i, reason in sorted(bad.items())),
         ],
         ignored=source.ignored,
+        left_out=source.left_out,
         title=source.title,
         fingerprint=fingerprint or content_hash(pixels, rows),
         source_kind=source.kind,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ilk.images.arrays import all_to_uint8
 from ilk.images.cache_folder import default_cache_dir
+from ilk.images.choose_files import Patterns, choose_files
 from ilk.images.collection import Images, check_unique
 from ilk.images.decode import RESIZES
 from ilk.images.decode_source import MEMORY_BYTES, Progress, decode_source, fingerprint_of, to_images
@@ -31,6 +32,8 @@ def load_images(
     channels: int | None = None,
     labels: str | os.PathLike[str] | Sequence[Any] | np.ndarray | Mapping[str, Any] | None = None,
     ids: Sequence[str] | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
     cache_dir: str | os.PathLike[str] | None = None,
     cache: bool = True,
     workers: int | None = None,
@@ -43,18 +46,22 @@ def load_images(
     `image_size`: side in pixels; None takes the median short side, at most `max_image_size`.
     `resize`: "squash" scales both sides, "crop" cuts the centre, "pad" adds the border's colour.
     `channels`: 1 or 3 to convert to gray or RGB; None takes one channel if every image is gray.
-    `labels`: "folders" (the first sub-folder), a CSV or Parquet file with columns id and label, one
-    label per item of the source, a mapping from ids, "none", or None for those of the source itself.
+    `labels`: "folders" (the first sub-folder, below train/, val/ and test/), a CSV or Parquet file with columns id and
+    label, one label per item of the source, a mapping from ids, "none", or None for those of the source itself.
+    `include`, `exclude`: patterns for the files of a folder, archive or list of paths, such as "cats/*" or "*.jpg",
+    compared with relative paths and the folders in them; `include` takes only those that match one.
     `ids`: a name for each item, in place of paths or positions. `workers`: threads that decode; None: one per core.
     `cache_dir`: the folder for decoded images; default $ILK_CACHE or the platform's cache folder.
     `cache`: False keeps nothing on disk; nor is a source kept that cannot be recognised when it comes again.
     `progress`: called as progress(done, total, what) now and then, in this thread.
 
-    Items that cannot be read are listed in `.bad`. Raises ValueError if none can be read, TypeError for an unknown
-    kind of source, FileNotFoundError for a missing path, OSError for a full disk.
+    Sub-folders that ilk wrote (runs, exports) and those where systems keep thumbnails or deleted files are left out
+    and counted in `.left_out`. Items that cannot be read are listed in `.bad`. Raises ValueError if none can be read,
+    TypeError for an unknown kind of source, FileNotFoundError for a missing path, OSError for a full disk.
     """
     _check_options(image_size, max_image_size, resize, workers)
     threads = workers or min(32, os.cpu_count() or 1)
+    source = choose_files(source, include, exclude)
     items = find_source(source)
     images: Images
     try:

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ilk.images.arrays import item_to_uint8
+from ilk.images.choose_files import OWN, SYSTEM, FileChoice, is_system_folder, left_out_line
 from ilk.images.collection import BadFile, position_ids
 from ilk.images.open_picture import explain, picture_extensions
 from ilk.images.source import Source, Unreadable, file_stamp, is_hidden, unique_names
+from ilk.system.own_folders import written_by_ilk
 from ilk.system.text import safe_text
 
 TABLE_EXTENSIONS = frozenset({".parquet", ".pq"})
@@ -31,10 +33,14 @@ class Listing:
     tables: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     bad: list[BadFile] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
-def folder_source(folder: Path, listing: Listing) -> Source:
-    """The pictures below a folder, in the order of their relative paths, which are their ids. Raises ValueError."""
+def folder_source(folder: Path, listing: Listing, choice: FileChoice) -> Source:
+    """The pictures below a folder, in the order of their relative paths, which are their ids.
+
+    `listing`: as `walk` returns it for the same folder and choice. Raises ValueError if it has no pictures.
+    """
     title = f"{folder.resolve().name}/"
     if not listing.pictures:
         raise ValueError(f"'{folder}' holds no images. {_what_else(listing)}")
@@ -52,10 +58,11 @@ def folder_source(folder: Path, listing: Listing) -> Source:
         paths=[safe_text(path) for path in real],
         read=real.__getitem__,
         stamp=stamp(listing.pictures),
-        restamp=lambda: stamp(walk(folder).pictures),
+        restamp=lambda: stamp(walk(folder, choice).pictures),
         folders=ids,
         bad=listing.bad,
         ignored=sum(listing.others.values()),
+        left_out=listing.left_out,
     )
 
 
@@ -68,6 +75,11 @@ def _what_else(listing: Listing) -> str:
     """What a folder without pictures holds, a sentence."""
     if listing.bad:
         return f"Its sub-folder {listing.bad[0].id!r} {listing.bad[0].reason}."
+    if listing.left_out:
+        return (
+            f"{left_out_line(listing.left_out).capitalize()}. Such a folder is read only when it is named itself; runs"
+            " never are."
+        )
     if not listing.others:
         return "It is empty; give a folder that holds pictures, in itself or in sub-folders."
     kinds = ", ".join(f"{count:,} {ending or 'without ending'}" for ending, count in listing.others.most_common(4))
@@ -76,8 +88,12 @@ def _what_else(listing: Listing) -> str:
     return f"It has files of other kinds ({kinds}), none of which Pillow reads."
 
 
-def walk(folder: Path) -> Listing:
-    """All files below `folder` except hidden ones. Each sub-folder is visited once.
+def walk(folder: Path, choice: FileChoice | None = None) -> Listing:
+    """The files below `folder`, of its pictures those of `choice`. Each sub-folder is visited once.
+
+    Hidden files are not listed, nor is what lies below a sub-folder that ilk wrote or that systems fill with
+    thumbnails or deleted files; those folders are counted in `left_out`. So the list is the same before and after
+    a run is written into the folder. Raises ValueError if `choice` takes none of the pictures.
 
     Links to folders are followed after all real folders, so that loops end, and a folder that can be reached in two
     ways keeps its real name.
@@ -91,6 +107,9 @@ def walk(folder: Path) -> Listing:
         real.extend(_visit(folder, prefix, listing, visited, links))
     for names in (listing.pictures, listing.tables):
         names.sort()
+    if choice:
+        rows = choice.chosen(listing.pictures, listing.left_out)
+        listing.pictures = [listing.pictures[row] for row in rows]
     listing.bad.sort(key=lambda bad: bad.id)
     return listing
 
@@ -110,7 +129,13 @@ def _visit(folder: Path, prefix: str, listing: Listing, visited: set[tuple[int, 
             raise
         listing.bad.append(BadFile(safe_text(prefix), safe_text(here), explain(error)))
         return []
+    if prefix and written_by_ilk(here, {entry.name for entry in entries}):
+        listing.left_out[OWN] += 1
+        return []
     for entry in entries:
+        if is_system_folder(entry.name) and _is_folder(entry):
+            listing.left_out[SYSTEM] += 1
+            continue
         if is_hidden(entry.name):
             continue
         name = f"{prefix}/{entry.name}" if prefix else entry.name
@@ -133,6 +158,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself, or into a folder without permission
         return False
+
+
+def chosen_list(items: Sequence[Any], choice: FileChoice) -> Source:
+    """The images of a list of paths that `choice` takes, with the ids that they have in the whole list.
+
+    Raises ValueError for a list that holds pictures themselves, or if no path is taken.
+    """
+    paths = [_path_text(item) for item in items]
+    if not paths or None in paths:
+        raise ValueError(
+            "--include and --exclude choose files by name: they work for a folder, an archive or a list of paths, not"
+            " for pictures themselves. Leave them out."
+        )
+    left_out: Counter[str] = Counter()
+    whole = list_source(items)
+    rows = choice.chosen(whole.ids, left_out)
+    ids = [whole.ids[row] for row in rows]
+    part = list_source([items[row] for row in rows], whole.title)
+    return replace(part, ids=ids, folders=ids, left_out=left_out)
 
 
 def list_source(items: Sequence[Any], title: str | None = None) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class Source:
     `array`: (n, c, h, w) of any accepted dtype, if the items are one array already.
     `labels`: the labels that the source itself has, one per item; with `label_names`, indices of these.
     `folders`: relative paths to take labels from, if the source has folders.
+    `ignored`: files of other kinds. `left_out`: what else was not taken, counted by reason (`choose_files.NOUNS`).
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Source:
     folders: list[str] | None = None
     bad: list[BadFile] = field(default_factory=list)
     ignored: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 from ilk.runs.folder import Run
 from ilk.runs.tables import read_table, write_csv_table
 from ilk.system.files import file_hash, read_json, write_json
+from ilk.system.own_folders import MANIFEST
 from ilk.system.text import safe_text
 
 PART = ".ilk-part"  # temporary name of the file that is being copied
-MANIFEST = "ilk-export.json"
 MOST_MANIFEST = 2**30  # bytes, about three million files
 MODES = ("copy", "symlink", "hardlink")
 CHANGED = "that differ from what was exported or from their original"

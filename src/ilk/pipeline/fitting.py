@@ -23,8 +23,8 @@ from ilk.pipeline.resume import reopen
 from ilk.pipeline.trained import own_encoder
 from ilk.runs.folder import Run
 from ilk.runs.tables import write_bad_files, write_known_labels
-from ilk.runs.unfinished import REPRESENTATION
 from ilk.system.devices import make_fabric
+from ilk.system.own_folders import REPRESENTATION
 from ilk.system.processes import in_turn, several, shared, together
 from ilk.system.progress import Watch, collapse_warning, collapsing
 from ilk.training.assign import Assignments, assign

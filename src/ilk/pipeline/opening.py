@@ -6,9 +6,14 @@ import os
 from typing import Any
 
 from ilk.images import Images, load_images
+from ilk.images.choose_files import left_out_line
+from ilk.images.labels import split_folders
 from ilk.pipeline.request import MAX_SIZE
 from ilk.system.processes import in_turn
 from ilk.system.progress import Watch
+from ilk.system.text import safe_text
+
+MOST_KINDS, MOST_LETTERS = 10, 30  # that are shown
 
 
 def open_images(
@@ -40,6 +45,8 @@ def open_images(
     )
     colour = {1: "gray", 3: "colour"}.get(images.shape[0], f"{images.shape[0]} channels")
     watch.say(f"{images.name}: {colour}, used at {images.shape[2]} x {images.shape[1]} pixels")
+    if images.left_out:
+        watch.say(left_out_line(images.left_out))
     if images.bad:
         first = images.bad[0]
         watch.warn(
@@ -49,7 +56,18 @@ def open_images(
         watch.say(
             f"{int((images.labels >= 0).sum()):,} have a label, {len(images.label_names)} kinds; used for scores only"
         )
+        if isinstance(labels, str) and labels == "folders":
+            watch.say(kinds_line(images))
     return images
+
+
+def kinds_line(images: Images) -> str:
+    """The kinds that the names of folders gave, and which folders were taken for a split."""
+    names = [safe_text(name)[:MOST_LETTERS] for name in images.label_names]
+    more = f" and {len(names) - MOST_KINDS:,} more" if len(names) > MOST_KINDS else ""
+    splits = split_folders(images.ids)
+    beside = f"; {', '.join(splits)} are parts of a split, not kinds" if splits else ""
+    return f"the kinds are the names of folders: {', '.join(names[:MOST_KINDS])}{more}{beside}"
 
 
 def open_extra(source: Any, images: Images, *, device: str, cache_dir: Any, watch: Watch) -> Images | None:

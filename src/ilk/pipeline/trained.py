@@ -16,7 +16,7 @@ from ilk.pipeline.encoders import find_encoder, is_encoder
 from ilk.pipeline.frozen_features import EMBEDDINGS
 from ilk.runs.config import CUSTOM, Plan
 from ilk.runs.folder import Run
-from ilk.runs.unfinished import REPRESENTATION
+from ilk.system.own_folders import REPRESENTATION
 from ilk.system.progress import Watch
 
 OWN = f"run:{REPRESENTATION}"  # the name of that encoder, wherever the outer run is moved

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ilk.system.files import read_json
+from ilk.system.own_folders import REPRESENTATION
 
 State = Literal["finished", "training", "model", "prediction"]
-REPRESENTATION = "representation"  # the run inside a run that learned the encoder of its heads
 
 
 def state_of(folder: Path, config: Mapping[str, Any] | None = None) -> State:

@@ -10,7 +10,6 @@ from typing import Any
 from ilk.research.grid.task import Task
 from ilk.system.files import read_json_lines, room_for
 
-ROWS = "rows.jsonl"
 TEXTS = ("key", "read_out", "scored", "source", "method", "on", "select", "split")  # fields of every row
 NUMBERS = ("accuracy", "nmi_arithmetic", "nmi_geometric", "ari", "n_clusters", "n_images", "seconds")
 

@@ -22,7 +22,7 @@ from ilk.pipeline.request import MAX_SIZE
 from ilk.research.baselines import baseline_clusters, get_baseline, kmeans, refuse_large
 from ilk.research.grid.grid_progress import GridProgress
 from ilk.research.grid.job import Job
-from ilk.research.grid.row_file import ROWS, RowFile
+from ilk.research.grid.row_file import RowFile
 from ilk.research.grid.run_embeddings import embeddings_for
 from ilk.research.grid.task import Task, chosen_images, task_of
 from ilk.research.labelled import Labelled, open_labelled
@@ -32,6 +32,7 @@ from ilk.runs.folder import Run
 from ilk.runs.tables import read_embeddings, read_table
 from ilk.system.files import DiskFull, sweep
 from ilk.system.lock import held
+from ilk.system.own_folders import ROWS
 from ilk.system.progress import Watch
 from ilk.system.ranks import world
 from ilk.system.text import in_short
