@@ -21,7 +21,7 @@ import torch
 
 import ilk
 from ilk import Images, Method, Views
-from ilk.analysis.calibration import agreement, calibrate, renamed
+from ilk.analysis.calibration import agreement, calibrate, match_clusters
 from ilk.analysis.metrics import expected_calibration_error, matches_label, reliability
 from ilk.analysis.neighbours import near_rows
 from ilk.views import channels_last, from_description, plain
@@ -84,7 +84,7 @@ def row_of(kept: dict[str, np.ndarray]) -> dict[str, Any]:
     calibrated = calibrate(probability, embedding)
     before, after = probability.max(1)[known], calibrated.confidence[known]
     uncertain = calibrated.uncertain[known]
-    heads = [(renamed(head, cluster, k) == cluster).mean() for head in kept["heads"]]
+    heads = [(match_clusters(head, cluster, k) == cluster).mean() for head in kept["heads"]]
     near = near_rows(embedding, 15)
     return {
         "accuracy": ok.mean(),
