@@ -157,7 +157,9 @@ def test_export_writes_csv_and_onnx(call: Command, run: ilk.Run) -> None:
     pytest.importorskip("onnxscript")
     found = call("export", run, "--csv", "out/clusters.csv", "--onnx", "out/model.onnx")
     assert found.code == 0, found.err
-    assert "60 rows in out/clusters.csv" in found.out and "onnxruntime agrees to" in found.out
+    assert "60 rows in out/clusters.csv" in found.out
+    agreement = re.search(r"on 48 pictures of this run .* (\d+) of 48 .*differ by at most (\S+)", found.out)
+    assert agreement and int(agreement[1]) >= 47 and float(agreement[2]) < 0.1
     assert len(rows_of(Path("out/clusters.csv"))) == 60
     assert Path("out/model.onnx").stat().st_size > 10_000
     assert sorted(file.name for file in Path("out").iterdir()) == ["clusters.csv", "model.onnx"]

@@ -202,15 +202,21 @@ def export(
     if onnx:
         from ilk.methods import use_method
         from ilk.pipeline.onnx import export_onnx
+        from ilk.pipeline.onnx_check import compare_onnx
         from ilk.pipeline.trained import load_model
+        from ilk.training.confidence import read_calibration
 
         if method is not None:
             use_method(method)
         opened = Run(run).open()
-        images = opened.config.images
-        worst = export_onnx(load_model(opened), onnx, channels=images.channels, size=images.size)
-        print(f"{onnx}: uint8 images (batch, {images.channels}, height, width) in, probabilities and embeddings out;"
-              f" onnxruntime agrees to {worst:.1e}")  # fmt: skip
+        plan, model = opened.config, load_model(opened)
+        shape, temperature = plan.images, read_calibration(opened).temperature
+        export_onnx(
+            model, onnx, channels=shape.channels, size=shape.size, temperature=temperature, names=plan.cluster_names
+        )  # fmt: skip
+        print(f"{onnx}: uint8 images (batch, {shape.channels}, height, width) in,"
+              f" {'calibrated ' if temperature else ''}probabilities and embeddings out")  # fmt: skip
+        print(compare_onnx(opened, model, onnx))
 
 
 @app.command("import")
