@@ -50,6 +50,7 @@ def load_runtime() -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401  # torch.onnx needs it and fails late without it
     except ImportError as error:
         raise ValueError(
