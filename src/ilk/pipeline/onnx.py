@@ -49,8 +49,8 @@ def load_runtime() -> Any:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        import onnxruntime
         import onnx  # noqa: F401
+        import onnxruntime
         import onnxscript  # noqa: F401  # torch.onnx needs it and fails late without it
     except ImportError as error:
         raise ValueError(
@@ -68,8 +68,8 @@ def export_onnx(
     Input `images`: uint8 (b, channels, h, w), any b, h and w. The graph resizes as ilk does (bilinear with
     antialiasing, to `size`). Outputs: `probabilities` (b, k), calibrated by `temperature` (one
     for each cluster, none: as they are), and `embeddings` (b, d). The metadata are those of `metadata_of`. Needs the
-    extra `ilk[onnx]`. Raises ValueError if that is not installed, or if the results differ by 1e-4 or more; then no file
-    is kept.
+    extra `ilk[onnx]`. Raises ValueError if that is not installed, or if the results differ by 1e-4 or more; then no
+    file is kept.
     """
     onnxruntime = load_runtime()
     import onnx
