@@ -13,6 +13,7 @@ from ilk.evaluation import score_run
 from ilk.images import Images
 from ilk.images.collection import BadFile
 from ilk.images.embeddings import STAND_INS
+from ilk.pipeline.best_copy import best_first
 from ilk.pipeline.contact_sheet import write_sheet
 from ilk.pipeline.known_labels import FILE as KNOWN_FILE
 from ilk.pipeline.known_labels import Known
@@ -159,6 +160,7 @@ def write_duplicates_and_flags(run: Run, images: Images, assignments: Assignment
     groups = find_duplicates(
         images, assignments.embedding,
         progress=lambda done, total: watch.progress(done, total, "looking for duplicates"),
+        best_first=lambda rows: best_first(rows, images.paths),
     )  # fmt: skip
     write_duplicates(run / "duplicates.csv", groups, images.ids)
     flags = flag_images(images)

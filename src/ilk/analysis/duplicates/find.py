@@ -8,6 +8,7 @@ thousands of similar ones. So a group of duplicates must also be isolated from t
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,9 +53,9 @@ PLAIN, STRICT = Standard(0.018, 1.6, 1), Standard(0.0125, 3.0, 0)
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Images that show the same. The first in the order of the source is the one to keep."""
+    """Images that show the same. The first is the one to keep."""
 
-    rows: np.ndarray  # (size,) ascending
+    rows: np.ndarray  # (size,) in the order of the source, or as `find_duplicates` was told to order them
     exact: np.ndarray  # (size,) bool, whether the pixels equal those of the first image
     similarity: np.ndarray  # (size,) float32, correlation with the pixels of the first image
 
@@ -70,13 +71,15 @@ class DuplicateGroup:
 
 
 def find_duplicates(
-    images: ImageSet, embedding: np.ndarray | None = None, *, progress: Progress | None = None
-) -> list[DuplicateGroup]:
-    """Groups of images that show the same, in the order of their first images; blank images are left out.
+    images: ImageSet, embedding: np.ndarray | None = None, *, progress: Progress | None = None,
+    best_first: Callable[[np.ndarray], np.ndarray] = lambda rows: rows,
+) -> list[DuplicateGroup]:  # fmt: skip
+    """Groups of images that show the same, in the order of their earliest images; blank images are left out.
 
     Duplicates may differ in format, size, quality, brightness, contrast, slightly in colour, and by a crop of about
     2 %; rotated or mirrored copies are not found. `embedding`: (n, d); near-duplicates must have a cosine of at least
     0.5. Needs about 1 kB of memory per image; every image is read once, and again if it is in a candidate pair.
+    `best_first`: puts the ascending rows of a group into the order in which to keep them.
     Raises ValueError for another number of embeddings than images.
     """
     if embedding is not None and len(embedding) != len(images):
@@ -97,7 +100,9 @@ def find_duplicates(
     used = {row for group in near for row in group}
     groups = [np.sort(np.concatenate([copies_of[row] for row in group])) for group in near if group]
     groups += [part for row, part in copies_of.items() if len(part) > 1 and row not in used]
-    return [make_group(images, sketches.digest, rows) for rows in sorted(groups, key=lambda rows: int(rows[0]))]
+    return [
+        make_group(images, sketches.digest, best_first(rows)) for rows in sorted(groups, key=lambda rows: int(rows[0]))
+    ]
 
 
 def compact(images: ImageSet, rows: np.ndarray) -> list[int]:
