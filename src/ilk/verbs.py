@@ -76,8 +76,8 @@ def fit(
     run = Run(out if out is not None else free_name(Path("runs"), stem_of(source)))
     chosen = choose_files(source, include, exclude)
     return fitting.fit(
-        request, chosen, run, extra=extra, labels=labels, resume=resume, cache_dir=cache_dir, command=["ilk.fit"],
-        report=report, on_epoch=on_epoch, watch=watch,
+        request, chosen, run, extra=extra, labels=labels, resume=resume, given=options, cache_dir=cache_dir,
+        command=["ilk.fit"], report=report, on_epoch=on_epoch, watch=watch,
     )  # fmt: skip
 
 

@@ -6,8 +6,10 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,6 +303,77 @@ def test_resume_with_other_images_or_clusters_is_refused(
     assert refused(call("fit", "others", "-k", "2", "--out", run, "--resume", "-q"), "images are not those")
     call("fit", photos, "-k", "3", "--out", run, "--resume", "-q")
     assert refused(call("fit", photos, "-k", "3", "--out", run, "--resume", "-q"), "cannot go on as cc with 3")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A run with the options of `TINY`, in float32."""
+    settings = {"batch_size": 32, "cluster_heads": 2}
+    out = tmp_path_factory.mktemp("begun") / "run"
+    ilk.fit(photos, 2, out=out, epochs=3, settings=settings, device="cpu", precision="float32", report=False)
+    return out
+
+
+OTHERS = {
+    "precision": (["--precision", "bf16"], "began with --precision float32; it cannot go on with --precision bf16"),
+    "seed": (["--seed", 7], "--seed 0; .*--seed 7"),
+    "epochs": (["--epochs", 20], "--epochs 3; .*--epochs 20. To train longer, .*--init .*run.* --out"),
+    "fewer": (["--epochs", 1], "--epochs 3; .*--epochs 1. Leave it out"),
+    "minutes": (["--minutes", 3], "no --minutes; .*--minutes 3.0"),
+    "size": (["--image-size", 20], r"--image-size \d+; .*--image-size 20"),
+    "views": (["--views", "none"], "--views .*--views none"),
+    "backbone": (["--backbone", "resnet18"], r"--backbone \S+; .*--backbone resnet18"),
+    "setting": (["--set", "learning_rate=0.5"], "cannot go on with --set learning_rate=0.5"),
+    "balance": (["--balance", "off"], "--balance uniform; .*--balance off"),
+    "init": (["--init", "."], "no --init; "),
+    "two": (["--seed", 7, "--select", "min_loss"], "--seed 0 and --select last|--select last and --seed 0"),
+}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", OTHERS)
+def test_resume_with_other_options_is_refused_and_changes_nothing(
+    call: Command, photos: Path, begun: Path, name: str, finished: bool
+) -> None:
+    shutil.copytree(begun, "run")
+    if not finished:
+        Path("run/assignments.parquet").unlink()
+    before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
+    words, said = OTHERS[name]
+    assert refused(call("fit", photos, "-k", 2, "--out", "run", "--resume", *words, "-q"), said)
+    assert {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], TINY, ["--precision", "float32"], ["--epochs", 3, "--seed", 0, "--preset", "default"],
+        ["--precision", "auto", "--device", "cpu", "--offline"],
+    ],
+    ids=len,
+)  # fmt: skip
+def test_resume_with_the_options_of_the_run_or_none_goes_on_in_its_precision(
+    call: Command, photos: Path, begun: Path, words: list[Any]
+) -> None:
+    shutil.copytree(begun, "run")
+    Path("run/assignments.parquet").unlink()
+    weights = Path("run/model.safetensors").read_bytes()
+    for name in ("checkpoint.pt", "model.safetensors"):
+        Path("run", name).unlink(missing_ok=True)  # it trains again, from the beginning
+    found = call("fit", photos, "-k", 2, "--out", "run", "--resume", "--no-report", *words)
+    assert found.code == 0, found.err
+    assert Path("run/model.safetensors").read_bytes() == weights
+    assert json.loads(Path("run/config.json").read_text())["precision"] == "float32"
+
+
+def test_options_that_an_older_run_does_not_record_are_named(call: Command, photos: Path, begun: Path) -> None:
+    shutil.copytree(begun, "run")
+    config = json.loads(Path("run/config.json").read_text())
+    assert config.pop("asked")["epochs"] == 3
+    Path("run/config.json").write_text(json.dumps(config))
+    found = call("fit", photos, "-k", 2, "--out", "run", "--resume", "--minutes", 5)
+    assert found.code == 0 and "--minutes cannot be compared with the settings of 'run'" in found.err
+    assert refused(call("fit", photos, "-k", 2, "--out", "run", "--resume", "--seed", 3), "--seed 0.*--seed 3")
 
 
 @pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "assignments.parquet"])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ilk.images import load_images
 from ilk.pipeline.best_copy import best_first
-from ilk.pipeline.results import write_odd
+from ilk.pipeline.results import write_duplicates_and_flags
 from ilk.runs.folder import Run
 from ilk.system.progress import Watch
 
@@ -79,7 +79,7 @@ def test_the_table_keeps_the_original_and_marks_its_links(tmp_path: Path) -> Non
     class Same:
         embedding = np.ones((3, 2), dtype=np.float32)
 
-    write_odd(Run(tmp_path / "run"), images, Same(), Watch())  # type: ignore[arg-type]  # only its embedding is read
+    write_duplicates_and_flags(Run(tmp_path / "run"), images, Same(), Watch())  # type: ignore[arg-type]  # only its embedding is read
     with open(tmp_path / "run" / "duplicates.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["kept"], row["kind"]) for row in rows] == [

@@ -33,6 +33,7 @@ from ilk.system.ranks import rank, world
 @app.command(cls=Panels)
 @with_options(REQUEST.values())
 def fit(
+    context: typer.Context,
     source: MaybeSource = None,
     out: Annotated[
         Path | None,
@@ -83,7 +84,8 @@ def fit(
         try:
             run_fit(
                 request, chosen, run, extra=extra, labels=None if labels == "auto" else labels, resume=resume,
-                cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], report=not no_report, watch=display,
+                given=given_in(context), cache_dir=cache_dir, command=["ilk", *sys.argv[1:]], report=not no_report,
+                watch=display,
             )  # fmt: skip
         except KeyboardInterrupt:
             display.close()
@@ -93,6 +95,12 @@ def fit(
     cluster_table(run)
     score_lines(run)
     next_commands(run, source or "IMAGES")
+
+
+def given_in(context: typer.Context) -> list[str]:
+    """The names of the options in the command itself; others have their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def started_with() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from ilk.pipeline.known_labels import FILE as KNOWN_FILE
 from ilk.pipeline.request import Request, device_and_precision
 from ilk.pipeline.results import circumstances, write_hierarchy, write_missing, write_results
 from ilk.pipeline.resume import reopen
+from ilk.pipeline.same_options import asked_of, refuse_contradictions
 from ilk.pipeline.trained import own_encoder
 from ilk.runs.folder import Run
 from ilk.runs.tables import write_bad_files, write_known_labels
@@ -58,6 +59,7 @@ def fit(
     extra: Any = None,
     labels: Any = None,
     resume: bool = False,
+    given: Collection[str] = (),
     cache_dir: str | os.PathLike[str] | None = None,
     command: Sequence[str] = (),
     report: bool = True,
@@ -68,6 +70,7 @@ def fit(
     """Trains on `source` and fills the folder of `run`; with `resume`, goes on where it was left.
 
     `extra`: a source of images that help the training and are not clustered. `labels` are for scores only.
+    `given`: the options that were named, even if with their default: a run that goes on must have begun with the same.
     `report`: whether to end with report.html. `choose`: the rule by which the epoch is chosen whose model is kept, in
     place of `request.select`; a resumed run needs the rule that it was started with. `on_epoch`: called after each
     epoch, when its checkpoint is written, with its record and a function that assigns all images with the model as it
@@ -75,10 +78,13 @@ def fit(
     Raises ValueError, FileNotFoundError or FileExistsError for what a person can put right, and
     TrainingDiverged when a loss stops being a number.
     """
+    watch = watch or Watch()
+    if resume and run.exists:
+        request = as_begun(request, given, run, watch)
     device, precision, fabric = machine_for(request, extra=extra is not None)
     source = list(source) if isinstance(source, Iterator) else source
     first = fabric.is_global_zero
-    watch = watch if watch is not None and first else Watch()
+    watch = watch if first else Watch()
     with together(), run.working(begun=BEFORE) if first else nullcontext():
         if several():
             run.folder = shared(run.folder)
@@ -97,13 +103,20 @@ def fit(
             if first:
                 run.refuse_used(but=BEFORE if resume else ())
             learn = learner(
-                lambda: run, source, watch, extra=extra, resume=resume, cache_dir=cache_dir, command=command
+                lambda: run,
+                source,
+                watch,
+                extra=extra,
+                resume=resume,
+                given=given,
+                cache_dir=cache_dir,
+                command=command,
             )
             training = begin(
                 request, source, fabric, learn=learn, extra=extra, labels=labels, cache_dir=cache_dir, watch=watch
             )
             if first:
-                facts = circumstances(training.images, device, precision, command)
+                facts = {**circumstances(training.images, device, precision, command), "asked": asked_of(request)}
                 if rule is not None:
                     facts["select"] = rule.name
                 tell(training, watch)
@@ -114,6 +127,13 @@ def fit(
         if first:  # the others leave
             finish_run(training, run, fabric, watch, warned=warned, report=report)
     return run
+
+
+def as_begun(request: Request, given: Collection[str], run: Run, watch: Watch) -> Request:
+    """The request for going on with a run, in the precision it began with. Raises ValueError for other options."""
+    plan = run.open().config
+    refuse_contradictions(request, given, run, plan, watch)
+    return request if plan.precision is None else replace(request, precision=plan.precision)
 
 
 def fit_in_memory(
@@ -143,8 +163,8 @@ def machine_for(request: Request, *, extra: bool) -> tuple[str, str, Fabric]:
 
 
 def learner(
-    home: Callable[[], Run], source: Any, watch: Watch, *, extra: Any, resume: bool = False, cache_dir: Any,
-    command: Sequence[str] = (),
+    home: Callable[[], Run], source: Any, watch: Watch, *, extra: Any, resume: bool = False,
+    given: Collection[str] = (), cache_dir: Any, command: Sequence[str] = (),
 ) -> Learn:  # fmt: skip
     """A function that trains a representation in a run inside `home()`, and returns it as an encoder."""
 
@@ -153,7 +173,7 @@ def learner(
         watch.say("first a representation is learnt, from which the number of clusters is then found")
         fit(
             request, source, Run(outer / REPRESENTATION), extra=extra, labels="none", resume=resume,
-            cache_dir=cache_dir, command=command, report=False, watch=watch,
+            given=given, cache_dir=cache_dir, command=command, report=False, watch=watch,
         )  # fmt: skip
         return in_turn(lambda: own_encoder(outer, watch), among="all")
 

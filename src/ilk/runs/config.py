@@ -236,6 +236,7 @@ class Plan(Section):
     precision: Text | None = None
     versions: dict[str, Simple] = {}
     command: list[Text] = []
+    asked: dict[str, Annotated[Any, PlainValidator(simple_values)]] | None = None  # options other than their defaults
     created: Text | None = None
     predicted_with: Text | None = None  # the run whose model assigned these images
     imported: dict[str, Simple] | None = None  # the published checkpoint that the weights come from
