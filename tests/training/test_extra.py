@@ -232,11 +232,11 @@ def test_resume_needs_the_same_extra_images(
     began = fit(asked(epochs=1), photos, Run(tmp_path / "began"), extra=more)
     (began / "assignments.parquet").unlink()
     with pytest.raises(ValueError, match="began with extra images, more/ .*--extra"):
-        fit(asked(), photos, began, resume=True)
+        fit(asked(epochs=1), photos, began, resume=True)
     with pytest.raises(ValueError, match="extra images are not those that"):
-        fit(asked(), photos, began, extra=photo_folder(tmp_path / "others", 6), resume=True)
+        fit(asked(epochs=1), photos, began, extra=photo_folder(tmp_path / "others", 6), resume=True)
     with pytest.raises(ValueError, match="began without extra images"):
-        fit(asked(), photos, run, extra=more, resume=True)
+        fit(asked(epochs=run.config.train.epochs), photos, run, extra=more, resume=True)
 
 
 def test_a_clusterer_takes_extra_images(pictures: Callable[..., Any], clusterer: Callable[..., Any]) -> None:

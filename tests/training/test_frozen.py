@@ -565,7 +565,7 @@ def test_the_estimator_has_the_parameters_of_the_mode() -> None:
     assert clone(found).get_params() == found.get_params()
     assert all(name in (Clusterer.__doc__ or "") for name in given)
     defaults = Clusterer().get_params()
-    assert [defaults[name] for name in given] == [None, 4, 10, None, False]
+    assert [defaults[name] for name in given] == [None, None, 10, None, False]
 
 
 def test_the_estimator_hands_the_parameters_on(trained: Path, X: np.ndarray) -> None:

@@ -235,10 +235,15 @@ def test_resuming_without_a_checkpoint_needs_the_same_weights(
     shutil.move(run.folder, tmp_path / "moved")
     with pytest.raises(FileNotFoundError, match="to start from"):
         fit(asked(), images, broken, resume=True)
+    with pytest.raises(KeyboardInterrupt):  # the same weights in another place are the same
+        fit(asked(init=tmp_path / "moved"), images, broken, resume=True, watch=Stop(1))
     weights = load_file(tmp_path / "moved" / "model.safetensors")
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "moved" / "model.safetensors")
-    with pytest.raises(ValueError, match="has changed since this run began"):
+    with pytest.raises(ValueError, match=r"cannot go on with --init .*moved"):
         fit(asked(init=tmp_path / "moved"), images, broken, resume=True)
+    shutil.move(tmp_path / "moved", run.folder)
+    with pytest.raises(ValueError, match="has changed since this run began"):
+        fit(asked(), images, broken, resume=True)
 
 
 def test_runs_of_before_these_options_still_open(tmp_path: Path, photos: Path, run: Run) -> None:
@@ -247,7 +252,7 @@ def test_runs_of_before_these_options_still_open(tmp_path: Path, photos: Path, r
     predict(run, photos, tmp_path / "out")
     assert Clusterer.load(run.folder).predict(photos).shape == (60,)
     (run / "assignments.parquet").unlink()
-    fit(asked(), photos, run, resume=True)
+    fit(asked(epochs=run.config.train.epochs), photos, run, resume=True)
     assert run.finished
 
 

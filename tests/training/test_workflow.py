@@ -246,7 +246,7 @@ def test_collapse_is_told_when_less_than_half_of_the_clusters_are_used() -> None
 
 
 def test_collapsed_clusters_are_warned_of_once(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ilk.training.epoch, "effective", lambda counts: 1.0)
+    monkeypatch.setattr(ilk.training.epoch, "effective_clusters", lambda counts: 1.0)
     watch = Listener()
     fit(asked(5, epochs=8, settings={"warm_start": 0}), photos, Run(tmp_path / "run"), watch=watch)
     assert len([text for text in watch.warned if "collapsing" in text]) == 1

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ilk.pipeline.initial_weights import find_initial
 from ilk.pipeline.options import options_of
 from ilk.pipeline.request import Request
 from ilk.pipeline.trained import OWN
 from ilk.runs.config import MOST_PARTS, MOST_TEXT, Plan
+from ilk.system.files import file_hash
 from ilk.system.progress import Watch
 from ilk.system.wording import flag
 
@@ -45,6 +47,8 @@ def refuse_contradictions(request: Request, given: Collection[str], run: object,
         if plan.asked is not None and value == plan.asked.get(name, default_of(name)):
             continue
         if name == "settings" and plan.asked is not None and same_settings(request, plan.asked.get(name, [])):
+            continue
+        if name == "init" and plan.init is not None and has_weights(str(value), plan.init.hash):
             continue
         began = began_with(plan, name)
         if began is UNKNOWN and plan.asked is None:
@@ -107,6 +111,14 @@ def equal(name: str, value: object, began: object) -> bool:
     if name == "init" and isinstance(value, str) and isinstance(began, str):
         return os.path.realpath(os.path.expanduser(value)) == os.path.realpath(os.path.expanduser(began))
     return value == began
+
+
+def has_weights(path: str, digest: str) -> bool:
+    """Whether the run or file at `path` has the weights of that hash, wherever it was moved."""
+    try:
+        return file_hash(find_initial(path).file) == digest
+    except (ValueError, OSError):
+        return False
 
 
 def same_settings(request: Request, asked: list[str]) -> bool:
