@@ -67,8 +67,8 @@ def encoder_for(sample: Images, request: Request, watch: Watch) -> Encoder | Non
         return None
     if option := backbone_option(request):
         watch.say(
-            f"no pretrained encoder: {option} speaks of a backbone that is trained here; for an encoder's features name"
-            " one (--backbone dinov2-small) or ask for heads alone (--train heads)"
+            f"no pretrained encoder: {option} is for a backbone that is trained here. To train on the features of an"
+            " encoder, name one (--backbone dinov2-small) or ask for heads alone (--train heads)"
         )
         return None
     return auto_encoder(offline=request.offline, say=watch.say, progress=watch.progress)

@@ -1,4 +1,4 @@
-"""The folder of one training: what was asked, what happened, what came out. Every write is atomic."""
+"""The folder of one training: its settings, its log and its results. Every write is atomic."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class InstalledEncoder:
 def installed_encoders(say: Say | None = None) -> list[InstalledEncoder]:
     """The encoders of installed packages whose weights are there, the default first.
 
-    `say` is told of descriptions that cannot be read; they are left out.
+    Descriptions that cannot be read are left out; `say`, if given, gets a sentence about each.
     """
     by_name: dict[str, InstalledEncoder] = {}
     for name, package in offered():
